@@ -1,0 +1,197 @@
+"""What plugins and harness say to each other: tasks, splits, runs, and the errors that a plugin may raise.
+
+Imports NumPy only, so that plugins, the command line and the workflow can use it without starting a framework.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "FAMILIES",
+    "FRAMEWORKS",
+    "PRIMARY_METRIC",
+    "SPLITS",
+    "TASK_KINDS",
+    "Budget",
+    "DataUnavailable",
+    "Diverged",
+    "EpochLog",
+    "Graph",
+    "InvalidPlugin",
+    "OutOfTime",
+    "Run",
+    "Split",
+    "Task",
+]
+
+TaskKind = Literal["classification", "multilabel", "ordinal", "segmentation", "restoration", "node_classification"]
+TASK_KINDS: tuple[TaskKind, ...] = (
+    "classification",
+    "multilabel",
+    "ordinal",
+    "segmentation",
+    "restoration",
+    "node_classification",
+)
+FAMILIES = ("variational", "morphology", "cnn", "implicit", "control")
+FRAMEWORKS = ("torch", "jax", "numpy")
+SPLITS = ("train", "valid", "test")
+
+# The one metric by which a task ranks methods and picks checkpoints; higher is better. Fixed before any run.
+PRIMARY_METRIC: dict[str, str] = {
+    "classification": "accuracy",
+    "ordinal": "accuracy",
+    "multilabel": "auc",
+    "segmentation": "dice",
+    "restoration": "psnr",
+    "node_classification": "accuracy",
+}
+
+
+class InvalidPlugin(Exception):
+    """A plugin that does not parse, import or keep its contract; the message becomes a row of the report."""
+
+
+class DataUnavailable(Exception):
+    """A data set whose files are neither here nor to be had; the message becomes a row of the report."""
+
+
+class Diverged(Exception):
+    """Training met a loss or a score that is not finite."""
+
+
+class OutOfTime(Exception):
+    """The deadline of the trial has passed."""
+
+
+class Graph(NamedTuple):
+    """Node features ``x`` (nodes, features) and directed ``edges`` (2, E), source to target."""
+
+    x: np.ndarray
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned.
+
+    Parameters
+    ----------
+    kind : str
+        One of ``TASK_KINDS``.
+    input_shape : tuple of int
+        (C, H, W) of one image; (features,) of one node.
+    outputs : int
+        Number of classes (background included), of labels, or of output channels.
+    class_names : tuple of str
+        One name a class; empty for restoration.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    """
+
+    kind: TaskKind
+    input_shape: tuple[int, ...]
+    outputs: int
+    class_names: tuple[str, ...] = ()
+    device: str = "cpu"
+
+    def score_shape(self, images: np.ndarray) -> tuple[int, ...]:
+        """Return the shape that ``predict`` owes for ``images`` (N, C, H, W)."""
+        if self.kind in ("segmentation", "restoration"):
+            return (len(images), self.outputs, *images.shape[2:])
+        return (len(images), self.outputs)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split, NumPy only.
+
+    Parameters
+    ----------
+    images : ndarray
+        (N, C, H, W), uint8 in 0..255 or float32 in [0, 1].
+    labels : ndarray
+        int64 (N,) for classification and ordinal, uint8 (N, L) for multilabel, int64 (N, H, W) for segmentation
+        (0 is background), float32 (N, C, H, W) for restoration.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def as_float(self) -> Split:
+        """Return the split with float32 images in [0, 1] (uint8 is divided by 255)."""
+        images = self.images
+        if images.dtype == np.uint8:
+            images = images.astype(np.float32) / np.float32(255)
+        return Split(np.ascontiguousarray(images, dtype=np.float32), self.labels)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much training a trial may use; the same for every method compared on a data set."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    timeout_s: float = 600.0
+    memory_mb: int = 6000
+    steps_per_epoch: int | None = None  # None: every batch of the training split
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One row of a training curve: ``split`` is train or valid, ``metric`` the task's primary metric."""
+
+    epoch: int
+    split: str
+    loss: float
+    metric: float
+    seconds: float
+
+
+@dataclass
+class Run:
+    """What a training routine is told about the trial it belongs to.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the trial. The harness has seeded every generator with it; plugins never reseed.
+    deadline : float
+        Value of ``time.monotonic()`` after which the trial is killed.
+    directory : Path
+        Scratch folder of this trial.
+    log : callable
+        Takes one line of text.
+    """
+
+    seed: int
+    deadline: float
+    directory: Path
+    log: Callable[[str], None]
+    task: Task
+    budget: Budget
+    learning_rate: float = 1e-3
+    params: Mapping[str, Any] = field(default_factory=dict)
+    curve: list[EpochLog] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    def record_epoch(self, epoch: int, split: str, loss: float, metric: float, seconds: float) -> None:
+        """Append one row to the training curve and say it in the log."""
+        self.curve.append(EpochLog(epoch, split, float(loss), float(metric), float(seconds)))
+        name = PRIMARY_METRIC[self.task.kind]
+        self.log(f"epoch {epoch:3d} {split:5s} loss {loss:.4f} {name} {metric:.4f} {seconds:.1f} s")
+
+    def check_deadline(self) -> None:
+        """Raise `OutOfTime` once the deadline has passed."""
+        if time.monotonic() > self.deadline:
+            raise OutOfTime(f"the time limit of {self.budget.timeout_s:g} s has passed")
