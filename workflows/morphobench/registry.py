@@ -1,0 +1,303 @@
+"""Finds the plugins (reading YAML only) and loads one of them when a trial asks for it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from morphobench.contract import InvalidPlugin, Run, Split, Task
+from morphobench.files import digest_files
+from morphobench.layout import House
+from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, validate
+
+__all__ = [
+    "BrokenPlugin",
+    "DatasetInfo",
+    "Method",
+    "MethodInfo",
+    "dataset_id",
+    "dataset_sources",
+    "discover_datasets",
+    "discover_methods",
+    "load_dataset",
+    "load_method",
+    "method_sources",
+    "split_dataset_id",
+]
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+
+# Harness modules that decide what a trial computes; the rest only schedules, scores or draws.
+TRIAL_MODULES = ("contract", "registry", "worker", "training", "backbones")
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin folder that cannot be used, and why; it becomes a visible row."""
+
+    name: str
+    folder: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What ``method.yaml`` says, defaults filled in."""
+
+    name: str
+    folder: Path
+    title: str
+    summary: str
+    family: str
+    framework: str
+    tasks: tuple[str, ...]
+    params: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    references: tuple[str, ...]
+    citation: str
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What ``dataset.yaml`` says, defaults filled in."""
+
+    name: str
+    folder: Path
+    title: str
+    summary: str
+    task: str
+    licence: str
+    citation: str
+    classes: tuple[str, ...]
+    files: tuple[Mapping[str, Any], ...]
+    variants: Mapping[str, Mapping[str, Any]]
+
+    def variant_task(self, variant: str) -> str:
+        """Kind of task of one variant."""
+        return self.variants[variant].get("task", self.task)
+
+    def variant_title(self, variant: str) -> str:
+        """Title of one variant."""
+        return self.variants[variant].get("title", self.title)
+
+    def variant_classes(self, variant: str) -> tuple[str, ...]:
+        """Class names of one variant."""
+        return tuple(self.variants[variant].get("classes", self.classes))
+
+
+def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:
+    """Return every method plugin below ``folder`` by name, in alphabetical order."""
+    return {path.name: _describe(path, "method") for path in _plugin_folders(folder)}  # type: ignore[misc]
+
+
+def discover_datasets(folder: Path) -> dict[str, DatasetInfo | BrokenPlugin]:
+    """Return every data set plugin below ``folder`` by name, in alphabetical order."""
+    return {path.name: _describe(path, "dataset") for path in _plugin_folders(folder)}  # type: ignore[misc]
+
+
+def _plugin_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_.")
+
+
+def _describe(folder: Path, kind: Literal["method", "dataset"]) -> MethodInfo | DatasetInfo | BrokenPlugin:
+    """Read and validate the YAML, and parse the Python file without running it."""
+    source, code = folder / f"{kind}.yaml", folder / f"{kind}.py"
+    schema_path = SCHEMAS / f"{kind}.schema.yaml"
+    shown = f"{folder.parent.name}/{folder.name}/{source.name}"
+    try:
+        declared = read_yaml(source)
+        validate(declared, schema_path, shown)
+        if declared["name"] != folder.name:
+            raise Mistake(
+                f"{shown}: key 'name': found {declared['name']!r}, expected the folder's name {folder.name!r}"
+            )
+        _check_functions(code, kind, declared)
+    except Mistake as error:
+        return BrokenPlugin(folder.name, folder, str(error).replace(str(folder.parent.parent) + "/", ""))
+    filled = fill_defaults(declared, load_schema(schema_path))
+    filled["variants"] = {name: dict(overrides or {}) for name, overrides in filled["variants"].items()}
+    filled |= {key: tuple(value) for key, value in filled.items() if isinstance(value, list)}
+    return (MethodInfo if kind == "method" else DatasetInfo)(folder=folder, **filled)
+
+
+def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None:
+    shown = f"{code.parent.parent.name}/{code.parent.name}/{code.name}"
+    try:
+        tree = ast.parse(code.read_text(encoding="utf-8"), filename=str(code))
+    except FileNotFoundError:
+        raise Mistake(f"{shown}: no such file; a {kind} plugin needs {kind}.yaml and {kind}.py") from None
+    except SyntaxError as error:
+        raise Mistake(f"{shown}, line {error.lineno}: syntax error: {error.msg}") from None
+    found = {name for node in tree.body for name in _bound_names(node)}
+    if kind == "dataset":
+        missing = {"prepare", "load"} - found
+        if missing:
+            raise Mistake(f"{shown}: function {' and '.join(sorted(missing))} not found; expected prepare and load")
+        return
+    if len(found & {"operator", "build"}) != 1:
+        both = "both" if {"operator", "build"} <= found else "neither"
+        raise Mistake(f"{shown}: found {both} of operator(...) and build(...), expected exactly one of them")
+    if declared["framework"] == "numpy" and not {"fit", "predict"} <= found:
+        raise Mistake(f"{shown}: framework numpy has no default training; expected functions fit and predict")
+
+
+def _bound_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def dataset_id(name: str, variant: str) -> str:
+    """Return ``name`` for the variant ``default``, else ``name.variant``."""
+    return name if variant == "default" else f"{name}.{variant}"
+
+
+def split_dataset_id(identifier: str) -> tuple[str, str]:
+    """Return (name, variant) of ``name`` or ``name.variant``."""
+    name, _, variant = identifier.partition(".")
+    return name, variant or "default"
+
+
+def method_sources(house: House, info: MethodInfo | BrokenPlugin) -> list[Path]:
+    """Return every file whose change can change what a trial of this method computes."""
+    own = sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
+    harness = [house.harness / f"{name}.py" for name in TRIAL_MODULES]
+    if isinstance(info, MethodInfo) and _imports(own, "varmorph"):
+        parts = [house.library / "__init__.py", *(house.library / info.framework).rglob("*.py")]
+        harness += sorted(path for path in parts if path.is_file())
+    return own + [path for path in harness if path.is_file()]
+
+
+def dataset_sources(info: DatasetInfo) -> list[Path]:
+    """Return the files that decide what ``prepare`` and ``load`` give."""
+    return sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
+
+
+def _imports(sources: list[Path], package: str) -> bool:
+    for path in sources:
+        if path.suffix != ".py":
+            continue
+        try:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == package for name in names):
+                return True
+    return False
+
+
+def code_hash(house: House, info: MethodInfo | BrokenPlugin) -> str:
+    """Digest of `method_sources`."""
+    return digest_files(method_sources(house, info), house.root)
+
+
+def _load_module(path: Path, name: str) -> ModuleType:
+    """Import a plugin file under a private name, its folder being a package so that it can import its neighbours."""
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
+    if spec is None or spec.loader is None:
+        raise InvalidPlugin(f"{path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InvalidPlugin(
+            f"{path.parent.name}/{path.name}: does not import: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def load_dataset(info: DatasetInfo) -> ModuleType:
+    """Import ``dataset.py``.
+
+    Raises
+    ------
+    InvalidPlugin
+        If it does not import.
+    """
+    return _load_module(info.folder / "dataset.py", f"morphobench_dataset_{info.name.replace('-', '_')}")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method plugin with one variant chosen; what the plugin leaves out is filled in by the harness."""
+
+    info: MethodInfo
+    variant: str
+    params: Mapping[str, Any]
+    module: ModuleType
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the default training loop."""
+        return float(self.params.get("learning_rate", 1e-3))
+
+    def build(self, task: Task) -> Any:
+        """Return the untrained model."""
+        if task.kind not in self.info.tasks:
+            raise InvalidPlugin(
+                f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(self.info.tasks)}"
+            )
+        if hasattr(self.module, "build"):
+            return self.module.build(task, dict(self.params))
+        from morphobench import backbones
+
+        return backbones.build(task, self.module.operator, dict(self.params))
+
+    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+        """Train ``model`` in place."""
+        if hasattr(self.module, "fit"):
+            self.module.fit(model, train, valid, run)
+            return
+        from morphobench import training
+
+        training.fit(model, train, valid, run)
+
+    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
+        """Return the scores of ``images`` as the contract asks."""
+        if hasattr(self.module, "predict"):
+            return self.module.predict(model, images)
+        from morphobench import training
+
+        return training.predict(model, images)
+
+    def describe(self, model: Any) -> dict[str, np.ndarray]:
+        """Return what the model has learned by name; empty where nothing can be said."""
+        if hasattr(self.module, "describe"):
+            return self.module.describe(model)
+        if self.info.framework != "torch":
+            return {}
+        from morphobench import backbones
+
+        return backbones.describe(model)
+
+
+def load_method(info: MethodInfo, variant: str = "default") -> Method:
+    """Import ``method.py`` and choose a variant.
+
+    Raises
+    ------
+    InvalidPlugin
+        If it does not import or has no such variant.
+    """
+    if variant not in info.variants:
+        raise InvalidPlugin(f"methods/{info.name} has no variant {variant!r}; it has {', '.join(info.variants)}")
+    module = _load_module(info.folder / "method.py", f"morphobench_method_{info.name.replace('-', '_')}")
+    return Method(info, variant, {**info.params, **info.variants[variant]}, module)
