@@ -118,6 +118,6 @@ def cache_folder(house: House) -> Path:
 
 
 def data_folders() -> list[Path]:
-    """Folders named by ``$MORPHOBENCH_DATA`` (a path list): searched as ``<folder>/<name>/<file>`` before a download."""
+    """Folders of ``$MORPHOBENCH_DATA`` (a path list), searched as ``<folder>/<name>/<file>`` before a download."""
     given = os.environ.get("MORPHOBENCH_DATA", "")
     return [Path(part).expanduser() for part in given.split(os.pathsep) if part]

@@ -1,0 +1,168 @@
+"""Reads and checks the configuration of a run, and lists the trials it asks for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from morphobench.contract import Budget
+from morphobench.layout import House
+from morphobench.registry import (
+    BrokenPlugin,
+    DatasetInfo,
+    MethodInfo,
+    discover_datasets,
+    discover_methods,
+    split_dataset_id,
+)
+from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, validate
+
+__all__ = ["Configuration", "Plan", "load_configuration", "make_plan", "resolve_configuration"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A checked configuration with every default filled in (see ``workflows/schemas/config.schema.yaml``)."""
+
+    values: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def dataset_ids(self) -> list[str]:
+        """Data sets in the order of the file."""
+        return [_name(entry) for entry in self.values["datasets"]]
+
+    def budget(self, dataset: str, resources: Mapping[str, Any] | None = None) -> Budget:
+        """Budget of a trial: the run's, what the data set changes, what the method needs beyond it."""
+        chosen = dict(self.values["budget"])
+        for entry in self.values["datasets"]:
+            if _name(entry) == dataset and isinstance(entry, dict):
+                chosen |= entry.get("budget", {})
+        chosen |= {key: value for key, value in (resources or {}).items() if key in ("timeout_s", "memory_mb")}
+        return Budget(**chosen)
+
+    def seed_chunks(self) -> list[list[int]]:
+        """Seeds in chunks of ``seeds_per_job``."""
+        seeds, size = self.values["seeds"], self.values["seeds_per_job"]
+        return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def _name(entry: str | Mapping[str, Any]) -> str:
+    return entry if isinstance(entry, str) else entry["name"]
+
+
+def load_configuration(path: Path, house: House) -> Configuration:
+    """Read a configuration file.
+
+    Raises
+    ------
+    Mistake
+        If it does not parse, does not fit the schema, or names an unknown method, variant or data set.
+    """
+    return resolve_configuration(read_yaml(path), house, str(path))
+
+
+def resolve_configuration(values: Any, house: House, source: str) -> Configuration:
+    """Check parsed ``values`` and fill in the defaults; ``source`` is what messages call them."""
+    schema_path = house.schemas / "config.schema.yaml"
+    validate(values, schema_path, source)
+    schema = load_schema(schema_path)
+    filled = fill_defaults(values, schema)
+    filled["budget"] = fill_defaults(filled["budget"], schema["$defs"]["budget"])
+    configuration = Configuration(filled)
+    _check_names(configuration, house, source)
+    return configuration
+
+
+def _check_names(configuration: Configuration, house: House, source: str) -> None:
+    datasets, methods = discover_datasets(house.datasets), discover_methods(house.methods)
+    identifiers = configuration.dataset_ids
+    for identifier in identifiers:
+        name, variant = split_dataset_id(identifier)
+        _expect(name, datasets, f"{source}: key 'datasets': unknown data set {name!r}")
+        info = datasets[name]
+        if isinstance(info, DatasetInfo):
+            _expect(variant, info.variants, f"{source}: key 'datasets': data set {name!r} has no variant {variant!r}")
+    duplicates = {identifier for identifier in identifiers if identifiers.count(identifier) > 1}
+    if duplicates:
+        raise Mistake(f"{source}: key 'datasets': found {', '.join(sorted(duplicates))} more than once")
+    section = configuration["methods"]
+    for entry in section["include"] or []:
+        _check_method_entry(entry, methods, identifiers, source)
+    for name in section["exclude"]:
+        _expect(name, methods, f"{source}: key 'methods.exclude': unknown method {name!r}")
+    baseline = configuration["statistics"]["baseline"].split("/")[0]
+    _expect(baseline, methods, f"{source}: key 'statistics.baseline': unknown method {baseline!r}")
+
+
+def _check_method_entry(entry: Any, methods: Mapping[str, Any], identifiers: list[str], source: str) -> None:
+    name = _name(entry)
+    _expect(name, methods, f"{source}: key 'methods.include': unknown method {name!r}")
+    info = methods[name]
+    if isinstance(entry, str):
+        return
+    for variant in entry.get("variants", []) if isinstance(info, MethodInfo) else []:
+        _expect(variant, info.variants, f"{source}: key 'methods.include': {name} has no variant {variant!r}")
+    for identifier in entry.get("datasets", []):
+        _expect(
+            identifier, identifiers, f"{source}: key 'methods.include': {name} names {identifier!r}, not in datasets"
+        )
+
+
+def _expect(name: str, known: Iterable[str], complaint: str) -> None:
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise Mistake(f"{complaint}; known: {', '.join(names)}{hint}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration asks for, given the plugins that are there."""
+
+    datasets: Mapping[str, DatasetInfo | BrokenPlugin]
+    methods: Mapping[str, MethodInfo | BrokenPlugin]
+    cells: tuple[tuple[str, str, str], ...]  # (data set, method, variant)
+
+
+def make_plan(configuration: Configuration, house: House) -> Plan:
+    """List the cells (data set, method, variant) to be run.
+
+    A method takes part on a data set if its tasks include the data set's. A broken plugin takes part everywhere, so
+    that its reason is seen in every table.
+    """
+    datasets, methods = discover_datasets(house.datasets), discover_methods(house.methods)
+    section = configuration["methods"]
+    entries = list(methods) if section["include"] is None else section["include"]
+    entries = [entry for entry in entries if _name(entry) not in section["exclude"]]
+    cells = []
+    for identifier in configuration.dataset_ids:
+        for entry in entries:
+            info = methods[_name(entry)]
+            options = {} if isinstance(entry, str) else entry
+            if identifier not in options.get("datasets", [identifier]):
+                continue
+            if not _fits(info, datasets, identifier):
+                continue
+            variants = options.get("variants") or (list(info.variants) if isinstance(info, MethodInfo) else ["default"])
+            cells += [(identifier, info.name, variant) for variant in variants]
+    return Plan(
+        {identifier: datasets[split_dataset_id(identifier)[0]] for identifier in configuration.dataset_ids},
+        {_name(entry): methods[_name(entry)] for entry in entries},
+        tuple(dict.fromkeys(cells)),
+    )
+
+
+def _fits(info: MethodInfo | BrokenPlugin, datasets: Mapping[str, Any], identifier: str) -> bool:
+    name, variant = split_dataset_id(identifier)
+    dataset = datasets[name]
+    if isinstance(info, BrokenPlugin) or isinstance(dataset, BrokenPlugin):
+        return True
+    return dataset.variant_task(variant) in info.tasks

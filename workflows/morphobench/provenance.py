@@ -1,0 +1,82 @@
+"""Where a number comes from: versions, commit, hardware."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+__all__ = ["commit", "hardware", "provenance", "versions"]
+
+# Packages whose version can change a prediction or a timing.
+RECORDED = (
+    "varmorph",
+    "numpy",
+    "scipy",
+    "torch",
+    "jax",
+    "jaxlib",
+    "numba",
+    "scikit-learn",
+    "scikit-image",
+    "pandas",
+    "medmnist",
+    "mlxtend",
+    "snakemake",
+)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Version of Python and of the packages that can change a result; "" where one is not installed."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def commit(root: Path) -> dict[str, Any]:
+    """Commit of the checkout and whether tracked files differ from it; empty outside git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        head = git("rev-parse", "HEAD")
+        return {"commit": head, "dirty": bool(git("status", "--porcelain", "--untracked-files=no")) if head else False}
+    except FileNotFoundError:
+        return {"commit": "", "dirty": False}
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, memory, operating system."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Versions, commit and hardware in one mapping."""
+    return {"versions": versions(), **commit(root), "hardware": hardware()}
