@@ -1,0 +1,270 @@
+"""Command line of the harness: ``python -m morphobench COMMAND``.
+
+Commands for people: list, check, new-method, new-dataset. The others are the steps that the Snakemake rules call, and
+can be called by hand to repeat one step. Heavy imports happen inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from morphobench.layout import House, find_house
+from morphobench.registry import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.schemas import Mistake
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code (2 for a mistake of the user's, with one message)."""
+    options = _parser().parse_args(arguments)
+    try:
+        house = find_house(options.root)
+        return options.command(house, options) or 0
+    except (Mistake, FileNotFoundError) as error:
+        print(f"morphobench: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m morphobench", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--root", type=Path, help="checkout to work in (default: around the working directory)")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, summary: str, *needs: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(command=function)
+        for need in needs:
+            if need == "seeds":
+                added.add_argument("--seeds", type=int, nargs="+", required=True)
+            elif need in ("name", "study", "step"):
+                added.add_argument(need)
+            else:
+                added.add_argument(f"--{need}", required=True, type=Path if need in ("config", "output") else str)
+        return added
+
+    command("list", _list, "list the methods and data sets that are found")
+    command("check", _check, "run the contract tests of a plugin", "name")
+    command("new-method", _new_method, "write a working method plugin", "name")
+    command("new-dataset", _new_dataset, "write a working data set plugin", "name")
+    command("resolve-config", _resolve, "check a configuration (JSON on stdin) and write it out", "output")
+    command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
+    command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
+    command("run-trials", _run_trials, "run a chunk of seeds", "config", "dataset", "method", "variant", "seeds")
+    command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
+    command("score", _score, "score the trials of a cell", "config", "dataset", "method", "variant")
+    command("collect", _collect, "collect records and scores into tables", "config")
+    command("study", _study, "run a study: gradients, solvers or benchmarks", "study", "config")
+    command("statistics", _statistics, "compare: methods, published or reference", "step", "config")
+    command("figures", _figures, "draw the figures", "config")
+    command("report", _report, "write the report", "config")
+    command("verify", _verify, "print the comparison with the reference; exit 1 on drift", "config")
+    return parser
+
+
+def _list(house: House, options: argparse.Namespace) -> None:
+    print("methods")
+    for name, info in discover_methods(house.methods).items():
+        print(f"  {name:20s} {_one_line(info)}")
+    print("datasets")
+    for name, data in discover_datasets(house.datasets).items():
+        print(f"  {name:20s} {_one_line(data)}")
+
+
+def _one_line(info: MethodInfo | DatasetInfo | BrokenPlugin) -> str:
+    if isinstance(info, BrokenPlugin):
+        return f"invalid: {info.why}"
+    variants = "" if list(info.variants) == ["default"] else f"  [{' '.join(info.variants)}]"
+    if isinstance(info, MethodInfo):
+        return f"{info.family:12s} {info.framework:6s} {info.title}{variants}"
+    return f"{info.task:19s} {info.title}{variants}"
+
+
+def _check(house: House, options: argparse.Namespace) -> int:
+    known = {**discover_methods(house.methods), **discover_datasets(house.datasets)}
+    if options.name not in known:
+        raise Mistake(f"no method or data set is called {options.name!r}; known: {', '.join(known)}")
+    info = known[options.name]
+    if isinstance(info, BrokenPlugin):
+        raise Mistake(f"{options.name} is invalid: {info.why}")
+    tests = house.root / "tests" / "contract"
+    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "--plugin", options.name]
+    return subprocess.run(arguments, cwd=house.root, check=False).returncode
+
+
+def _new_method(house: House, options: argparse.Namespace) -> None:
+    from morphobench.scaffold import new_method
+
+    _say_written(new_method(house, options.name), options.name)
+
+
+def _new_dataset(house: House, options: argparse.Namespace) -> None:
+    from morphobench.scaffold import new_dataset
+
+    _say_written(new_dataset(house, options.name), options.name)
+
+
+def _say_written(folder: Path, name: str) -> None:
+    for path in sorted(folder.iterdir()):
+        print(f"wrote {path}")
+    print(f"next: edit it, then run  python -m morphobench check {name}")
+
+
+def _resolve(house: House, options: argparse.Namespace) -> None:
+    import yaml
+
+    from morphobench.configuration import resolve_configuration
+    from morphobench.files import write_json, write_text
+    from morphobench.provenance import provenance
+
+    configuration = resolve_configuration(json.load(sys.stdin), house, "the configuration")
+    write_json(options.output.parent / "environment.json", provenance(house.root))
+    write_text(options.output, yaml.safe_dump(dict(configuration.values), sort_keys=False))
+
+
+def _prepare(house: House, options: argparse.Namespace) -> None:
+    from morphobench.preparation import prepare_dataset, write_manifest
+
+    manifest = prepare_dataset(house, options.dataset)
+    if manifest.status != "ok":
+        print(f"{options.dataset}: {manifest.message}", file=sys.stderr)
+    write_manifest(manifest, options.output)
+
+
+def _check_plugin(house: House, options: argparse.Namespace) -> None:
+    from morphobench.files import write_json
+
+    info = discover_methods(house.methods)[options.method]
+    if isinstance(info, BrokenPlugin):
+        print(f"{info.name}: invalid: {info.why}", file=sys.stderr)
+        write_json(options.output, {"name": info.name, "title": info.name, "status": "invalid", "message": info.why})
+        return
+    described = {key: value for key, value in asdict(info).items() if key != "folder"}
+    write_json(options.output, described | {"status": "ok", "message": ""})
+
+
+def _run_trials(house: House, options: argparse.Namespace) -> None:
+    from morphobench.supervisor import supervise
+
+    supervise(house, options.config, options.dataset, options.method, options.variant, options.seeds)
+
+
+def _retry_failed(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.preparation import prepare_dataset, read_manifest, write_manifest
+    from morphobench.records import read_record
+    from morphobench.supervisor import supervise
+
+    configuration = load_configuration(options.config, house)
+    run = house.run(configuration["run"])
+    for identifier in configuration.dataset_ids:
+        path = run.results / "data" / f"{identifier}.json"
+        if path.exists() and read_manifest(path).status != "ok":
+            write_manifest(prepare_dataset(house, identifier), path)
+    retried = 0
+    for dataset, method, variant in make_plan(configuration, house).cells:
+        records = {seed: run.trial(dataset, method, variant, seed) / "record.json" for seed in configuration["seeds"]}
+        failed = [seed for seed, path in records.items() if path.exists() and read_record(path).status != "ok"]
+        if failed:
+            supervise(house, options.config, dataset, method, variant, failed)
+            retried += len(failed)
+    print(f"{retried} failed trials ran again; run snakemake once more to bring tables and report up to date")
+
+
+def _score(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+    from morphobench.scoring import score_cell
+
+    configuration = load_configuration(options.config, house)
+    run = house.run(configuration["run"])
+    score_cell(house, run, options.dataset, options.method, options.variant, configuration["seeds"])
+
+
+def _collect(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.scoring import collect_tables
+
+    configuration = load_configuration(options.config, house)
+    collect_tables(house.run(configuration["run"]), make_plan(configuration, house).cells, configuration["seeds"])
+
+
+def _study(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+
+    configuration = load_configuration(options.config, house)
+    out = house.run(configuration["run"]).studies
+    threads = int(os.environ.get("MORPHOBENCH_THREADS", "1"))
+    if options.study == "gradients":
+        from morphobench.studies.gradient_accuracy import run_gradient_accuracy
+
+        run_gradient_accuracy(configuration["studies"]["gradients"], out)
+    elif options.study == "solvers":
+        from morphobench.studies.solver_cost import run_solver_cost
+
+        run_solver_cost(configuration["studies"]["solvers"], out, threads)
+    elif options.study == "benchmarks":
+        from morphobench.studies.benchmarks import tabulate
+
+        tabulate(out / "benchmarks.json", out)
+    else:
+        raise Mistake(f"study: found {options.study!r}, expected gradients, solvers or benchmarks")
+
+
+def _statistics(house: House, options: argparse.Namespace) -> None:
+    from morphobench import statistics
+    from morphobench.configuration import load_configuration
+
+    configuration = load_configuration(options.config, house)
+    run = house.run(configuration["run"])
+    if options.step == "methods":
+        statistics.compare_methods(run.tables, run.statistics, configuration.values)
+    elif options.step == "published":
+        statistics.check_published(run.tables, house.datasets, run.statistics)
+    elif options.step == "reference":
+        expected = house.reference / f"{configuration['run']}.csv"
+        statistics.compare_reference(run.tables, expected, run.statistics, configuration["reference"]["tolerances"])
+    else:
+        raise Mistake(f"statistics: found {options.step!r}, expected methods, published or reference")
+
+
+def _figures(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+    from morphobench.figures import draw_figures
+
+    run = house.run(load_configuration(options.config, house)["run"])
+    draw_figures(run, run.report / "figures")
+
+
+def _report(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+    from morphobench.report import write_report
+
+    run = house.run(load_configuration(options.config, house)["run"])
+    write_report(run, house, run.report)
+    print(f"the report is {run.report / 'index.html'}")
+
+
+def _verify(house: House, options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from morphobench.configuration import load_configuration
+
+    run = house.run(load_configuration(options.config, house)["run"])
+    table = pd.read_csv(run.statistics / "reference.csv")
+    if table.empty:
+        print(f"results/reference holds no expected numbers for the run {run.results.name!r}: nothing was compared")
+        return 0
+    print(table.to_string(index=False))
+    drifted = int(table["drift"].sum())
+    print(f"{drifted} of {len(table)} scores lie outside their tolerance")
+    return 1 if drifted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Prepares a data set once for all trials: arrays on disk, a manifest beside the results.
+
+Trials read the arrays and never import dataset plugins; they are given no test labels: `labels_of_test` is for scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphobench.contract import SPLITS, DataUnavailable, InvalidPlugin, Split, Task
+from morphobench.files import atomic, digest, write_json
+from morphobench.layout import House, cache_folder
+from morphobench.registry import BrokenPlugin, DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+
+__all__ = ["Manifest", "labels_of_test", "load_trial_data", "prepare_dataset", "read_manifest", "task_of"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run knows of a data set; ``status`` is ok, unavailable or invalid."""
+
+    id: str
+    title: str
+    task: str
+    licence: str
+    citation: str
+    summary: str
+    status: str
+    message: str
+    splits: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    outputs: int
+    class_names: tuple[str, ...]
+    data_hash: str
+
+
+def prepare_dataset(house: House, identifier: str) -> Manifest:
+    """Prepare one data set; whatever stands in the way becomes the manifest's status and message."""
+    name, variant = split_dataset_id(identifier)
+    info = discover_datasets(house.datasets)[name]
+    if isinstance(info, BrokenPlugin):
+        return _empty(identifier, info, "invalid", info.why)
+    try:
+        splits = _load_all(house, info, variant)
+        return _write_arrays(house, identifier, info, variant, splits)
+    except DataUnavailable as error:
+        return _empty(identifier, info, "unavailable", f"not available: {error}")
+    except InvalidPlugin as error:
+        return _empty(identifier, info, "invalid", str(error))
+
+
+def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, Split]:
+    module = load_dataset(info)
+    cache = cache_folder(house) / info.name / variant
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        module.prepare(variant, cache)
+        splits = {split: module.load(variant, cache, split) for split in SPLITS}
+    except (DataUnavailable, InvalidPlugin):
+        raise
+    except Exception as error:
+        raise InvalidPlugin(f"datasets/{info.name}/dataset.py: {type(error).__name__}: {error}") from error
+    for split, data in splits.items():
+        _check_split(f"datasets/{info.name}/dataset.py: load({variant!r}, cache, {split!r})", data, info, variant)
+    return splits
+
+
+def _check_split(where: str, split: Any, info: DatasetInfo, variant: str) -> None:
+    if not isinstance(split, Split):
+        raise InvalidPlugin(f"{where}: found {type(split).__name__}, expected morphobench.contract.Split")
+    images, labels = split.images, split.labels
+    if images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
+        raise InvalidPlugin(
+            f"{where}: images: found {images.dtype} {images.shape}, expected uint8 or float32 (N, C, H, W)"
+        )
+    task, classes = info.variant_task(variant), len(info.variant_classes(variant))
+    expected: dict[str, tuple[int, ...]] = {
+        "multilabel": (len(images), classes),
+        "segmentation": (len(images), *images.shape[2:]),
+        "restoration": (len(images), labels.shape[1] if labels.ndim == 4 else 0, *images.shape[2:]),
+    }
+    shape = expected.get(task, (len(images),))
+    if labels.shape != shape:
+        raise InvalidPlugin(f"{where}: labels: found shape {labels.shape}, expected {shape} for {task}")
+    if task in ("classification", "ordinal", "segmentation") and (labels.min() < 0 or labels.max() >= classes):
+        raise InvalidPlugin(f"{where}: labels: found {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
+    finite = np.isfinite(images).all() if images.dtype == np.float32 else True
+    if not finite:
+        raise InvalidPlugin(f"{where}: images: found values that are not finite")
+
+
+def _write_arrays(
+    house: House, identifier: str, info: DatasetInfo, variant: str, splits: Mapping[str, Split]
+) -> Manifest:
+    arrays = {f"{split}_{part}": getattr(data, part) for split, data in splits.items() for part in ("images", "labels")}
+    parts: list[str | bytes] = []
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        parts += [name, str(array.dtype), str(array.shape), array.tobytes()]
+    data_hash = digest(*parts)
+    folder = _arrays_folder(house, identifier, data_hash)
+    for name, array in arrays.items():
+        if not (folder / f"{name}.npy").exists():
+            with atomic(folder / f"{name}.npy") as temporary:
+                np.save(temporary, array, allow_pickle=False)
+    train = splits["train"]
+    task, classes = info.variant_task(variant), info.variant_classes(variant)
+    return Manifest(
+        id=identifier,
+        title=info.variant_title(variant),
+        task=task,
+        licence=info.licence,
+        citation=info.citation,
+        summary=info.summary,
+        status="ok",
+        message="",
+        splits={split: len(data) for split, data in splits.items()},
+        input_shape=tuple(train.images.shape[1:]),
+        outputs=train.labels.shape[1] if task == "restoration" else len(classes),
+        class_names=classes,
+        data_hash=data_hash,
+    )
+
+
+def _empty(identifier: str, info: DatasetInfo | BrokenPlugin, status: str, message: str) -> Manifest:
+    blank = Manifest(
+        id=identifier,
+        title=identifier,
+        task="",
+        licence="",
+        citation="",
+        summary="",
+        status=status,
+        message=" ".join(message.split()),
+        splits={},
+        input_shape=(),
+        outputs=0,
+        class_names=(),
+        data_hash="",
+    )
+    if isinstance(info, BrokenPlugin):
+        return blank
+    _, variant = split_dataset_id(identifier)
+    return replace(
+        blank,
+        title=info.variant_title(variant),
+        task=info.variant_task(variant),
+        licence=info.licence,
+        citation=info.citation,
+        summary=info.summary,
+        class_names=info.variant_classes(variant),
+    )
+
+
+def _arrays_folder(house: House, identifier: str, data_hash: str) -> Path:
+    return cache_folder(house) / "prepared" / f"{identifier}-{data_hash}"
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as JSON."""
+    write_json(path, asdict(manifest))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest that `write_manifest` wrote."""
+    import json
+
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values |= {key: tuple(values[key]) for key in ("input_shape", "class_names")}
+    return Manifest(**values)
+
+
+def task_of(manifest: Manifest, device: str = "cpu") -> Task:
+    """Return the task that a method is asked to learn."""
+    return Task(manifest.task, manifest.input_shape, manifest.outputs, manifest.class_names, device)  # type: ignore[arg-type]
+
+
+def load_trial_data(house: House, manifest: Manifest) -> tuple[Split, Split, np.ndarray]:
+    """Return the training split, the validation split and the test IMAGES, as float32 in [0, 1]."""
+    arrays = {
+        name: _array(house, manifest, name)
+        for name in ("train_images", "train_labels", "valid_images", "valid_labels", "test_images")
+    }
+    train = Split(arrays["train_images"], arrays["train_labels"]).as_float()
+    valid = Split(arrays["valid_images"], arrays["valid_labels"]).as_float()
+    nothing = np.zeros(len(arrays["test_images"]))
+    return train, valid, Split(arrays["test_images"], nothing).as_float().images
+
+
+def labels_of_test(house: House, manifest: Manifest) -> np.ndarray:
+    """Return the test labels; for scoring and for the report, never for training."""
+    return _array(house, manifest, "test_labels")
+
+
+def images_of_test(house: House, manifest: Manifest) -> np.ndarray:
+    """Return the test images as float32 in [0, 1]."""
+    images = _array(house, manifest, "test_images")
+    return Split(images, np.zeros(len(images))).as_float().images
+
+
+def _array(house: House, manifest: Manifest, name: str) -> np.ndarray:
+    """Read one array; a cache that was emptied since is filled again and must give the same data."""
+    path = _arrays_folder(house, manifest.id, manifest.data_hash) / f"{name}.npy"
+    if not path.exists():
+        again = prepare_dataset(house, manifest.id)
+        if again.data_hash != manifest.data_hash:
+            raise DataUnavailable(
+                f"{manifest.id}: the prepared data are gone and preparing them again gave other data "
+                f"(found {again.data_hash or again.message}, expected {manifest.data_hash})"
+            )
+    return np.load(path, allow_pickle=False)

@@ -1,0 +1,116 @@
+"""Scores finished trials. The only step that reads test labels, in a process that trains nothing."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from morphobench import metrics
+from morphobench.contract import PRIMARY_METRIC
+from morphobench.files import write_table
+from morphobench.layout import House, RunFolder
+from morphobench.preparation import labels_of_test, read_manifest
+from morphobench.records import Record, read_record
+
+__all__ = ["collect_tables", "score_cell"]
+
+SCORE_COLUMNS = [
+    "run",
+    "dataset",
+    "task",
+    "method",
+    "variant",
+    "framework",
+    "seed",
+    "status",
+    "split",
+    "metric",
+    "value",
+]
+
+
+def score_cell(house: House, run: RunFolder, dataset: str, method: str, variant: str, seeds: Iterable[int]) -> None:
+    """Write ``scores.csv`` of one cell: a row for each seed, split and metric; a failed seed has an empty value."""
+    manifest = read_manifest(run.results / "data" / f"{dataset}.json")
+    labels = labels_of_test(house, manifest) if manifest.status == "ok" else None
+    rows: list[dict[str, object]] = []
+    for seed in seeds:
+        folder = run.trial(dataset, method, variant, seed)
+        record = read_record(folder / "record.json")
+        primary = PRIMARY_METRIC.get(record.task, "")
+        if labels is None or record.status != "ok":
+            rows.append(_row(record, "test", primary, None))
+            continue
+        values = _test_scores(folder, record.task, labels)
+        rows += [_row(record, "test", name, value) for name, value in values.items()]
+        validation = _validation_score(folder, record)
+        if validation is not None:
+            rows.append(_row(record, "valid", primary, validation))
+    table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
+    write_table(run.trials / dataset / method / variant / "scores", table)
+
+
+def _test_scores(folder: Path, task: str, labels: np.ndarray) -> dict[str, float]:
+    with np.load(folder / "predictions.npz", allow_pickle=False) as predictions:
+        return metrics.score(task, predictions["scores"], labels[predictions["index"]])
+
+
+def _validation_score(folder: Path, record: Record) -> float | None:
+    """Validation metric of the checkpoint that was kept, as the training loop saw it."""
+    if record.status != "ok" or record.best_epoch is None:
+        return None
+    with (folder / "curve.csv").open(encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            if row["split"] == "valid" and int(row["epoch"]) == record.best_epoch:
+                return float(row["metric"])
+    return None
+
+
+def _row(record: Record, split: str, metric: str, value: float | None) -> dict[str, object]:
+    shared = ("run", "dataset", "task", "method", "variant", "framework", "seed", "status")
+    return {name: getattr(record, name) for name in shared} | {"split": split, "metric": metric, "value": value}
+
+
+def collect_tables(run: RunFolder, cells: Iterable[tuple[str, str, str]], seeds: list[int]) -> None:
+    """Write the tables ``trials`` and ``scores`` of a run from its records."""
+    trials, scores = [], []
+    for dataset, method, variant in cells:
+        trials += [_trial_row(read_record(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
+        scores.append(pd.read_parquet(run.trials / dataset / method / variant / "scores.parquet"))
+    write_table(run.tables / "trials", pd.DataFrame(trials))
+    filled = [table.astype({"value": "float64"}) for table in scores]
+    write_table(run.tables / "scores", pd.concat(filled, ignore_index=True))
+
+
+def _trial_row(record: Record) -> dict[str, object]:
+    timings = record.timings
+    return {
+        "run": record.run,
+        "dataset": record.dataset,
+        "task": record.task,
+        "method": record.method,
+        "variant": record.variant,
+        "family": record.family,
+        "framework": record.framework,
+        "seed": record.seed,
+        "status": record.status,
+        "message": record.message,
+        "device": record.device,
+        "threads": record.threads,
+        "fit_s": timings.fit_s,
+        "predict_s": timings.predict_s,
+        "compile_s": timings.compile_s,
+        "import_s": timings.import_s,
+        "peak_rss_mb": record.peak_rss_mb,
+        "peak_device_mb": record.peak_device_mb,
+        "parameters": record.parameters,
+        "epochs": record.epochs,
+        "learning_rate": record.learning_rate,
+        "commit": record.provenance.get("commit", ""),
+        "code_hash": record.code_hash,
+        "data_hash": record.data_hash,
+    }

@@ -1,0 +1,295 @@
+"""Trains and predicts, in a process of its own, the seeds that the supervisor gives it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphobench.contract import Diverged, InvalidPlugin, OutOfTime, Run, Split, Task
+from morphobench.files import atomic, write_text
+from morphobench.preparation import load_trial_data, task_of
+from morphobench.provenance import provenance
+from morphobench.records import Record, Timings, write_record
+from morphobench.registry import Method, MethodInfo, load_method
+from morphobench.trial import Store, Trial
+
+__all__ = ["run_seeds"]
+
+LOG_TAIL = 12
+
+
+@dataclass
+class Log:
+    """Lines of one trial: kept for the record, and shown as they come."""
+
+    prefix: str
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        print(f"{self.prefix} {line}", flush=True)
+
+
+def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]) -> None:
+    """Run the trials one after the other and leave a record for each.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        The same data set, method and variant with different seeds.
+    store : Store
+        Where finished trials are kept.
+    announce : callable
+        Told the seed that begins, so that the supervisor starts its clock (importing a framework is not charged).
+    """
+    first = trials[0]
+    started = time.perf_counter()
+    try:
+        assert isinstance(first.method, MethodInfo)
+        _settle_framework(first.method.framework, first.threads)
+        method = load_method(first.method, first.variant)
+        data = load_trial_data(first.house, first.manifest)
+    except Exception as error:
+        for trial in trials:
+            _leave_failure(trial, error, Log(_prefix(trial)))
+        return
+    import_s = time.perf_counter() - started
+    for trial in trials:
+        announce(trial.seed)
+        log = Log(_prefix(trial))
+        try:
+            record = _run_one(trial, method, data, log)
+        except Exception as error:
+            _leave_failure(trial, error, log)
+            continue
+        record.timings.import_s = import_s
+        record.log_tail = log.lines[-LOG_TAIL:]
+        write_text(trial.folder / "log.txt", "\n".join(log.lines) + "\n")
+        write_record(trial.folder / "record.json", record)
+        store.put(record.key, trial.folder)
+
+
+def _prefix(trial: Trial) -> str:
+    return f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}]"
+
+
+def _settle_framework(framework: str, threads: int) -> None:
+    if framework == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+
+
+def _seed_everything(seed: int, framework: str) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - plugins may use the legacy generator
+    if framework == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def _run_one(trial: Trial, method: Method, data: tuple[Split, Split, np.ndarray], log: Log) -> Record:
+    train, valid, test_images = data
+    task = task_of(trial.manifest, trial.device)
+    record = trial.blank_record("ok", "", provenance(trial.house.root))
+    _reset_peak_memory(trial.device)
+    model, run, tuning = _train(trial, method, task, train, valid, log)
+    _synchronise(trial.device)
+    started = time.perf_counter()
+    scores = method.predict(model, test_images)
+    _synchronise(trial.device)
+    record.timings = Timings(fit_s=run["seconds"], predict_s=time.perf_counter() - started)
+    record.peak_rss_mb, record.peak_device_mb = _peak_memory(trial.device)
+    scores = _checked_scores(scores, task, test_images, trial)
+    record.learning_rate, record.tuning = run["learning_rate"], tuning
+    record.parameters = _count_parameters(model, method)
+    record.epochs, record.best_epoch = run["epochs"], run["best_epoch"]
+    _write_outputs(trial.folder, scores, run["curve"], method, model)
+    return record
+
+
+def _train(
+    trial: Trial, method: Method, task: Task, train: Split, valid: Split, log: Log
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Train once, or once a learning rate of the grid, and keep the model that is best on the validation split."""
+    tuned = trial.tuning["mode"] == "grid" and method.info.framework != "numpy"
+    rates = trial.tuning["grid"] if tuned else [method.learning_rate]
+    best: tuple[float, Any, dict[str, Any]] | None = None
+    tried: dict[str, Any] = {}
+    deadline = time.monotonic() + trial.budget.timeout_s
+    for rate in rates:
+        _seed_everything(trial.seed, method.info.framework)
+        run = Run(trial.seed, deadline, trial.folder, log, task, trial.budget, rate, method.params)
+        started = time.perf_counter()
+        model = method.build(task)
+        try:
+            method.fit(model, train, valid, run)
+        except Diverged as error:
+            if not tuned:
+                raise
+            log(f"learning rate {rate:g} diverged: {error}")
+            tried[f"{rate:g}"] = None
+            continue
+        _synchronise(trial.device)
+        summary = {
+            "seconds": time.perf_counter() - started,
+            "learning_rate": rate if method.info.framework != "numpy" else None,
+            "epochs": max((row.epoch for row in run.curve), default=None),
+            "best_epoch": run.best_epoch,
+            "curve": run.curve,
+        }
+        score = max((row.metric for row in run.curve if row.split == "valid"), default=0.0)
+        if tuned:
+            tried[f"{rate:g}"] = score
+        if best is None or score > best[0]:
+            best = (score, model, summary)
+    if best is None:
+        raise Diverged("training diverged at every learning rate of the grid")
+    return best[1], best[2], tried
+
+
+def _checked_scores(scores: Any, task: Task, images: np.ndarray, trial: Trial) -> np.ndarray:
+    where = f"methods/{trial.method.name}: predict"
+    if not isinstance(scores, np.ndarray):
+        raise InvalidPlugin(f"{where} returned {type(scores).__name__}, expected a NumPy array")
+    expected = task.score_shape(images)
+    if scores.shape != expected:
+        raise InvalidPlugin(f"{where} returned shape {scores.shape}, expected {expected} ({task.kind})")
+    if not np.issubdtype(scores.dtype, np.floating):
+        raise InvalidPlugin(f"{where} returned {scores.dtype}, expected floating-point scores")
+    bad = int((~np.isfinite(scores)).sum())
+    if bad:
+        raise Diverged(f"{where} returned {bad} scores that are not finite, of {scores.size}")
+    return scores.astype(np.float32)
+
+
+def _write_outputs(folder: Path, scores: np.ndarray, curve: list[Any], method: Method, model: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "predictions.npz") as temporary:
+        np.savez_compressed(temporary, scores=scores, index=np.arange(len(scores)))
+    with atomic(folder / "curve.csv") as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["epoch", "split", "loss", "metric", "seconds"])
+        writer.writerows([row.epoch, row.split, row.loss, row.metric, f"{row.seconds:.4f}"] for row in curve)
+    learned = method.describe(model)
+    if learned:
+        with atomic(folder / "learned.npz") as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **learned)
+    if method.info.framework == "torch":
+        from morphobench import training
+
+        training.save_weights(model, folder / "weights.safetensors")
+
+
+def _count_parameters(model: Any, method: Method) -> int | None:
+    if method.info.framework == "torch":
+        from morphobench import training
+
+        return training.count_parameters(model)
+    count = getattr(model, "parameter_count", None)
+    return int(count) if count is not None else None
+
+
+def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
+    status = _status_of(error)
+    log(f"{status}: {type(error).__name__}: {error}")
+    if status == "error":
+        log.lines += traceback.format_exception(error)[-1].splitlines()
+        frames = traceback.extract_tb(error.__traceback__)
+        log.lines += [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
+    text = str(error) if status != "error" else f"{type(error).__name__}: {error}"
+    record = trial.blank_record(status, text, provenance(trial.house.root))
+    record.log_tail = log.lines[-LOG_TAIL:]
+    write_record(trial.folder / "record.json", record)
+
+
+def _status_of(error: Exception) -> str:
+    if isinstance(error, InvalidPlugin):
+        return "invalid"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, OutOfTime):
+        return "timeout"
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError"):
+        return "out_of_memory"
+    return "error"
+
+
+def _synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _reset_peak_memory(device: str) -> None:
+    """Start the high-water marks afresh, so that a seed is not charged with the one before it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory(device: str) -> tuple[float | None, float | None]:
+    on_device = None
+    if device.startswith("cuda"):
+        import torch
+
+        on_device = torch.cuda.max_memory_allocated() / 2**20
+    return _peak_resident_mb(), on_device
+
+
+def _peak_resident_mb() -> float | None:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def _die_with_parent(parent: int) -> None:
+    """End this process when the supervisor is gone, so that a killed run leaves nothing behind that still trains."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(job: Path) -> None:
+    """Run the trials described in the job file of the supervisor."""
+    from morphobench.supervisor import trials_of_job
+
+    description = json.loads(job.read_text(encoding="utf-8"))
+    _die_with_parent(description["parent"])
+    trials, store = trials_of_job(description)
+    progress = Path(description["progress"])
+    run_seeds(trials, store, lambda seed: write_text(progress, str(seed)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
