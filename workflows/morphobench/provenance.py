@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "hardware", "provenance", "versions"]
+__all__ = ["commit", "gpus", "hardware", "provenance", "versions"]
 
 # Packages whose version can change a prediction or a timing.
 RECORDED = (
@@ -62,6 +62,7 @@ def hardware() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1),
+        "gpus": list(gpus()),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -75,6 +76,17 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@functools.cache
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs of this machine, without starting a framework."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ()
+    lines = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
+    return tuple(line.partition(": ")[2].partition(" (UUID")[0] for line in lines) if done.returncode == 0 else ()
 
 
 def provenance(root: Path) -> dict[str, Any]:

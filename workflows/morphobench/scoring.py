@@ -99,7 +99,7 @@ def _trial_row(record: Record) -> dict[str, object]:
         "seed": record.seed,
         "status": record.status,
         "message": record.message,
-        "device": record.device,
+        "device": _device_name(record),
         "threads": record.threads,
         "fit_s": timings.fit_s,
         "predict_s": timings.predict_s,
@@ -114,3 +114,10 @@ def _trial_row(record: Record) -> dict[str, object]:
         "code_hash": record.code_hash,
         "data_hash": record.data_hash,
     }
+
+
+def _device_name(record: Record) -> str:
+    """Name the processor or GPU that ran the trial."""
+    hardware = record.provenance.get("hardware", {})
+    named = hardware.get("gpus", []) if record.device == "cuda" else [hardware.get("processor", "")]
+    return f"{record.device} ({named[0]})" if named and named[0] else record.device

@@ -16,9 +16,9 @@ from typing import Any
 
 from morphobench.configuration import Configuration, load_configuration
 from morphobench.files import write_json
-from morphobench.layout import House
+from morphobench.layout import House, cache_folder
 from morphobench.preparation import read_manifest
-from morphobench.provenance import provenance
+from morphobench.provenance import gpus, provenance
 from morphobench.records import write_record
 from morphobench.registry import BrokenPlugin, discover_methods
 from morphobench.trial import Store, Trial
@@ -65,11 +65,12 @@ def supervise(house: House, config: Path, dataset: str, method: str, variant: st
         The chunk. One worker process takes them in turn; if it dies, another takes those that are left.
     """
     configuration = load_configuration(config, house)
-    device = choose_device(house, method)
-    trials = make_trials(house, configuration, dataset, method, variant, seeds, device)
     folder = house.run(configuration["run"]).results
     store = Store(folder / ".store")
-    with _alone(folder / ".locks" / f"{dataset}--{method}--{variant}--{seeds[0]}"):
+    chunk = folder / ".locks" / f"{dataset}--{method}--{variant}--{seeds[0]}"
+    with _alone(chunk), _device(house, method, cache_folder(house) / "gpus") as device:
+        kind = device.partition(":")[0]
+        trials = make_trials(house, configuration, dataset, method, variant, seeds, kind)
         waiting = []
         for trial in trials:
             record = trial.blank_record("ok", "", {})
@@ -78,18 +79,41 @@ def supervise(house: House, config: Path, dataset: str, method: str, variant: st
             elif not _refuse(trial):
                 waiting.append(trial)
         while waiting:
-            waiting = _run_worker(house, config, waiting, store)
+            waiting = _run_worker(house, config, waiting, store, device)
 
 
-def choose_device(house: House, method: str) -> str:
-    """Return "cuda" where the job was given a GPU and the method asks for one, else "cpu".
+@contextlib.contextmanager
+def _device(house: House, method: str, locks: Path) -> Iterator[str]:
+    """Yield "cuda:<k>" with the k-th GPU held for this job alone, or "cpu".
 
-    The rule exports MORPHOBENCH_GPUS (Snakemake's resource ``gpu``), so that a job that was given none never takes one.
+    A job takes a GPU only where Snakemake granted it one: the rule exports its resource ``gpu`` as MORPHOBENCH_GPUS.
+    Where a scheduler has already chosen the device (CUDA_VISIBLE_DEVICES), that one is taken.
     """
     info = discover_methods(house.methods)[method]
-    if isinstance(info, BrokenPlugin) or int(os.environ.get("MORPHOBENCH_GPUS", "0")) < 1:
-        return "cpu"
-    return "cuda"
+    wanted = not isinstance(info, BrokenPlugin) and int(os.environ.get("MORPHOBENCH_GPUS", "0")) > 0 and gpus()
+    if not wanted:
+        yield "cpu"
+    elif os.environ.get("CUDA_VISIBLE_DEVICES"):
+        yield f"cuda:{os.environ['CUDA_VISIBLE_DEVICES'].split(',')[0]}"
+    else:
+        with _first_free([locks / f"gpu-{index}" for index in range(len(gpus()))]) as index:
+            yield f"cuda:{index}"
+
+
+@contextlib.contextmanager
+def _first_free(paths: list[Path]) -> Iterator[int]:
+    """Hold the first lock that is free; wait while none is."""
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        for index, path in enumerate(paths):
+            with path.open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield index
+                return
+        time.sleep(POLL_S)
 
 
 def _refuse(trial: Trial) -> bool:
@@ -121,13 +145,13 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _run_worker(house: House, config: Path, trials: list[Trial], store: Store) -> list[Trial]:
+def _run_worker(house: House, config: Path, trials: list[Trial], store: Store, device: str) -> list[Trial]:
     """Run one worker until it ends or is killed; return the trials it did not get to."""
     for trial in trials:
         (trial.folder / "record.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
         progress, log = Path(scratch) / "seed", Path(scratch) / "log"
-        process = _start(house, config, trials, store, Path(scratch), log)
+        process = _start(house, config, trials, store, Path(scratch), log, device)
         status, message = _watch(process, trials, progress)
         output = log.read_text(encoding="utf-8", errors="replace")
     sys.stdout.write(output)
@@ -140,7 +164,7 @@ def _run_worker(house: House, config: Path, trials: list[Trial], store: Store) -
 
 
 def _start(
-    house: House, config: Path, trials: list[Trial], store: Store, scratch: Path, log: Path
+    house: House, config: Path, trials: list[Trial], store: Store, scratch: Path, log: Path, device: str
 ) -> subprocess.Popen[bytes]:
     first = trials[0]
     job = {
@@ -160,8 +184,10 @@ def _start(
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys(names, threads)
     environment |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
-    if first.device == "cpu":
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    kind, _, index = device.partition(":")
+    environment["CUDA_VISIBLE_DEVICES"] = index
+    if kind == "cpu":
+        environment["JAX_PLATFORMS"] = "cpu"
     with log.open("wb") as handle:
         return subprocess.Popen(
             [sys.executable, "-m", "morphobench.worker", str(scratch / "job.json")],

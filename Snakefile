@@ -1,0 +1,22 @@
+# One workflow, three tiers: a tier is a file of workflows/config, chosen with --configfile; default.yaml without one.
+
+
+if "run" not in config:
+
+    configfile: "workflows/config/default.yaml"
+
+
+include: "workflows/rules/configuration.smk"
+include: "workflows/rules/data.smk"
+include: "workflows/rules/trials.smk"
+include: "workflows/rules/studies.smk"
+include: "workflows/rules/statistics.smk"
+include: "workflows/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{REPORT}/index.html",
+        f"{RESULTS}/statistics/published.csv",
+        f"{RESULTS}/statistics/reference.csv",

@@ -1,0 +1,38 @@
+# Prepares every data set once and reads what every method says of itself.
+
+
+def sources_of_dataset(wildcards):
+    return relative(dataset_sources(PLAN.datasets[wildcards.dataset]))
+
+
+# Finds or downloads a data set, checks it, and writes its manifest; one that is not to be had is a row, not a failure.
+rule prepare_dataset:
+    input:
+        sources_of_dataset,
+        sources("preparation", "download", "contract"),
+        ancient(CONFIG),
+    output:
+        f"{RESULTS}/data/{{dataset}}.json",
+    log:
+        f"{RESULTS}/logs/prepare_dataset/{{dataset}}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} prepare --dataset {wildcards.dataset:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+# Reads one method's YAML and parses its code without running it; a broken plugin becomes a visible row.
+rule check_plugins:
+    input:
+        lambda wildcards: relative(dataset_sources(PLAN.methods[wildcards.method])),
+        sources("registry", "schemas"),
+        "workflows/schemas/method.schema.yaml",
+        ancient(CONFIG),
+    output:
+        f"{RESULTS}/plugins/{{method}}.json",
+    log:
+        f"{RESULTS}/logs/check_plugins/{{method}}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} check-plugin --method {wildcards.method:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,46 @@
+# Draws the figures and writes the page that people read.
+STATISTICS = expand(
+    f"{RESULTS}/statistics/{{table}}.csv",
+    table=["means", "differences", "ranking", "published", "reference"],
+)
+PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
+MANIFESTS = expand(f"{RESULTS}/data/{{dataset}}.json", dataset=PLAN.datasets)
+
+
+# Every figure as SVG, PDF and PNG, and a manifest of them with captions made from the numbers.
+rule draw_figures:
+    input:
+        TABLES,
+        STATISTICS,
+        PLUGINS,
+        MANIFESTS,
+        study_tables(),
+        relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
+        config=CONFIG,
+    output:
+        f"{REPORT}/figures/figures.json",
+    log:
+        f"{RESULTS}/logs/draw_figures.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} figures --config {input.config:q} 2>&1 | tee {log:q}"
+
+
+# One self-contained page that opens offline.
+rule write_report:
+    input:
+        rules.draw_figures.output,
+        sources("report"),
+        relative(sorted((HOUSE.workflows / "report").glob("*"))),
+        config=CONFIG,
+    output:
+        report(
+            f"{REPORT}/index.html", caption="../report/report.rst", category="Report"
+        ),
+    log:
+        f"{RESULTS}/logs/write_report.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} report --config {input.config:q} 2>&1 | tee {log:q}"

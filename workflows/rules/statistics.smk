@@ -1,0 +1,68 @@
+# Compares methods with each other, with published values and with the committed reference.
+TABLES = expand(f"{RESULTS}/tables/{{table}}.parquet", table=["trials", "scores"])
+STATISTICS_SOURCES = sources("statistics", "ranking", "inference")
+
+
+# Means with intervals, paired differences to the baseline, ranking.
+rule compare_methods:
+    input:
+        TABLES,
+        STATISTICS_SOURCES,
+        config=CONFIG,
+    output:
+        multiext(f"{RESULTS}/statistics/means", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/statistics/differences", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/statistics/ranking", ".csv", ".parquet"),
+    log:
+        f"{RESULTS}/logs/compare_methods.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} statistics methods --config {input.config:q} 2>&1 | tee {log:q}"
+
+
+# Differences to the published values that datasets/*/published.csv hold.
+rule check_published:
+    input:
+        TABLES,
+        STATISTICS_SOURCES,
+        relative(sorted(HOUSE.datasets.glob("*/published.csv"))),
+        config=CONFIG,
+    output:
+        f"{RESULTS}/statistics/published.csv",
+    log:
+        f"{RESULTS}/logs/check_published.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} statistics published --config {input.config:q} 2>&1 | tee {log:q}"
+
+
+# Differences to the committed numbers of this run's name in results/reference.
+rule compare_reference:
+    input:
+        TABLES,
+        STATISTICS_SOURCES,
+        relative(sorted(HOUSE.reference.glob(f"{RUN}.csv"))),
+        config=CONFIG,
+    output:
+        f"{RESULTS}/statistics/reference.csv",
+    log:
+        f"{RESULTS}/logs/compare_reference.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} statistics reference --config {input.config:q} 2>&1 | tee {log:q}"
+
+
+# Prints the comparison with the reference and fails on drift; asked for by name (snakemake verify).
+rule verify:
+    input:
+        rules.compare_reference.output,
+        config=CONFIG,
+    log:
+        f"{RESULTS}/logs/verify.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} verify --config {input.config:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,108 @@
+# Trains, predicts and scores. Training and scoring are different processes: only the second reads test labels.
+from dataclasses import asdict
+
+CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
+
+
+def resources_of(wildcards):
+    return getattr(PLAN.methods[wildcards.method], "resources", {})
+
+
+def budget_of(wildcards):
+    """The budget as parameters of the job: changing it re-runs the trials it touches and no others."""
+    budget = CONFIGURATION.budget(wildcards.dataset, resources_of(wildcards))
+    return json.dumps(asdict(budget), sort_keys=True)
+
+
+def records_of(wildcards):
+    return expand(
+        f"{CELL}/seed-{{seed}}/record.json",
+        seed=CONFIGURATION["seeds"],
+        allow_missing=True,
+    )
+
+
+# One rule a chunk of seeds, since every seed is an output of its own. The supervisor inside enforces the time limit.
+for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
+
+    rule:
+        name:
+            f"run_trials_{chunk}"
+        input:
+            f"{RESULTS}/data/{{dataset}}.json",
+            f"{RESULTS}/plugins/{{method}}.json",
+            lambda wildcards: relative(
+                method_sources(HOUSE, PLAN.methods[wildcards.method])
+            ),
+            config=ancient(CONFIG),
+        output:
+            expand(f"{CELL}/seed-{{seed}}/record.json", seed=seeds, allow_missing=True),
+        log:
+            f"{RESULTS}/logs/run_trials/{{dataset}}--{{method}}--{{variant}}--{chunk}.log",
+        conda:
+            "../../environment.yml"
+        threads: CONFIGURATION["threads"]
+        resources:
+            mem_mb=lambda wildcards: CONFIGURATION.budget(
+                wildcards.dataset, resources_of(wildcards)
+            ).memory_mb,
+            gpu=lambda wildcards: resources_of(wildcards).get("gpu", 0),
+        params:
+            seeds=seeds,
+            budget=budget_of,
+            tuning=json.dumps(CONFIGURATION["tuning"], sort_keys=True),
+        shell:
+            "MORPHOBENCH_GPUS={resources.gpu} {PYTHON} run-trials --config {input.config:q}"
+            " --dataset {wildcards.dataset:q} --method {wildcards.method:q} --variant {wildcards.variant:q}"
+            " --seeds {params.seeds} 2>&1 | tee {log:q}"
+
+
+# Reads predictions and test labels, writes every metric of the task.
+rule score_trials:
+    input:
+        records_of,
+        sources("scoring", "metrics"),
+        manifest=f"{RESULTS}/data/{{dataset}}.json",
+        config=ancient(CONFIG),
+    output:
+        f"{CELL}/scores.csv",
+        f"{CELL}/scores.parquet",
+    log:
+        f"{RESULTS}/logs/score_trials/{{dataset}}--{{method}}--{{variant}}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} score --config {input.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
+        " --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
+
+
+# Gathers records and scores into two tidy tables.
+rule collect:
+    input:
+        [
+            CELL.format(dataset=d, method=m, variant=v) + "/scores.parquet"
+            for d, m, v in PLAN.cells
+        ],
+        sources("scoring"),
+        config=CONFIG,
+    output:
+        multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/tables/scores", ".csv", ".parquet"),
+    log:
+        f"{RESULTS}/logs/collect.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} collect --config {input.config:q} 2>&1 | tee {log:q}"
+
+
+# Runs the trials again that have no score; asked for by name (snakemake retry_failed).
+rule retry_failed:
+    input:
+        ancient(CONFIG),
+    log:
+        f"{RESULTS}/logs/retry_failed.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PYTHON} retry-failed --config {input:q} 2>&1 | tee {log:q}"
