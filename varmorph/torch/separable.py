@@ -1,0 +1,55 @@
+"""Separable variational operators: each pixel minimises its own energy over the edges of its window.
+
+Plain tensor code, section by section of the expectile penalty: rho_tau(r) = a_tau(r) r^2 / 2 with a_tau(r) = tau where
+r >= 0 and 1 - tau elsewhere. The minimiser of sum_k w_k rho_tau(v_k - z) is the weighted expectile of v = x + b.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.implicit import frozen_newton_step
+from varmorph.torch.neighbours import edge_values, inside_image, per_edge
+from varmorph.torch.windows import Window
+
+__all__ = ["expectile", "minimise_expectile"]
+
+
+def expectile(x: Tensor, bias: Tensor, weight: Tensor, level: Tensor, window: Window, outside: float | None) -> Tensor:
+    """Minimise the separable expectile energy of each pixel, with the exact implicit gradient.
+
+    x : (N, C, H, W).  bias, weight : (C, K).  level : (C,), the logit of tau.
+    outside : value beyond the image, or None where edges from beyond the image are absent.
+    """
+    offset = per_edge(bias, window)
+    absent = torch.isneginf(offset)
+    values = edge_values(x, window, 0.0 if outside is None else outside)
+    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
+    weights = per_edge(weight, window).masked_fill(absent, 0.0)
+    if outside is None and window.leaves_image:
+        weights = weights * inside_image(window, x.device)
+    tau, cotau = (torch.sigmoid(sign * level)[None, None, :, None, None] for sign in (1, -1))
+    solution, _ = minimise_expectile(values, weights, tau, cotau)
+    return frozen_newton_step(values, weights, tau, cotau, solution)
+
+
+@torch.no_grad()
+def minimise_expectile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor) -> tuple[Tensor, int]:
+    """Find the expectile by Newton's method; return it and the number of updates that moved some pixel.
+
+    Newton's map z <- sum(w a v) / sum(w a), a from the signs of v - z, moves monotonically from the weighted mean:
+    upwards where tau > 1/2, downwards elsewhere. It ends after at most T - 1 updates, T the number of edges. Movement
+    in the other direction is rounding, and is not followed.
+    """
+    total = (weight * torch.ones_like(values)).sum(0)
+    solution = (weight * values).sum(0) / total
+    upwards = (tau >= cotau).squeeze(0)
+    for update in range(values.shape[0]):
+        conductance = weight * tau.where(values >= solution, cotau)
+        step = (conductance * values).sum(0) / conductance.sum(0)
+        moved = torch.where(upwards, step > solution, step < solution)
+        if not moved.any():
+            return solution, update
+        solution = step.where(moved, solution)
+    return solution, values.shape[0]
