@@ -1,0 +1,324 @@
+"""What the operators cost: time and peak memory over image size, forward and backward pass apart.
+
+The variational operator and the max-plus dilation, each as compiled kernel and as tensor code, beside a depthwise
+convolution and max pooling, whose price is known. Every row names its device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import varmorph.torch
+from morphobench.files import write_json, write_table
+from morphobench.provenance import hardware, versions
+from morphobench.studies.measurement import Clock, Quartiles, Repeated, clock_for, growth_of_peak, interleave
+from morphobench.studies.settings import read_settings
+from morphobench.studies.unrolling import neighbours, newton_updates, relative_residual
+
+__all__ = ["COLUMNS", "DEFAULTS", "PHASES", "Case", "Solver", "run_solver_cost", "solver_rows", "solvers_for"]
+
+DEFAULTS: dict[str, Any] = {
+    "image_sizes": [16, 32, 64, 128],
+    "kernel_sizes": [3, 5],
+    "batch": 4,
+    "channels": 8,
+    "repeats": 7,
+    "dtype": "float32",
+    "seed": 0,
+}
+PHASES = ("compile", "forward", "backward")
+LOGIT_LEVEL = 3.0  # tau = 0.95, as for the figures of a trained layer
+
+# The columns of the table `solvers`, then what explains a row.
+#   phase "compile": the first forward and backward pass on this case, with whatever this process compiles for it.
+#   peak_bytes: growth of memory during the phase (measurement.growth_of_peak); phase "compile": not measured.
+#   residual, iterations: of the variational operator on the first image; empty for operators without a solver.
+#   load: load average over one minute when the study began; pixels_per_s: output pixels of all images and channels.
+COLUMNS = [
+    *["instance", "solver", "backend", "device", "dtype", "phase", "median_s", "q25_s", "q75_s", "peak_bytes"],
+    *["residual", "iterations"],
+    *["image_size", "batch", "channels", "kernel_size", "threads", "load", "pixels_per_s", "repeats"],
+    *["converged", "message"],
+]
+RESIDUAL = {"float64": 1e-10, "float32": 1e-4}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tensors of one image size and window: x and cotangent (N, C, H, W); bias and weight (C, k, k); level (C,)."""
+
+    x: Tensor
+    bias: Tensor
+    weight: Tensor
+    logit_level: Tensor
+    cotangent: Tensor
+
+    @property
+    def name(self) -> str:
+        """Shape of the images and the window."""
+        batch, channels, height, width = self.x.shape
+        return f"{batch}x{channels}x{height}x{width}-{self.bias.shape[-2]}x{self.bias.shape[-1]}"
+
+
+@dataclass(frozen=True)
+class Solver:
+    """An operator as one implementation computes it: `leaves` picks its arguments from a case, `run` is the call."""
+
+    name: str
+    backend: str
+    leaves: Callable[[Case], tuple[Tensor, ...]]
+    run: Callable[..., Tensor]
+    iterative: bool = False
+
+
+@dataclass
+class Measured:
+    """What one solver showed on one case."""
+
+    solver: Solver
+    compile_s: float = math.nan
+    repeated: Repeated = field(default_factory=Repeated)
+    peak: dict[str, float] = field(default_factory=dict)
+    residual: float = math.nan
+    iterations: int | None = None
+    message: str = ""
+
+
+def solvers_for(device: str) -> list[Solver]:
+    """List what is measured on ``device``; the compiled kernels need a CPU."""
+    found = []
+    for backend in ("cpu", "tensor") if device == "cpu" else ("tensor",):
+        found += [
+            Solver(
+                "variational",
+                backend,
+                lambda case: (case.x, case.bias, case.weight, case.logit_level),
+                _with_backend(backend, varmorph.torch.variational_dilation),
+                iterative=True,
+            ),
+            Solver(
+                "max-plus",
+                backend,
+                lambda case: (case.x, case.bias),
+                _with_backend(backend, varmorph.torch.dilation),
+            ),
+        ]
+    found.append(Solver("depthwise-convolution", "torch", lambda case: (case.x, case.weight), _depthwise_convolution))
+    found.append(Solver("max-pooling", "torch", lambda case: (case.x, case.bias), _max_pooling))
+    return found
+
+
+def run_solver_cost(config: Mapping[str, Any], out: Path, threads: int) -> None:
+    """Run the study and write ``solvers.csv``, ``solvers.parquet`` and the circumstances, ``solvers.json``, to ``out``.
+
+    Parameters
+    ----------
+    config : mapping
+        Settings that override `DEFAULTS`: ``image_sizes``, ``kernel_sizes``, ``batch``, ``channels``, ``repeats``,
+        ``dtype`` (float32 or float64), ``seed``.
+    out : Path
+        Folder for the tables.
+    threads : int
+        Number of threads for PyTorch and the compiled kernels.
+
+    Raises
+    ------
+    ValueError
+        For settings that do not fit, before any work starts.
+    """
+    settings = read_settings("solvers", config, DEFAULTS)
+    if settings["dtype"] not in RESIDUAL:
+        raise ValueError(f"studies.solvers.dtype: found {settings['dtype']!r}, expected one of {', '.join(RESIDUAL)}")
+    for kernel in settings["kernel_sizes"]:
+        if kernel % 2 == 0:
+            raise ValueError(f"studies.solvers.kernel_sizes: found {kernel}, expected odd sizes: the peers pad evenly")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    load = _load()
+    with _threads(threads):
+        copied = _copy_bandwidth(device, clock_for(device))
+        rows = list(solver_rows(settings, device, threads, load, clock_for(device)))
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"iterations": "Int64"})
+    write_table(out / "solvers", table)
+    circumstances = {
+        "device": _device_name(device),
+        "hardware": hardware(),
+        "versions": versions(),
+        "threads": threads,
+        "load_before": load,
+        "load_after": _load(),
+        "copy_bytes_per_s": copied,
+        "settings": settings,
+    }
+    write_json(out / "solvers.json", circumstances)
+
+
+def solver_rows(
+    settings: Mapping[str, Any],
+    device: str,
+    threads: int,
+    load: float | None,
+    clock: Clock,
+    solvers: list[Solver] | None = None,
+) -> Iterator[Row]:
+    """Yield three rows (compile, forward, backward) a solver, image size and window.
+
+    A solver that fails on a case leaves its rows with ``converged`` false and the message.
+    """
+    name = _device_name(device)
+    for kernel in settings["kernel_sizes"]:
+        for size in settings["image_sizes"]:
+            case = _case(settings, size, kernel, device)
+            for measured in _measure(solvers or solvers_for(device), case, settings["repeats"], device, clock):
+                for phase in PHASES:
+                    yield _row(measured, phase, case, name, threads, load)
+
+
+def _case(settings: Mapping[str, Any], size: int, kernel: int, device: str) -> Case:
+    rng = np.random.default_rng([settings["seed"], size, kernel])
+    channels = settings["channels"]
+    image, window = (settings["batch"], channels, size, size), (channels, kernel, kernel)
+    arrays = (
+        rng.standard_normal(image),
+        0.3 * rng.standard_normal(window),
+        rng.uniform(0.5, 1.5, window),
+        np.full(channels, LOGIT_LEVEL),
+        rng.standard_normal(image),
+    )
+    return Case(*(torch.as_tensor(a, dtype=getattr(torch, settings["dtype"]), device=device) for a in arrays))
+
+
+def _with_backend(backend: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def run(*leaves: Tensor) -> Tensor:
+        with varmorph.torch.backend(backend):
+            return function(*leaves)
+
+    return run
+
+
+def _depthwise_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    return functional.conv2d(x, weight[:, None], padding=weight.shape[-1] // 2, groups=x.shape[1])
+
+
+def _max_pooling(x: Tensor, bias: Tensor) -> Tensor:
+    # The window size is all that it takes from the bias, which gets no gradient.
+    return functional.max_pool2d(x, bias.shape[-1], stride=1, padding=bias.shape[-1] // 2)
+
+
+def _forward_backward(solver: Solver, case: Case, clock: Clock) -> tuple[Tensor, dict[str, float]]:
+    leaves = [leaf.detach().requires_grad_() for leaf in solver.leaves(case)]
+    value, forward = clock.measure(lambda: solver.run(*leaves))
+    _, backward = clock.measure(lambda: torch.autograd.grad(value, leaves, case.cotangent, allow_unused=True))
+    return value.detach(), {"forward": forward, "backward": backward}
+
+
+def _measure(solvers: list[Solver], case: Case, repeats: int, device: str, clock: Clock) -> list[Measured]:
+    """Start every solver once (compilation), measure memory and residual, then time all of them in turns."""
+    measured = [_started(solver, case, device, clock) for solver in solvers]
+    ready = {str(i): m for i, m in enumerate(measured) if not m.message}
+
+    def work(solver: Solver) -> Callable[[], Mapping[str, float]]:
+        return lambda: _forward_backward(solver, case, clock)[1]
+
+    for key, repeated in interleave({key: work(m.solver) for key, m in ready.items()}, repeats).items():
+        ready[key].repeated = repeated
+        ready[key].message = repeated.message
+    return measured
+
+
+def _started(solver: Solver, case: Case, device: str, clock: Clock) -> Measured:
+    found = Measured(solver)
+    try:
+        value, seconds = _forward_backward(solver, case, clock)
+        found.compile_s = sum(seconds.values())
+        found.peak = _peak(solver, case, device)
+        if solver.iterative:
+            # One image tells as much as the batch, and the gathered windows of a large batch would not fit in memory.
+            window = neighbours(case.x[:1], case.bias, case.weight, case.logit_level)
+            found.residual = relative_residual(window, value[:1])
+            found.iterations = newton_updates(window)[1]
+    except Exception as error:  # a cell that fails is a row of the table
+        found.message = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _peak(solver: Solver, case: Case, device: str) -> dict[str, float]:
+    """Memory of each phase; what the forward pass keeps counts there and not again in the backward pass."""
+    leaves = [leaf.detach().requires_grad_() for leaf in solver.leaves(case)]
+    value, forward = growth_of_peak(lambda: solver.run(*leaves), device)
+    _, backward = growth_of_peak(lambda: torch.autograd.grad(value, leaves, case.cotangent, allow_unused=True), device)
+    return {"forward": forward, "backward": backward}
+
+
+def _row(measured: Measured, phase: str, case: Case, device: str, threads: int, load: float | None) -> Row:
+    seconds = [measured.compile_s] if phase == "compile" else measured.repeated.seconds.get(phase, [])
+    quartiles = Quartiles.of([] if measured.message else seconds)
+    solver, dtype = measured.solver, str(case.x.dtype).removeprefix("torch.")
+    return {
+        "instance": case.name,
+        "solver": solver.name,
+        "backend": solver.backend,
+        "device": device,
+        "dtype": dtype,
+        "phase": phase,
+        "median_s": quartiles.median,
+        "q25_s": quartiles.q25,
+        "q75_s": quartiles.q75,
+        "peak_bytes": measured.peak.get(phase, math.nan),
+        "residual": measured.residual,
+        "iterations": measured.iterations,
+        "image_size": case.x.shape[-1],
+        "batch": case.x.shape[0],
+        "channels": case.x.shape[1],
+        "kernel_size": case.bias.shape[-1],
+        "threads": threads,
+        "load": load,
+        "pixels_per_s": math.nan if phase == "compile" else case.x.numel() / quartiles.median,
+        "repeats": len(seconds),
+        "converged": not measured.message and not (solver.iterative and measured.residual > RESIDUAL[dtype]),
+        "message": measured.message,
+    }
+
+
+def _copy_bandwidth(device: str, clock: Clock, megabytes: int = 64) -> float:
+    """Bytes read and written in a second by copying an array that no cache holds: the bound for these operators."""
+    source = torch.ones(megabytes * 2**20 // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = [clock.measure(lambda: target.copy_(source))[1] for _ in range(6)][1:]
+    return 2.0 * source.numel() * source.element_size() / Quartiles.of(seconds).median
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Give PyTorch and numba ``count`` threads, and back what they had."""
+    import numba  # loaded by the kernels alone otherwise
+
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu ({hardware()['processor']})"
+
+
+def _load() -> float | None:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
