@@ -1,0 +1,1 @@
+"""Compiled CPU kernels of the separable operators. Nothing here is imported before a kernel is needed."""
