@@ -1,0 +1,81 @@
+import pytest
+
+from morphobench.configuration import load_configuration, make_plan
+from morphobench.layout import House
+from morphobench.schemas import Mistake
+
+MINIMAL = "run: try\ndatasets: [toy]\nstatistics: {baseline: coin}\n"
+
+
+@pytest.fixture
+def toy(house):
+    house.add_dataset("toy")
+    house.add_method("coin")
+    return house
+
+
+def load(house, text):
+    return load_configuration(house.write_config(text), House(house.root))
+
+
+def test_defaults_are_filled_in(toy):
+    configuration = load(toy, MINIMAL)
+    assert configuration["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert configuration.budget("toy").batch_size == 64
+    assert configuration.seed_chunks() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_data_set_may_change_its_budget_for_every_method_alike(toy):
+    text = "run: try\ndatasets: [{name: toy, budget: {epochs: 3}}]\nbudget: {epochs: 7}\nstatistics: {baseline: coin}\n"
+    configuration = load(toy, text)
+    assert configuration.budget("toy").epochs == 3
+    assert configuration.budget("other").epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL + "sedes: [1]\n", ["unknown key 'sedes'", "expected one of", "seeds"]),
+        (MINIMAL + "budget: {epoch: 3}\n", ["unknown key 'epoch' in 'budget'", "epochs"]),
+        (MINIMAL + "budget: {epochs: many}\n", ["'budget.epochs'", "found 'many'", "expected integer"]),
+        (MINIMAL + "seeds: []\n", ["'seeds'", "found []"]),
+        (MINIMAL + "methods: {include: [cion]}\n", ["unknown method 'cion'", "did you mean 'coin'?"]),
+        ("run: try\ndatasets: [tyo]\n", ["unknown data set 'tyo'", "did you mean 'toy'?"]),
+        ("run: try\ndatasets: [toy.big]\n", ["'toy' has no variant 'big'", "default"]),
+        ("run: ../try\ndatasets: [toy]\n", ["'run'", "'../try'"]),
+        ("datasets: [toy]\n", ["'run' is missing"]),
+        ("run: try\ndatasets: [toy]\nstatistics: {baseline: nobody}\n", ["statistics.baseline", "'nobody'"]),
+        (MINIMAL + "methods: {include: [{name: coin, variants: [odd]}]}\n", ["coin has no variant 'odd'"]),
+        (MINIMAL + "studies: {speed: {}}\n", ["unknown key 'speed' in 'studies'", "gradients"]),
+        ("run: [try\n", ["line", "not valid YAML"]),
+        ("run: try\ndatasets: [toy, toy]\n", ["toy more than once"]),
+    ],
+)
+def test_a_mistake_gets_one_message_that_names_file_key_found_and_expected(toy, text, expected):
+    with pytest.raises(Mistake) as caught:
+        load(toy, text)
+    message = str(caught.value)
+    assert "config.yaml" in message
+    assert "\n" not in message
+    for part in expected:
+        assert part in message
+
+
+def test_the_plan_pairs_methods_with_the_data_sets_whose_task_they_do(toy):
+    folder = toy.add_method("other")
+    (folder / "method.yaml").write_text((folder / "method.yaml").read_text().replace("classification", "segmentation"))
+    plan = make_plan(load(toy, MINIMAL), House(toy.root))
+    assert plan.cells == (("toy", "coin", "default"),)
+
+
+def test_a_broken_plugin_stays_in_the_plan_so_that_its_reason_is_seen(toy):
+    toy.add_method("broken", code="def build(task, params)\n")
+    plan = make_plan(load(toy, MINIMAL), House(toy.root))
+    assert ("toy", "broken", "default") in plan.cells
+
+
+def test_every_tier_of_the_project_is_valid(project):
+    for tier in ("smoke", "default", "full"):
+        configuration = load_configuration(project.workflows / "config" / f"{tier}.yaml", project)
+        assert configuration["run"] == tier
+        assert make_plan(configuration, project).cells
