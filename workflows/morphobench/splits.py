@@ -1,0 +1,169 @@
+"""Prepared data sets: drawn into splits by a named seed, kept as one npz that is whole or absent, and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from morphobench.contract import SPLITS, DataUnavailable, Split
+from morphobench.download import CorruptFile
+from morphobench.files import atomic, digest, digest_files
+
+__all__ = ["content_digest", "load_split", "prepare_splits", "read_arrays", "recipe", "stratified_split"]
+
+
+def stratified_split(
+    labels: np.ndarray, sizes: Mapping[str, int], generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Draw disjoint splits in which every class has its share.
+
+    Samples are shuffled, sorted by class and dealt out in turn to the split that lags furthest behind its share, so
+    that the sizes are met exactly and every class to within two samples.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Class of each sample, (N,).
+    sizes : mapping
+        Number of samples of each split; they sum to N.
+    generator : numpy.random.Generator
+        Decides which samples go where.
+
+    Returns
+    -------
+    dict
+        Sorted indices of each split.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not sum to N.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0, 1], 5)
+    >>> parts = stratified_split(labels, {"train": 8, "test": 2}, np.random.default_rng(0))
+    >>> labels[parts["test"]].tolist()
+    [0, 1]
+    """
+    total = len(labels)
+    if sum(sizes.values()) != total:
+        raise ValueError(f"sizes: found {dict(sizes)}, expected numbers that sum to {total}")
+    order = generator.permutation(total)
+    order = order[np.argsort(labels[order], kind="stable")]
+    names, quota = list(sizes), np.array(list(sizes.values()))
+    dealt = np.zeros(len(names), dtype=np.int64)
+    owner = np.empty(total, dtype=np.int64)
+    for position in range(total):
+        owner[position] = np.argmax((position + 1) * quota - dealt * total)
+        dealt[owner[position]] += 1
+    return {name: np.sort(order[owner == number]) for number, name in enumerate(names)}
+
+
+def recipe(folder: Path) -> str:
+    """Digest of what generated content follows from: the plugin's Python files and the modules that draw for it."""
+    harness = Path(__file__).parent
+    modules = [harness / "splits.py", harness / "synthesis.py"]
+    return digest(digest_files(folder.glob("*.py"), folder), digest_files(modules, harness))
+
+
+def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, Split]]) -> None:
+    """Make the splits and store them at ``path``, unless it already holds them whole and by the same recipe.
+
+    Parameters
+    ----------
+    path : Path
+        The npz file; a cut or altered one is made again.
+    made_by : str
+        Digest of what the content follows from (`recipe`); another one means the content is out of date.
+    make : callable
+        Returns the three splits.
+    """
+    if _up_to_date(path, made_by):
+        return
+    arrays = {f"{name}_{part}": getattr(split, part) for name, split in make().items() for part in ("images", "labels")}
+    with atomic(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            allow_pickle=False,
+            recipe=np.array(made_by),
+            content=np.array(content_digest(arrays)),
+            **arrays,
+        )
+
+
+def load_split(path: Path, split: str) -> Split:
+    """Read one split that `prepare_splits` stored.
+
+    Raises
+    ------
+    ValueError
+        For a split that does not exist.
+    DataUnavailable
+        If the data set has not been prepared.
+    CorruptFile
+        If the file cannot be read.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
+    arrays = read_arrays(path, [f"{split}_images", f"{split}_labels"])
+    return Split(arrays[f"{split}_images"], arrays[f"{split}_labels"])
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz file, without unpickling anything.
+
+    Raises
+    ------
+    DataUnavailable
+        If there is no such file.
+    CorruptFile
+        If it is cut short, not an npz, or lacks an array.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise CorruptFile(f"{path}: found a single array, expected an npz archive")
+        with archive:
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                raise CorruptFile(
+                    f"{path}: found arrays {', '.join(archive.files)}, expected also {', '.join(missing)}"
+                )
+            return {name: archive[name] for name in names}
+    except FileNotFoundError:
+        raise DataUnavailable(f"{path}: no such file; the data set has not been prepared") from None
+    except CorruptFile:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        size = path.stat().st_size if path.is_file() else 0
+        raise CorruptFile(
+            f"{path}: not a readable npz ({error}); found {size} bytes, expected an archive that is neither cut short "
+            "nor damaged; prepare the data set again"
+        ) from error
+
+
+def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the arrays: equal on every machine for equal content."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _up_to_date(path: Path, made_by: str) -> bool:
+    names = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
+    try:
+        stored = read_arrays(path, [*names, "recipe", "content"])
+    except DataUnavailable:
+        return False
+    return str(stored["recipe"]) == made_by and str(stored["content"]) == content_digest(
+        {name: stored[name] for name in names}
+    )
