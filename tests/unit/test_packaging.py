@@ -1,0 +1,76 @@
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)$")
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_pins(lines):
+    matches = [PIN.match(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    assert all(matches), "every line is name==version"
+    return {normal(match[1]): match[2] for match in matches}
+
+
+@pytest.fixture(scope="module")
+def pins(project):
+    return read_pins((project.root / "constraints.txt").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def requirements(project):
+    """Name and lower bound of everything pyproject.toml asks for, but the optional peers and slurm."""
+    table = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
+    extras = table["optional-dependencies"]
+    lines = [*table["dependencies"], *(line for name in ("torch", "jax", "suite", "dev") for line in extras[name])]
+    found = (re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)$", line) for line in lines if not line.startswith("varmorph"))
+    return {normal(match[1]): match[2] for match in found}
+
+
+def version(text):
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def test_every_requirement_is_pinned_above_its_lower_bound(pins, requirements):
+    assert requirements.keys() <= pins.keys()
+    assert all(version(pins[name]) >= version(bound) for name, bound in requirements.items())
+
+
+def test_conda_users_get_the_same_versions(project, pins):
+    environment = yaml.safe_load((project.root / "environment.yml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert read_pins(pip) == pins
+
+
+def test_torch_is_pinned_without_a_build_suffix(pins):
+    assert pins["torch"] == "2.13.0"
+    assert not any("+" in pin for pin in pins.values())
+
+
+def test_medmnist_imports_although_torchvision_may_not(tmp_path):
+    """The suite itself needs neither torchvision nor medmnist's own download."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import medmnist; print(len(medmnist.INFO))"],
+        env={"HOME": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 12
+
+
+def test_the_makefile_and_ci_call_what_the_readme_names(project):
+    makefile = (project.root / "Makefile").read_text()
+    readme = (project.root / "README.md").read_text()
+    for target in ("reproduce", "test", "env", "smoke"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        assert f"make {target}" in readme
+    assert "make check" in (project.root / ".ci" / "run").read_text()
