@@ -1,0 +1,167 @@
+"""The workflow on toy plugins: resume, re-run, failures, mistakes. The smoke tier itself runs in `make check`."""
+
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """\
+run: try
+datasets: [toy]
+seeds: [0, 1, 2, 3]
+seeds_per_job: 2
+budget: {timeout_s: 20}
+statistics: {baseline: coin}
+"""
+TABLE = "results/try/tables/scores.csv"
+
+
+@pytest.fixture
+def toy(house):
+    house.add_dataset("toy")
+    house.add_method("coin")
+    house.add_method("dice")
+    house.write_config(CONFIG)
+    return house
+
+
+def predictions(house):
+    """Return the scores of every trial by its folder."""
+    found = {}
+    for path in sorted((house.root / "results/try/trials").rglob("predictions.npz")):
+        with np.load(path) as arrays:
+            found[path.relative_to(house.root).parent.as_posix()] = arrays["scores"]
+    return found
+
+
+def jobs(done):
+    """Return the names and counts of the jobs that Snakemake planned."""
+    lines = done.stdout.splitlines() + done.stderr.splitlines()
+    rows = [line.split() for line in lines]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_predictions_and_scores(toy):
+    for name in ("coin", "dice"):
+        toy.add_method(name, sleep=1.0)
+    environment = toy.environment
+    process = subprocess.Popen(
+        toy.snakemake_command(TABLE),
+        cwd=toy.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not predictions(toy) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = predictions(toy)
+    assert 0 < len(finished) < 8
+
+    done = toy.snakemake(TABLE)
+    assert done.returncode == 0, done.stderr
+    resumed, scores = predictions(toy), pd.read_csv(toy.root / TABLE)
+    assert len(resumed) == 8
+    assert scores["value"].notna().all()
+
+    (toy.root / "results/try").rename(toy.root / "results/resumed")
+    done = toy.snakemake(TABLE)
+    assert done.returncode == 0, done.stderr
+    afresh = predictions(toy)
+    assert resumed.keys() == afresh.keys()
+    assert all(np.array_equal(resumed[trial], afresh[trial]) for trial in afresh)
+    pd.testing.assert_frame_equal(scores, pd.read_csv(toy.root / TABLE))
+
+
+def test_editing_one_plugin_runs_its_trials_again_and_no_others(toy):
+    assert toy.snakemake(TABLE).returncode == 0
+    before = predictions(toy)
+    toy.add_method("dice", scores="rng.random(model.task.score_shape(images))")
+    planned = toy.snakemake("-n", TABLE)
+    assert jobs(planned)["run_trials_0"] == jobs(planned)["run_trials_1"] == 1
+    assert toy.snakemake(TABLE).returncode == 0
+    after = predictions(toy)
+    changed = {trial for trial in after if not np.array_equal(before[trial], after[trial])}
+    assert changed == {trial for trial in after if "/dice/" in trial}
+
+
+def test_nothing_is_left_to_do_after_a_run(toy):
+    assert toy.snakemake(TABLE).returncode == 0
+    again = toy.snakemake("-n", TABLE)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_failures_are_rows_and_do_not_stop_the_run(toy):
+    toy.add_method("broken", code="def build(task, params)\n")
+    toy.add_method("nan", scores="np.full(model.task.score_shape(images), np.nan)")
+    toy.add_method("shape", scores="np.zeros((2, 2))")
+    done = toy.snakemake(TABLE)
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(toy.root / "results/try/tables/trials.csv")
+    statuses = trials.groupby("method")["status"].unique().map(list).to_dict()
+    assert statuses == {
+        "broken": ["invalid"],
+        "coin": ["ok"],
+        "dice": ["ok"],
+        "nan": ["diverged"],
+        "shape": ["invalid"],
+    }
+    scores = pd.read_csv(toy.root / TABLE)
+    assert set(scores.loc[scores["value"].isna(), "method"]) == {"broken", "nan", "shape"}
+    assert trials.loc[trials["method"] == "broken", "message"].str.contains("syntax error").all()
+
+    toy.add_method("nan")
+    retried = toy.snakemake("retry_failed")
+    assert retried.returncode == 0, retried.stderr
+    assert toy.snakemake(TABLE).returncode == 0
+    trials = pd.read_csv(toy.root / "results/try/tables/trials.csv")
+    assert set(trials.loc[trials["method"] == "nan", "status"]) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("methods: {include: [cion]}", "unknown method 'cion'; known: coin, dice; did you mean 'coin'?"),
+        ("sedes: [0]", "unknown key 'sedes'"),
+        ("threads: two", "key 'threads': found 'two', expected integer"),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, message):
+    toy.write_config(CONFIG + line + "\n")
+    done = toy.snakemake(TABLE)
+    assert done.returncode == 2
+    complaints = [text for text in done.stderr.splitlines() if text.startswith("morphobench:")]
+    assert len(complaints) == 1
+    assert message in complaints[0]
+    assert "config.yaml" in complaints[0]
+    assert not (toy.root / "results/try").exists()
+
+
+def test_the_project_itself_passes_snakemakes_lint_and_plans_every_tier(project):
+    import sys
+
+    for tier in ("smoke", "default", "full"):
+        config = f"workflows/config/{tier}.yaml"
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-n",
+            "--quiet",
+            "--cores",
+            "2",
+            "--configfile",
+            config,
+            "--nolock",
+        ]
+        done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
