@@ -1,0 +1,152 @@
+"""How numbers are said: scores with their interval, times, sizes; the same in figures, captions and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+__all__ = [
+    "METRIC_TITLES",
+    "count",
+    "interval",
+    "metric_title",
+    "number",
+    "scientific",
+    "score",
+    "seconds",
+    "sentence_list",
+    "signed",
+]
+
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "ece": "calibration error (ECE)",
+    "dice": "Dice",
+    "iou": "IoU",
+    "cldice": "clDice",
+    "hd95": "Hausdorff distance, 95 % (pixels)",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+}
+LOWER_IS_BETTER = ("ece", "hd95")
+DECIMALS = {"psnr": 2, "hd95": 2}  # the other metrics lie in [0, 1]: three
+
+
+def metric_title(metric: str) -> str:
+    """Title of a metric, with its unit where it has one."""
+    return METRIC_TITLES.get(metric, metric)
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value != value
+
+
+def score(value: float, metric: str = "") -> str:
+    """A score with as many decimals as its metric deserves.
+
+    Examples
+    --------
+    >>> score(0.95349, "accuracy"), score(31.4159, "psnr"), score(float("nan"))
+    ('0.953', '31.42', '—')
+    """
+    return "—" if _missing(value) else f"{value:.{DECIMALS.get(metric, 3)}f}"
+
+
+def signed(value: float, metric: str = "") -> str:
+    """A difference with its sign; a true minus sign, and no sign for what rounds to zero.
+
+    Examples
+    --------
+    >>> signed(-0.01234), signed(0.01234), signed(-0.0001)
+    ('−0.012', '+0.012', '0.000')
+    """
+    if _missing(value):
+        return "—"
+    text = f"{value:+.{DECIMALS.get(metric, 3)}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def interval(low: float, high: float, metric: str = "", *, difference: bool = False) -> str:
+    """An interval in brackets, empty where there is none.
+
+    Examples
+    --------
+    >>> interval(0.91, 0.93), interval(float("nan"), float("nan"))
+    ('[0.910, 0.930]', '')
+    """
+    if _missing(low) or _missing(high):
+        return ""
+    say = signed if difference else score
+    return f"[{say(low, metric)}, {say(high, metric)}]"
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands grouped.
+
+    Examples
+    --------
+    >>> number(12345), number(0.012345), number(3)
+    ('12,345', '0.0123', '3')
+    """
+    if _missing(value):
+        return "—"
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def scientific(value: float) -> str:
+    """Two significant digits and a power of ten.
+
+    Examples
+    --------
+    >>> scientific(3.2e-13), scientific(0.0)
+    ('3.2 × 10⁻¹³', '0')
+    """
+    if _missing(value):
+        return "—"
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it.
+
+    Examples
+    --------
+    >>> seconds(0.00321), seconds(12.3), seconds(321)
+    ('3.21 ms', '12.3 s', '5.35 min')
+    """
+    if _missing(value):
+        return "—"
+    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
+        if value < limit:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value / 3600:.3g} h"
+
+
+def count(quantity: int, noun: str, plural: str = "") -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "seed"), count(6, "seed")
+    ('1 seed', '6 seeds')
+    """
+    return f"{quantity:,} {noun if quantity == 1 else plural or noun + 's'}"
+
+
+def sentence_list(parts: Iterable[str]) -> str:
+    """Join by commas and a final "and".
+
+    Examples
+    --------
+    >>> sentence_list(["a", "b", "c"])
+    'a, b and c'
+    """
+    items = list(parts)
+    return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)
