@@ -48,35 +48,32 @@ def generate(generator: np.random.Generator, digits: np.ndarray, count: int) -> 
     masks = np.empty((count, *SHAPE), dtype=np.int64)
     unused = iter(digits[generator.permutation(len(digits))])
     for index in range(count):
-        several = generator.random() < 0.3
+        several = generator.random() < 0.25
         shape = two_digits(generator, next(unused), next(unused)) if several else one_digit(generator, next(unused))
         images[index, 0], masks[index] = quantise(degrade(generator, shape)), shape >= 0.5
     return Split(images, masks)
 
 
 def one_digit(generator: np.random.Generator, digit: np.ndarray) -> np.ndarray:
-    """Place one digit, about its own size; grey values (32, 32) in [0, 1]."""
-    side = int(generator.integers(26, 33))
-    row, column = generator.integers(0, SIDE - side + 1, 2)
-    return place(digit, side, int(row), int(column))
+    """Place one digit, enlarged a little; grey values (32, 32) in [0, 1]."""
+    side = int(generator.integers(28, 37))
+    margin = side // 8  # the digits have empty borders, which may lie outside the picture
+    row, column = generator.integers(-margin, SIDE - side + margin + 1, 2).tolist()
+    return place(digit, side, row, column)
 
 
 def two_digits(generator: np.random.Generator, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Place two digits side by side; grey values (32, 32) in [0, 1]."""
-    sides = generator.integers(21, 24, 2).tolist()
-    rows = [int(generator.integers(0, SIDE - side + 1)) for side in sides]
-    beyond = generator.integers(1, 4, 2).tolist()  # empty columns of the digits that lie outside the picture
-    return np.maximum(
-        place(left, sides[0], rows[0], -beyond[0]), place(right, sides[1], rows[1], SIDE - sides[1] + beyond[1])
-    )
+    """Place two smaller digits side by side; grey values (32, 32) in [0, 1]."""
+    first, second = generator.integers(21, 24, 2).tolist()
+    rows = generator.integers(-2, SIDE - max(first, second) + 3, 2).tolist()
+    return np.maximum(place(left, first, rows[0], -3), place(right, second, rows[1], SIDE + 3 - second))
 
 
 def place(digit: np.ndarray, side: int, row: int, column: int) -> np.ndarray:
-    """Enlarge a digit to ``side`` pixels and put its corner at (row, column); columns outside are cut off."""
-    canvas = np.zeros(SHAPE)
-    first, last = max(column, 0), min(column + side, SIDE)
-    canvas[row : row + side, first:last] = enlarge(digit, side, side)[:, first - column : last - column]
-    return canvas
+    """Enlarge a digit to ``side`` pixels and put its corner at (row, column); what lies outside is cut off."""
+    padded = np.zeros((SIDE + 2 * side, SIDE + 2 * side))
+    padded[row + side : row + 2 * side, column + side : column + 2 * side] = enlarge(digit, side, side)
+    return padded[side : side + SIDE, side : side + SIDE]
 
 
 def degrade(generator: np.random.Generator, shape: np.ndarray) -> np.ndarray:
@@ -85,16 +82,16 @@ def degrade(generator: np.random.Generator, shape: np.ndarray) -> np.ndarray:
     light = smooth_field(generator, SHAPE, 2, 0.35, 1.15)
     background = smooth_field(generator, SHAPE, 2, -0.1, 0.7)
     image = background + generator.uniform(0.45, 0.70) * light * ink
-    image = image + generator.uniform(0.02, 0.05) * generator.standard_normal(SHAPE)
+    image = image + generator.uniform(0.02, 0.04) * generator.standard_normal(SHAPE)
     return salt_and_pepper(generator, image)
 
 
 def clutter(generator: np.random.Generator) -> np.ndarray:
     """Draw scratches and specks as bright as the digits but thinner and smaller; share of each pixel they cover."""
-    scratches = [scratch(generator) for _ in range(int(generator.integers(1, 5)))]
+    scratches = [scratch(generator) for _ in range(int(generator.integers(1, 4)))]
     specks = int(generator.integers(2, 8))
     points = np.concatenate([*scratches, generator.uniform(0, SIDE, (specks, 2))])
-    radii = [np.full(len(points), generator.uniform(0.35, 0.7)) for points in scratches]
+    radii = [np.full(len(points), generator.uniform(0.35, 0.65)) for points in scratches]
     return coverage(disc_depth(points, np.concatenate([*radii, generator.uniform(0.5, 1.3, specks)]), SHAPE))
 
 
@@ -111,7 +108,7 @@ def scratch(generator: np.random.Generator) -> np.ndarray:
 
 
 def salt_and_pepper(generator: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Set 2 to 6 per cent of the pixels to black or white."""
-    share = generator.uniform(0.02, 0.06)
+    """Set 2 to 5 per cent of the pixels to black or white."""
+    share = generator.uniform(0.02, 0.05)
     chance = generator.random(SHAPE)
     return np.where(chance < share / 2, 0.0, np.where(chance > 1 - share / 2, 1.0, image))

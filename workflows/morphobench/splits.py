@@ -126,10 +126,11 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         If it is cut short, not an npz, or lacks an array.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise CorruptFile(f"{path}: found a single array, expected an npz archive")
-        with archive:
+        # NumPy leaves a file that it opened itself open when the archive in it is damaged.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise CorruptFile(f"{path}: found a single array, expected an npz archive")
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise CorruptFile(

@@ -87,16 +87,18 @@ def disc_depth(centres: np.ndarray, radii: np.ndarray, shape: tuple[int, int]) -
         (H, W) of the result.
     """
     reach = int(np.max(radii, initial=0.0)) + 3
-    depth = np.full(shape, -float(reach))
-    window = np.arange(-reach, reach + 1)
-    rows = np.rint(centres[:, :1]).astype(np.int64) + window
-    columns = np.rint(centres[:, 1:]).astype(np.int64) + window
-    away = (rows - centres[:, :1])[:, :, None], (columns - centres[:, 1:])[:, None, :]
-    inside = radii[:, None, None] - np.sqrt(away[0] * away[0] + away[1] * away[1])
-    visible = ((rows >= 0) & (rows < shape[0]))[:, :, None] & ((columns >= 0) & (columns < shape[1]))[:, None, :]
-    disc, row, column = np.nonzero(visible)
-    np.maximum.at(depth, (rows[disc, row], columns[disc, column]), inside[visible])
-    return depth
+    nearest = np.rint(centres).astype(np.int64).reshape(-1, 2)
+    felt = np.all((nearest >= -reach) & (nearest < np.array(shape) + reach), axis=1)
+    centres, radii, nearest = centres[felt], radii[felt], nearest[felt]
+    window = nearest[:, :, None] + np.arange(-reach, reach + 1)
+    away = window - centres[:, :, None]
+    square = away * away
+    inside = radii[:, None, None] - np.sqrt(square[:, 0, :, None] + square[:, 1, None, :])
+    border = 2 * reach  # wide enough for the window of every disc that is felt
+    depth = np.full((shape[0] + 2 * border, shape[1] + 2 * border), -float(reach))
+    window += border
+    np.maximum.at(depth, (window[:, 0, :, None], window[:, 1, None, :]), inside)
+    return depth[border : border + shape[0], border : border + shape[1]]
 
 
 def coverage(depth: np.ndarray) -> np.ndarray:
