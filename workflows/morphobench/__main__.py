@@ -119,13 +119,13 @@ def _say_written(folder: Path, name: str) -> None:
 def _resolve(house: House, options: argparse.Namespace) -> None:
     import yaml
 
-    from morphobench.configuration import resolve_configuration
+    from morphobench.configuration import name_methods, resolve_configuration
     from morphobench.files import write_json, write_text
     from morphobench.provenance import provenance
 
     configuration = resolve_configuration(json.load(sys.stdin), house, "the configuration")
     write_json(options.output.parent / "environment.json", provenance(house.root))
-    write_text(options.output, yaml.safe_dump(dict(configuration.values), sort_keys=False))
+    write_text(options.output, yaml.safe_dump(name_methods(configuration, house), sort_keys=False))
 
 
 def _prepare(house: House, options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from morphobench.registry import (
 )
 from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, validate
 
-__all__ = ["Configuration", "Plan", "load_configuration", "make_plan", "resolve_configuration"]
+__all__ = ["Configuration", "Plan", "load_configuration", "make_plan", "name_methods", "resolve_configuration"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,14 @@ def _expect(name: str, known: Iterable[str], complaint: str) -> None:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise Mistake(f"{complaint}; known: {', '.join(names)}{hint}")
+
+
+def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
+    """Return the values with the methods written out, so that a folder added while a run goes on does not join it."""
+    section = dict(configuration["methods"])
+    if section["include"] is None:
+        section["include"] = list(discover_methods(house.methods))
+    return {**configuration.values, "methods": section}
 
 
 @dataclass(frozen=True)

@@ -67,5 +67,6 @@ rule resolve_configuration:
         "../../environment.yml"
     params:
         values=json.dumps(config, sort_keys=True),
+        methods=sorted(PLAN.methods),  # a folder added since is written out too
     shell:
         "printf '%s' {params.values:q} | {PYTHON} resolve-config --output {output:q} 2>&1 | tee {log:q}"
