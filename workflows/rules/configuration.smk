@@ -1,9 +1,8 @@
 # Checks the configuration before any work starts, and says where everything lies.
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from morphobench.configuration import make_plan, resolve_configuration
 from morphobench.layout import find_house
@@ -29,7 +28,10 @@ RUN = CONFIGURATION["run"]
 RESULTS = f"results/{RUN}"
 REPORT = f"reports/{RUN}"
 CONFIG = f"{RESULTS}/config.yaml"
-PYTHON = f"{sys.executable} -m morphobench"
+CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
+STUDIES = CONFIGURATION["studies"]
+# Jobs find the Python that runs Snakemake, whether or not its environment has been activated.
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 def sources(*names):
@@ -39,6 +41,47 @@ def sources(*names):
 
 def relative(paths):
     return [str(path.relative_to(HOUSE.root)) for path in paths]
+
+
+LIBRARY = relative(sorted(HOUSE.library.rglob("*.py")))
+STUDY_SOURCES = relative(sorted((HOUSE.harness / "studies").glob("*.py")))
+
+
+def sources_of_dataset(wildcards):
+    return relative(dataset_sources(PLAN.datasets[wildcards.dataset]))
+
+
+def resources_of(wildcards):
+    return getattr(PLAN.methods[wildcards.method], "resources", {})
+
+
+def budget_of(wildcards):
+    """The budget as parameters of the job: changing it re-runs the trials it touches and no others."""
+    budget = CONFIGURATION.budget(wildcards.dataset, resources_of(wildcards))
+    return json.dumps(asdict(budget), sort_keys=True)
+
+
+def records_of(wildcards):
+    return expand(
+        f"{CELL}/seed-{{seed}}/record.json",
+        seed=CONFIGURATION["seeds"],
+        allow_missing=True,
+    )
+
+
+def scores_of_all_cells():
+    return [
+        expand(f"{CELL}/scores.parquet", dataset=d, method=m, variant=v)[0]
+        for d, m, v in PLAN.cells
+    ]
+
+
+def study_tables():
+    """Tables of the studies that the configuration asks for."""
+    names = [
+        name for name in ("gradients", "solvers", "benchmarks") if STUDIES.get(name)
+    ]
+    return [f"{RESULTS}/studies/{name}.csv" for name in names]
 
 
 wildcard_constraints:
@@ -52,21 +95,3 @@ localrules:
     resolve_configuration,
     retry_failed,
     verify,
-
-
-# Writes the configuration with every default filled in, and the versions, commit and hardware of this run.
-rule resolve_configuration:
-    input:
-        sources("configuration", "schemas"),
-        "workflows/schemas/config.schema.yaml",
-    output:
-        CONFIG,
-    log:
-        f"{RESULTS}/logs/resolve_configuration.log",
-    conda:
-        "../../environment.yml"
-    params:
-        values=json.dumps(config, sort_keys=True),
-        methods=sorted(PLAN.methods),  # a folder added since is written out too
-    shell:
-        "printf '%s' {params.values:q} | {PYTHON} resolve-config --output {output:q} 2>&1 | tee {log:q}"

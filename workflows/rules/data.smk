@@ -1,8 +1,22 @@
-# Prepares every data set once and reads what every method says of itself.
+# Resolves the configuration, prepares every data set once and reads what every method says of itself.
 
 
-def sources_of_dataset(wildcards):
-    return relative(dataset_sources(PLAN.datasets[wildcards.dataset]))
+# Writes the configuration with every default filled in, and the versions, commit and hardware of this run.
+rule resolve_configuration:
+    input:
+        sources("configuration", "schemas"),
+        "workflows/schemas/config.schema.yaml",
+    output:
+        CONFIG,
+    log:
+        f"{RESULTS}/logs/resolve_configuration.log",
+    conda:
+        "../../environment.yml"
+    params:
+        values=json.dumps(config, sort_keys=True),
+        methods=sorted(PLAN.methods),  # a folder added since is written out too
+    shell:
+        "printf '%s' {params.values:q} | python -m morphobench resolve-config --output {output:q} 2>&1 | tee {log:q}"
 
 
 # Finds or downloads a data set, checks it, and writes its manifest; one that is not to be had is a row, not a failure.
@@ -18,7 +32,7 @@ rule prepare_dataset:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} prepare --dataset {wildcards.dataset:q} --output {output:q} 2>&1 | tee {log:q}"
+        "python -m morphobench prepare --dataset {wildcards.dataset:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 # Reads one method's YAML and parses its code without running it; a broken plugin becomes a visible row.
@@ -35,4 +49,4 @@ rule check_plugins:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} check-plugin --method {wildcards.method:q} --output {output:q} 2>&1 | tee {log:q}"
+        "python -m morphobench check-plugin --method {wildcards.method:q} --output {output:q} 2>&1 | tee {log:q}"

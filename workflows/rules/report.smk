@@ -24,7 +24,7 @@ rule draw_figures:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} figures --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench figures --config {input.config:q} 2>&1 | tee {log:q}"
 
 
 # One self-contained page that opens offline.
@@ -43,4 +43,4 @@ rule write_report:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} report --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench report --config {input.config:q} 2>&1 | tee {log:q}"

@@ -18,7 +18,7 @@ rule compare_methods:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} statistics methods --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics methods --config {input.config:q} 2>&1 | tee {log:q}"
 
 
 # Differences to the published values that datasets/*/published.csv hold.
@@ -35,7 +35,7 @@ rule check_published:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} statistics published --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics published --config {input.config:q} 2>&1 | tee {log:q}"
 
 
 # Differences to the committed numbers of this run's name in results/reference.
@@ -52,7 +52,7 @@ rule compare_reference:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} statistics reference --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics reference --config {input.config:q} 2>&1 | tee {log:q}"
 
 
 # Prints the comparison with the reference and fails on drift; asked for by name (snakemake verify).
@@ -65,4 +65,4 @@ rule verify:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} verify --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench verify --config {input.config:q} 2>&1 | tee {log:q}"

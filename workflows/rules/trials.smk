@@ -1,27 +1,4 @@
 # Trains, predicts and scores. Training and scoring are different processes: only the second reads test labels.
-from dataclasses import asdict
-
-CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
-
-
-def resources_of(wildcards):
-    return getattr(PLAN.methods[wildcards.method], "resources", {})
-
-
-def budget_of(wildcards):
-    """The budget as parameters of the job: changing it re-runs the trials it touches and no others."""
-    budget = CONFIGURATION.budget(wildcards.dataset, resources_of(wildcards))
-    return json.dumps(asdict(budget), sort_keys=True)
-
-
-def records_of(wildcards):
-    return expand(
-        f"{CELL}/seed-{{seed}}/record.json",
-        seed=CONFIGURATION["seeds"],
-        allow_missing=True,
-    )
-
-
 # One rule a chunk of seeds, since every seed is an output of its own. The supervisor inside enforces the time limit.
 for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
 
@@ -52,7 +29,7 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             budget=budget_of,
             tuning=json.dumps(CONFIGURATION["tuning"], sort_keys=True),
         shell:
-            "MORPHOBENCH_GPUS={resources.gpu} {PYTHON} run-trials --config {input.config:q}"
+            "MORPHOBENCH_GPUS={resources.gpu} python -m morphobench run-trials --config {input.config:q}"
             " --dataset {wildcards.dataset:q} --method {wildcards.method:q} --variant {wildcards.variant:q}"
             " --seeds {params.seeds} 2>&1 | tee {log:q}"
 
@@ -72,17 +49,14 @@ rule score_trials:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} score --config {input.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
+        "python -m morphobench score --config {input.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
         " --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
 
 
 # Gathers records and scores into two tidy tables.
 rule collect:
     input:
-        [
-            CELL.format(dataset=d, method=m, variant=v) + "/scores.parquet"
-            for d, m, v in PLAN.cells
-        ],
+        scores_of_all_cells(),
         sources("scoring"),
         config=CONFIG,
     output:
@@ -93,7 +67,7 @@ rule collect:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} collect --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench collect --config {input.config:q} 2>&1 | tee {log:q}"
 
 
 # Runs the trials again that have no score; asked for by name (snakemake retry_failed).
@@ -105,4 +79,4 @@ rule retry_failed:
     conda:
         "../../environment.yml"
     shell:
-        "{PYTHON} retry-failed --config {input:q} 2>&1 | tee {log:q}"
+        "python -m morphobench retry-failed --config {input:q} 2>&1 | tee {log:q}"
