@@ -135,10 +135,13 @@ def _panels(parameters: list[str]) -> tuple[Figure, list[Axes]]:
 
 def _level_lines(axis: Axes, table: pd.DataFrame, modes: Sequence[str], pen: Mapping[str, Pen]) -> None:
     """Horizontal lines at the median errors of the series that have no sweep."""
-    for series, rows in table[table["mode"].isin(modes)].groupby("series"):
+    groups = table[table["mode"].isin(modes)].groupby("series")
+    for place, (series, rows) in enumerate(groups):
         style = pen[str(series)]
         median = max(float(rows["error"].median()), FLOOR)
-        axis.axhline(median, color=style.colour, linewidth=1.5, linestyle=(0, (4, 2)), label=str(series))
+        axis.axhline(
+            median, color=style.colour, linestyle=(3 * place, (3, 3)), label=str(series)
+        )  # equal errors: both dashes show
 
 
 def _sweeps(

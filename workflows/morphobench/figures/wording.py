@@ -30,7 +30,8 @@ METRIC_TITLES = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
 }
-LOWER_IS_BETTER = ("ece", "hd95")
+# below how many seconds a duration is said in which unit; 999.6 ms is 1 s in three digits
+UNITS = ((0.9995e-3, 1e6, "µs"), (0.9995, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min"))
 DECIMALS = {"psnr": 2, "hd95": 2}  # the other metrics lie in [0, 1]: three
 
 
@@ -55,16 +56,16 @@ def score(value: float, metric: str = "") -> str:
 
 
 def signed(value: float, metric: str = "") -> str:
-    """A difference with its sign; a true minus sign, and no sign for what rounds to zero.
+    """A difference with its sign, one decimal more than a score has; no sign for what rounds to zero.
 
     Examples
     --------
-    >>> signed(-0.01234), signed(0.01234), signed(-0.0001)
-    ('−0.012', '+0.012', '0.000')
+    >>> signed(-0.01234), signed(0.01234), signed(-0.00001)
+    ('−0.0123', '+0.0123', '0.0000')
     """
     if _missing(value):
         return "—"
-    text = f"{value:+.{DECIMALS.get(metric, 3)}f}"
+    text = f"{value:+.{DECIMALS.get(metric, 3) + 1}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
@@ -123,7 +124,7 @@ def seconds(value: float) -> str:
     """
     if _missing(value):
         return "—"
-    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
+    for limit, factor, unit in UNITS:
         if value < limit:
             return f"{value * factor:.3g} {unit}"
     return f"{value / 3600:.3g} h"

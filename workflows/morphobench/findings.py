@@ -1,0 +1,289 @@
+"""The sentences of the report. Every one is made from numbers and gives them; none judges without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from morphobench.figures.evidence import Entry, Evidence
+from morphobench.figures.gradients import clean_gradients
+from morphobench.figures.scores import percent
+from morphobench.figures.solvers import BACKEND_TITLES, devices, instance_size
+from morphobench.figures.wording import count, interval, metric_title, scientific, score, seconds, sentence_list, signed
+from morphobench.inference import seeds_needed
+
+__all__ = [
+    "coverage_sentence",
+    "difference_sentence",
+    "gradient_sentences",
+    "protocol",
+    "question",
+    "ranking_sentences",
+    "short_answer",
+    "significance_sentence",
+    "solver_sentences",
+    "variational_differences",
+]
+
+Row = Mapping[Any, Any]
+
+
+def question(evidence: Evidence) -> str:
+    """Return the question the run asks."""
+    baseline = evidence.baseline
+    other = f"“{evidence.title(baseline)}”" if baseline else "the other methods"
+    return (
+        "Does a variational morphological operator, put in the place of the spatial operator of an otherwise equal "
+        f"network, score higher than {other}? How exact are its gradients, and what does it cost?"
+    )
+
+
+def short_answer(evidence: Evidence) -> list[str]:
+    """Return the answer: the variational methods against the baseline, then gradients, cost and coverage."""
+    asked = variational_differences(evidence)
+    first = (
+        _summary(evidence, asked)
+        if asked
+        else (
+            "There is no comparison with the baseline: no data set has a score of a variational method and of the baseline."
+        )
+    )
+    rest = [significance_sentence(evidence), *gradient_sentences(evidence)[:1], *solver_sentences(evidence)[:1]]
+    return [first, *rest, coverage_sentence(evidence)]
+
+
+def variational_differences(evidence: Evidence) -> list[Row]:
+    """Rows of the differences that are about variational methods, in the order of the data sets."""
+    order = {name: place for place, name in enumerate(evidence.dataset_names)}
+    rows = [row for row in evidence.differences.to_dict("records") if evidence.family(_entry(row)) == "variational"]
+    return sorted(rows, key=lambda row: order[row["dataset"]])
+
+
+def _entry(row: Row) -> Entry:
+    return Entry(row["method"], row["variant"])
+
+
+def _verdict(row: Row) -> str:
+    if math.isnan(row["low"]):
+        return "none"
+    return "higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "undecided"
+
+
+def _summary(evidence: Evidence, rows: Sequence[Row]) -> str:
+    """Count the comparisons by where their interval lies."""
+    verdicts = [_verdict(row) for row in rows]
+    methods = sentence_list(dict.fromkeys(f"“{evidence.title(_entry(row))}”" for row in rows))
+    says = {
+        "higher": "above zero (the variational method scores higher)",
+        "lower": "below zero (the variational method scores lower)",
+        "undecided": "on both sides of zero (neither is shown)",
+    }
+    parts = [f"in {verdicts.count(key)} it lies {text}" for key, text in says.items()]
+    if "none" in verdicts:
+        parts.append(f"in {verdicts.count('none')} there is none")
+    base = f"“{evidence.title(evidence.baseline)}”" if evidence.baseline else "the baseline"
+    return (
+        f"{methods} against {base}: {count(len(rows), 'comparison')} (one a method and data set). Of the "
+        f"{percent(evidence.level)} intervals of the paired difference, {'; '.join(parts)}."
+    )
+
+
+def difference_sentence(evidence: Evidence, row: Row) -> str:
+    """One paired difference with its interval, and the two means it is between."""
+    metric, entry = row["metric"], _entry(row)
+    means = evidence.primary_means()
+    means = means[means["dataset"] == row["dataset"]].set_index(["method", "variant"])
+
+    def mean(of: Entry | None) -> str:
+        if of is None or of not in means.index:
+            return "—"
+        found = means.loc[[of]].iloc[0]
+        return f"{score(found['mean'], metric)} {interval(found['low'], found['high'], metric)}".strip()
+
+    bounds = interval(row["low"], row["high"], metric, difference=True)
+    verdict = {
+        "higher": "higher, the interval excludes zero",
+        "lower": "lower, the interval excludes zero",
+        "undecided": "the interval contains zero",
+        "none": f"no interval: {row['interval']}",
+    }[_verdict(row)]
+    base = f"“{evidence.title(evidence.baseline)}”" if evidence.baseline else row["baseline"]
+    return (
+        f"{evidence.dataset_title(row['dataset'])}: “{evidence.title(entry)}” has a test {metric_title(metric)} of "
+        f"{mean(entry)}, {base} {mean(evidence.baseline)}; difference {signed(row['difference'], metric)} "
+        f"{bounds}".rstrip()
+        + f" over {count(int(row['seeds']), 'paired seed')} ({verdict})."
+    )
+
+
+def significance_sentence(evidence: Evidence) -> str:
+    """What may be called significant, and how many seeds would do."""
+    tested = evidence.differences[evidence.differences["comparisons"] > 0]
+    if tested.empty:
+        return "No significance is claimed: nothing was compared with the baseline."
+    alpha = 1 - evidence.level
+    claims = tested[tested["claim"].isin(["higher", "lower"])]
+    reported = tested[tested["p"].notna()]
+    family = int(tested["comparisons"].max())
+    text = (
+        f"With {count(int(tested['seeds'].max()), 'seed')} and {count(family, 'comparison')} on a data set (Holm), a "
+        f"two-sided sign-flip test at {alpha:g} needs {count(seeds_needed(family, alpha), 'seed')}; a single "
+        f"comparison needs {seeds_needed(1, alpha)}"
+    )
+    if reported.empty:
+        return f"No significance is claimed. {text}."
+    return f"{text}. Of {count(len(reported), 'tested comparison')}, {len(claims)} are significant after Holm."
+
+
+def coverage_sentence(evidence: Evidence) -> str:
+    """How many cells hold a score, and why the others do not."""
+    ok = evidence.trials["status"] == "ok"
+    cells = evidence.trials.assign(ok=ok).groupby(["dataset", "method", "variant"])
+    total, complete, some = cells.ngroups, int(cells["ok"].all().sum()), cells["ok"].any()
+    empty = cells["status"].first()[~some].str.replace("_", " ")
+    reasons = [f"{reason} {times}" for reason, times in empty.value_counts().items()]
+    text = f"Of {count(total, 'cell')} (data set × method), {complete} have a score from every seed"
+    text += f", {int(some.sum()) - complete} from some seeds and {len(empty)} have none"
+    return f"{text} ({', '.join(reasons)})." if reasons else f"{text}."
+
+
+def gradient_sentences(evidence: Evidence) -> list[str]:
+    """Errors of the gradients by the way they were computed; empty without a study."""
+    table = clean_gradients(evidence)
+    if table.empty:
+        return []
+    instances = count(table["instance"].nunique(), "instance")
+    said = []
+    for series, rows in table[table["mode"].isin(["implicit", "one-step"])].groupby("series"):
+        errors = rows["error"]
+        said.append(f"{series}: median {scientific(errors.median())}, largest {scientific(errors.max())}")
+    sentences = [
+        f"Relative error of the gradients against the float64 reference over {instances} and "
+        f"{count(table['parameter'].nunique(), 'parameter group')}: {'; '.join(said)}."
+    ]
+    differences = table[table["mode"] == "finite-differences"]
+    if len(differences):
+        medians = differences.groupby("value")["error"].median()
+        step, error = f"{medians.idxmin():g}", scientific(medians.min())
+        sentences.append(f"Finite differences come no closer than a median of {error} (at step {step}).")
+    sentences += [_hull_sentence(evidence.gradients)] if _has_hull(evidence.gradients) else []
+    return sentences
+
+
+def _has_hull(table: pd.DataFrame) -> bool:
+    return "hull" in table and bool(table["hull"].notna().any())
+
+
+def _hull_sentence(table: pd.DataFrame) -> str:
+    rows = table[table["hull"].notna()]
+    share, outside = float(rows["hull"].min()), float(rows["hull_violation"].max())
+    return (
+        f"At ties, over {count(rows['instance'].nunique(), 'instance')} made to have them, at least "
+        f"{100 * share:.4g} % of the entries of the implicit Jacobian lie between their one-sided derivatives; the "
+        f"farthest outside is off by {scientific(outside)}."
+    )
+
+
+def solver_sentences(evidence: Evidence) -> list[str]:
+    """Cost of the variational operator beside a depthwise convolution at the largest size; empty without a study."""
+    table = evidence.solvers
+    table = table[table["phase"].isin(["forward", "backward"]) & pd.to_numeric(table["median_s"]).gt(0)]
+    if table.empty:
+        return []
+    table = table.assign(values=[instance_size(name).values for name in table["instance"]])
+    sentences = []
+    largest = table[table["values"] == table["values"].max()]
+    for instance, rows in largest.groupby("instance"):
+        times = rows.set_index(["solver", "backend", "phase"])["median_s"].astype(float)
+        said = []
+        for backend in dict.fromkeys(rows.loc[rows["solver"] == "variational", "backend"]):
+            for phase in ("forward", "backward"):
+                key, peer = ("variational", backend, phase), ("depthwise-convolution", "torch", phase)
+                if key in times.index:
+                    text = f"{phase} {seconds(times[key])}"
+                    if peer in times.index:
+                        text += f" ({times[key] / times[peer]:.3g}× a depthwise convolution)"
+                    said.append(f"{BACKEND_TITLES.get(str(backend), str(backend))} {text}")
+        if said:
+            place = str(instance).replace("x", "×")
+            sentences.append(f"The variational operator takes, on {place} ({devices(evidence)}): {'; '.join(said)}.")
+    if evidence.solvers["device"].astype(str).str.startswith("cpu").all():
+        sentences.append("No GPU was used: all solver times are CPU times.")
+    return sentences
+
+
+def ranking_sentences(evidence: Evidence) -> list[str]:
+    """What the average ranks rest on, and whether Friedman's test applies."""
+    sentences = []
+    for scope, rows in evidence.ranking[evidence.ranking["scope"] != "dataset"].groupby("scope", sort=True):
+        names = str(rows["datasets"].iloc[0]).split()
+        what = "all data sets" if scope == "all" else f"the {str(scope).replace('_', ' ')} data sets"
+        sentences.append(
+            f"Average rank over {what} ({len(names)}: {sentence_list(map(evidence.dataset_title, names))}) among the "
+            f"{count(len(rows), 'method')} that took part in every one of them, controls left out."
+        )
+    for row in evidence.friedman.to_dict("records"):
+        if row["scope"] == "all":
+            told = f"χ² = {row['statistic']:.3g}, p = {row['p']:.3g}" if not math.isnan(row["p"]) else row["note"]
+            sentences.append(f"Friedman's test that all of them rank alike: {told}.")
+    return sentences
+
+
+def protocol(evidence: Evidence) -> list[tuple[str, str]]:
+    """Terms and values of the training and testing protocol."""
+    config = evidence.config
+    budget = dict(config.get("budget", {}))
+    special = [entry for entry in config.get("datasets", []) if isinstance(entry, dict) and entry.get("budget")]
+    done = evidence.trials[evidence.trials["status"] == "ok"]
+    tuning = config.get("tuning", {})
+    modes = {
+        "stored": "the one stored in each method.yaml",
+        "grid": f"the best on the validation split of {sentence_list(f'{rate:g}' for rate in tuning.get('grid', []))}",
+    }
+    seeds = config.get("seeds", sorted(evidence.trials["seed"].unique()))
+    alpha = 1 - evidence.level
+    rows = [
+        ("Budget of a trial", _budget(budget)),
+        *((f"Budget on {evidence.dataset_title(entry['name'])}", _budget(entry["budget"])) for entry in special),
+        ("Seeds", f"{', '.join(map(str, seeds))}; every method gets the same ones, so that differences are paired"),
+        ("Learning rate", modes.get(tuning.get("mode", ""), "as each method states it")),
+        ("Threads of a trial", str(config.get("threads", "not stated"))),
+        ("Devices of the trials", sentence_list(sorted(map(str, done["device"].unique()))) or "none"),
+        (
+            "Test data",
+            "read once, by the step that scores the predictions; the checkpoint is chosen on validation data",
+        ),
+        (
+            "Intervals",
+            f"{percent(evidence.level)}, BCa bootstrap over seeds (9,999 resamples); none below three seeds or if all "
+            "seeds agree. With few seeds such an interval covers less often than its level says.",
+        ),
+        (
+            "Tests",
+            f"sign-flip permutation of paired differences, Holm within a data set, family-wise error {alpha:g}; "
+            "reported only where the number of seeds can reach it",
+        ),
+        (
+            "Failures",
+            "a method with a failed seed ranks behind every method without one; means are over the seeds that "
+            "succeeded",
+        ),
+    ]
+    if evidence.dropped:
+        rows.append(("Included runs", f"{count(evidence.dropped, 'trial')} that an earlier run has too were left out"))
+    return rows
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    titles = {
+        "epochs": "{} epochs",
+        "batch_size": "batches of {}",
+        "steps_per_epoch": "at most {} batches an epoch",
+        "timeout_s": "time limit {} s",
+        "memory_mb": "memory limit {} MiB",
+    }
+    parts = [text.format(budget[key]) for key, text in titles.items() if budget.get(key) is not None]
+    return ", ".join(parts) or "not stated"

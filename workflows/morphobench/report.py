@@ -1,0 +1,197 @@
+"""Writes the report: one HTML file that opens offline, and beside it the figures and tables it shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from morphobench import exhibits, findings, study_exhibits
+from morphobench.figures.evidence import Evidence, read_evidence
+from morphobench.files import atomic, write_text
+from morphobench.layout import House, RunFolder
+
+__all__ = ["inline_svg", "write_report"]
+
+LARGEST_SVG = 600_000  # bytes; a larger figure is shown as PNG
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure in the page: its picture (SVG or img element), or the reason why it was not drawn."""
+
+    name: str
+    title: str
+    caption: str
+    source: str
+    files: Mapping[str, str]
+    picture: Markup
+    reason: str = ""
+
+
+def write_report(run: RunFolder, house: House, out: Path) -> Path:
+    """Write ``index.html`` and ``tables/`` into the folder ``out`` and return the path of the page.
+
+    The figures must have been drawn into ``out/figures`` before (`morphobench.figures.draw_figures`).
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run; those of its ``report.include`` are merged into the page.
+    house : House
+        Where the templates are.
+    out : Path
+        Usually ``reports/<run>``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``out/figures/figures.json`` is missing.
+    """
+    evidence = read_evidence(run)
+    figures = _figures(out / "figures")
+    tables = _write_tables(evidence, run, out / "tables")
+    templates = house.workflows / "report"
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("index.html").render(
+        evidence=evidence,
+        findings=findings,
+        exhibits=_exhibits(evidence),
+        figures=figures,
+        machines=[(name, _flat(content)) for name, content in evidence.environments.items()],
+        configuration=yaml.safe_dump(dict(evidence.config), sort_keys=False, allow_unicode=True),
+        tables=tables,
+        style=Markup((templates / "style.css").read_text(encoding="utf-8")),
+        script=Markup((templates / "sort.js").read_text(encoding="utf-8")),
+    )
+    write_text(out / "index.html", page)
+    return out / "index.html"
+
+
+def _exhibits(evidence: Evidence) -> dict[str, Any]:
+    scored = set(evidence.means.loc[evidence.means["split"] == "test", "dataset"])
+    return {
+        "methods": exhibits.method_table(evidence),
+        "datasets": exhibits.dataset_table(evidence),
+        "coverage": exhibits.coverage(evidence),
+        "failures": exhibits.failures(evidence),
+        "scores": [exhibits.scores(evidence, name) for name in evidence.dataset_names if name in scored],
+        "differences": exhibits.differences(evidence),
+        "ranking": exhibits.rankings(evidence),
+        "gradients": study_exhibits.gradients(evidence),
+        "solvers": study_exhibits.solvers(evidence),
+        "published": study_exhibits.published(evidence),
+        "reference": study_exhibits.reference(evidence),
+    }
+
+
+def _figures(folder: Path) -> dict[str, list[Shown]]:
+    """Figures by the section they belong to, in the order of ``figures.json``."""
+    path = folder / "figures.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; draw the figures first (python -m morphobench figures)")
+    sections: dict[str, list[Shown]] = {key: [] for key in ("scores", "learned", "gradients", "solvers")}
+    for entry in json.loads(path.read_text(encoding="utf-8")):
+        sections[_section(entry["name"])].append(_shown(entry, folder))
+    return sections
+
+
+def _section(name: str) -> str:
+    prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers"}
+    prefixes |= {"structuring": "learned", "level": "learned"}
+    return next((section for prefix, section in prefixes.items() if name.startswith(prefix)), "scores")
+
+
+def _shown(entry: Mapping[str, Any], folder: Path) -> Shown:
+    if not entry["drawn"]:
+        return Shown(entry["name"], entry["title"], "", "", {}, Markup(), entry["reason"])
+    svg = (folder / entry["files"]["svg"]).read_text(encoding="utf-8")
+    if len(svg) <= LARGEST_SVG:
+        picture = inline_svg(svg, entry["name"], entry["alt"])
+    else:
+        data = base64.b64encode((folder / entry["files"]["png"]).read_bytes()).decode()
+        picture = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(entry["alt"], data)
+    source = Path(entry["source"]).name
+    return Shown(entry["name"], entry["title"], entry["caption"], source, entry["files"], picture)
+
+
+def inline_svg(svg: str, name: str, alt: str) -> Markup:
+    """Prepare an SVG that matplotlib wrote to stand in a page beside others.
+
+    Its identifiers get the prefix ``name``, since those of two figures are often equal; its size gives way to the
+    page's; ``alt`` becomes what a screen reader says. The metadata goes, with its addresses.
+
+    Examples
+    --------
+    >>> print(inline_svg('<?xml version="1.0"?><svg width="9pt"><use href="#a"/><g id="a"/></svg>', "f", "x < y"))
+    <svg role="img" aria-label="x &lt; y"><use href="#f-a"/><g id="f-a"/></svg>
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    opening, rest = svg.split(">", 1)
+    opening = re.sub(r'\s(width|height|version)="[^"]*"', "", opening)
+    label = Markup(' role="img" aria-label="{}"').format(alt)
+    return Markup(opening.replace("<svg", f"<svg{label}", 1) + ">" + rest.strip())
+
+
+def _write_tables(evidence: Evidence, run: RunFolder, folder: Path) -> list[tuple[str, str]]:
+    """Put every table beside the page, those of merged runs as one, and return their names with what they hold."""
+    merged: dict[str, pd.DataFrame] = {"trials": evidence.trials, "scores": evidence.scores}
+    if len(evidence.folders) > 1:
+        studies = {"gradients": evidence.gradients, "solvers": evidence.solvers, "benchmarks": evidence.benchmarks}
+        merged |= {name: table for name, table in studies.items() if len(table)}
+    for name, table in merged.items():
+        with atomic(folder / f"{name}.csv") as part:
+            table.to_csv(part, index=False, lineterminator="\n")
+    for source in (run.statistics, run.studies):
+        for path in sorted(source.glob("*.csv")):
+            if path.stem not in merged:
+                with atomic(folder / path.name) as part:
+                    shutil.copyfile(path, part)
+    return [(path.name, HOLDS.get(path.stem, "")) for path in sorted(folder.glob("*.csv"))]
+
+
+HOLDS = {
+    "trials": "one row a trial: status, message, times, memory, parameters, commit, hashes of code and data",
+    "scores": "one row a trial, split and metric",
+    "means": "means over seeds with intervals",
+    "differences": "paired differences to the baseline",
+    "ranking": "ranks by data set and average ranks",
+    "friedman": "Friedman's test, or why it was not made",
+    "published": "comparison with published values",
+    "reference": "comparison with the committed numbers",
+    "gradients": "gradient study, one row an instance, parameter, mode and setting",
+    "gradients_summary": "gradient study, medians over instances",
+    "solvers": "solver study, one row an instance, operator, implementation and phase",
+    "benchmarks": "operator benchmarks with ratios to peers",
+}
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mapping as a list of dotted keys and texts."""
+    rows: list[tuple[str, str]] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", "not installed" if value == "" else str(value)))
+    return rows
