@@ -102,7 +102,7 @@ def test_nothing_is_left_to_do_after_a_run(toy):
 
 def test_failures_are_rows_and_do_not_stop_the_run(toy):
     toy.add_method("broken", code="def build(task, params)\n")
-    toy.add_method("nan", scores="np.full(model.task.score_shape(images), np.nan)")
+    toy.add_method("hopeless", scores="np.full(model.task.score_shape(images), np.nan)")
     toy.add_method("shape", scores="np.zeros((2, 2))")
     done = toy.snakemake(TABLE)
     assert done.returncode == 0, done.stderr
@@ -112,19 +112,19 @@ def test_failures_are_rows_and_do_not_stop_the_run(toy):
         "broken": ["invalid"],
         "coin": ["ok"],
         "dice": ["ok"],
-        "nan": ["diverged"],
+        "hopeless": ["diverged"],
         "shape": ["invalid"],
     }
     scores = pd.read_csv(toy.root / TABLE)
-    assert set(scores.loc[scores["value"].isna(), "method"]) == {"broken", "nan", "shape"}
+    assert set(scores.loc[scores["value"].isna(), "method"]) == {"broken", "hopeless", "shape"}
     assert trials.loc[trials["method"] == "broken", "message"].str.contains("syntax error").all()
 
-    toy.add_method("nan")
+    toy.add_method("hopeless")
     retried = toy.snakemake("retry_failed")
     assert retried.returncode == 0, retried.stderr
     assert toy.snakemake(TABLE).returncode == 0
     trials = pd.read_csv(toy.root / "results/try/tables/trials.csv")
-    assert set(trials.loc[trials["method"] == "nan", "status"]) == {"ok"}
+    assert set(trials.loc[trials["method"] == "hopeless", "status"]) == {"ok"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from morphobench.configuration import make_plan, resolve_configuration
+from morphobench.interruption import claim_folder
 from morphobench.layout import find_house
 from morphobench.provenance import gpus
 from morphobench.registry import dataset_sources, method_sources
@@ -18,6 +19,13 @@ try:
 except Mistake as mistake:
     print(f"morphobench: {mistake}", file=sys.stderr)
     sys.exit(2)
+
+if (
+    workflow.is_main_process
+    and not workflow.dryrun
+    and claim_folder(Path(".snakemake"))
+):
+    print("The run before this one was killed: its lock is removed.", file=sys.stderr)
 
 # Snakemake ignores a resource that has no limit: without this, jobs would share a GPU. --resources gpu=N overrides it.
 if "gpu" not in workflow.global_resources:

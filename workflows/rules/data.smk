@@ -23,7 +23,7 @@ rule resolve_configuration:
 rule prepare_dataset:
     input:
         sources_of_dataset,
-        sources("preparation", "download", "contract"),
+        sources("preparation", "download", "splits", "synthesis", "contract"),
         ancient(CONFIG),
     output:
         f"{RESULTS}/data/{{dataset}}.json",
