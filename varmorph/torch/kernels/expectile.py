@@ -1,6 +1,6 @@
 """Separable expectile kernels: Newton's method on blocks of lanes, and the implicit gradient.
 
-Lanes are the cells of the padded copy in memory order, as in the max-plus kernels. Where tau < 1/2 the problem is
+Lanes are the cells of the padded copy in memory order, edges are taken three at a time. Where tau < 1/2 the problem is
 turned upside down (x, b, y change sign, tau becomes 1 - tau), so that Newton always climbs and
 
     z <- ((1 - tau) A + (2 tau - 1) sum_{v_k >= z} w_k v_k) / ((1 - tau) W + (2 tau - 1) sum_{v_k >= z} w_k)
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from varmorph.torch.kernels.compilation import kernel
-from varmorph.torch.kernels.planes import add_back, fill
+from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.planes import add_back, fill, read_lanes, rounded, write_lanes
 
 __all__ = ["backward", "forward"]
 
@@ -57,21 +57,21 @@ def _add_totals(copy: Any, mask: Any, cells: Any, shift: Any, b: Any, w: Any, co
                 offset[j] += wb * inside[j]
     a[:] = offset
     for t in range(0, count, 3):
-        c0, c1, c2 = copy[shift[t] :], copy[shift[t + 1] :], copy[shift[t + 2] :]
+        x0, x1, x2 = copy[shift[t] :], copy[shift[t + 1] :], copy[shift[t + 2] :]
         w0, w1, w2 = w[t], w[t + 1], w[t + 2]
         for j in range(cells):
-            a[j] += w0 * c0[j] + w1 * c1[j] + w2 * c2[j]
+            a[j] += w0 * x0[j] + w1 * x1[j] + w2 * x2[j]
 
 
 @kernel
-def _add_above(work: Any, lanes: Any, c0: Any, c1: Any, c2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any) -> None:
+def _add_above(work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any) -> None:
     """Add w v and w of the edges whose value is at least the estimate: work is (estimate, sum w v, sum w)."""
     zero = work.dtype.type(0)
     for j in range(lanes):
         z = work[j]
-        v0 = c0[j] + b0
-        v1 = c1[j] + b1
-        v2 = c2[j] + b2
+        v0 = x0[j] + b0
+        v1 = x1[j] + b1
+        v2 = x2[j] + b2
         s0 = w0 if v0 >= z else zero
         s1 = w1 if v1 >= z else zero
         s2 = w2 if v2 >= z else zero
@@ -80,15 +80,21 @@ def _add_above(work: Any, lanes: Any, c0: Any, c1: Any, c2: Any, b0: Any, b1: An
 
 
 @kernel
-def _climb(work: Any, lanes: Any, a: Any, total: Any, low: Any, gap: Any) -> int:
-    """Take the Newton step where it goes up, and count those that moved: going down is rounding."""
-    moved = 0
+def _climb(work: Any, lanes: Any, before: Any, a: Any, total: Any, low: Any, gap: Any) -> Any:
+    """Take the Newton step where it goes up, and count the lanes that moved: going down is rounding.
+
+    `before` repeats the estimates in `work`: read from there, their store stays an ordinary one. Read and stored at one
+    place it becomes a masked store, which is slow on some processors.
+    """
+    kind = work.dtype.type
+    moved = kind(0)
     for j in range(lanes):
-        z = work[j]
+        z = before[j]
         step = (low * a[j] + gap * work[BLOCK + j]) / (low * total[j] + gap * work[2 * BLOCK + j])
-        up = step > z
-        work[j] = step if up else z
-        moved += up
+        work[j] = max(z, step)
+        moved = plus(moved, kind(step > z))
+        work[BLOCK + j] = kind(0)
+        work[2 * BLOCK + j] = kind(0)
     return moved
 
 
@@ -97,23 +103,20 @@ def forward(
     x: Any, bias: Any, weight: Any, tau: Any, cotau: Any, rows: Any, columns: Any, offsets: Any, outside: Any, cut: bool, y: Any, start: int, stop: int
 ) -> None:
     """Write the expectile of each window for the planes start..stop, counted channel by channel."""
-    samples, channels = x.shape[0], x.shape[1]
-    height, width = y.shape[2], y.shape[3]
+    samples, dtype = x.shape[0], x.dtype
+    kind = dtype.type
     pitch = columns.size
-    cells = (height - 1) * pitch + width
-    kind = x.dtype.type
-    copy = np.empty(rows.size * pitch, x.dtype)
-    mask = np.empty(copy.size if cut else 0, x.dtype)
+    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
+    copy = np.empty(cells + offsets.max(), dtype)
+    mask = np.empty(copy.size if cut else 0, dtype)
     if cut:
-        fill(mask, np.ones((x.shape[2], x.shape[3]), x.dtype), rows, columns, kind(1), kind(0))
-    never = kind(-np.finfo(x.dtype).max / 4)
-    a, total = np.empty(cells, x.dtype), np.empty(cells, x.dtype)
-    offset, z = np.empty(cells, x.dtype), np.empty(cells, x.dtype)
-    work = np.empty(3 * BLOCK, x.dtype)
-    slots = np.empty(offsets.size + 2, np.int64)
-    shift = np.empty(offsets.size + 2, np.int64)
-    b = np.empty(offsets.size + 2, x.dtype)
-    w = np.empty(offsets.size + 2, x.dtype)
+        fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
+    never = kind(-np.finfo(dtype).max / 4)
+    a, total = np.empty(cells, dtype), np.empty(cells, dtype)
+    offset, z = np.empty(cells, dtype), np.empty(cells, dtype)
+    work = np.empty(3 * BLOCK, dtype)
+    slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
+    b, w = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
     channel = -1
     count = 0
     for p in range(start, stop):
@@ -133,53 +136,75 @@ def forward(
         for s in range(0, cells, BLOCK):
             lanes = min(BLOCK, cells - s)
             for j in range(lanes):
-                work[j] = a[s + j] / total[s + j]
+                z[s + j] = a[s + j] / total[s + j]
+            work[:lanes] = z[s : s + lanes]
+            work[BLOCK:] = 0
             for _ in range(count):
-                work[BLOCK:] = 0
                 for t in range(0, count, 3):
                     _add_above(
                         work, lanes,
                         copy[s + shift[t] :], copy[s + shift[t + 1] :], copy[s + shift[t + 2] :],
                         b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2],
                     )
-                if _climb(work, lanes, a[s:], total[s:], low, gap) == 0:
+                moved = _climb(work, lanes, z[s:], a[s:], total[s:], low, gap)
+                if moved == 0:
                     break
-            z[s : s + lanes] = work[:lanes]
-        for i in range(height):
-            for j in range(width):
-                y[n, c, i, j] = sign * z[i * pitch + j]
+                z[s : s + lanes] = work[:lanes]
+        read_lanes(y[n, c], z, pitch, sign)
 
 
 @kernel
 def _add_curvature(
-    cells: Any, estimate: Any, curvature: Any, spread: Any, c0: Any, c1: Any, c2: Any, m0: Any, m1: Any, m2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any, tau: Any, cotau: Any
+    lanes: Any, z: Any, curvature: Any, spread: Any, x0: Any, x1: Any, x2: Any, m0: Any, m1: Any, m2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any, tau: Any, cotau: Any
 ) -> None:
     """Add w a and w abs(r) of three edges at every output."""
-    for j in range(cells):
-        z = estimate[j]
-        r0 = c0[j] + b0 - z
-        r1 = c1[j] + b1 - z
-        r2 = c2[j] + b2 - z
-        w0m = w0 * m0[j]
-        w1m = w1 * m1[j]
-        w2m = w2 * m2[j]
-        curvature[j] += (
-            w0m * (tau if r0 >= 0 else cotau) + w1m * (tau if r1 >= 0 else cotau) + w2m * (tau if r2 >= 0 else cotau)
-        )
-        spread[j] += w0m * abs(r0) + w1m * abs(r1) + w2m * abs(r2)
+    for j in range(lanes):
+        r0 = x0[j] + b0 - z[j]
+        r1 = x1[j] + b1 - z[j]
+        r2 = x2[j] + b2 - z[j]
+        p0 = w0 * m0[j]
+        p1 = w1 * m1[j]
+        p2 = w2 * m2[j]
+        curvature[j] += p0 * (tau if r0 >= 0 else cotau) + p1 * (tau if r1 >= 0 else cotau) + p2 * (tau if r2 >= 0 else cotau)
+        spread[j] += p0 * abs(r0) + p1 * abs(r1) + p2 * abs(r2)
 
 
 @kernel
 def _pull_back(
-    size: Any, grad: Any, copy: Any, mask: Any, z: Any, q: Any, b: Any, w: Any, tau: Any, cotau: Any, sum_b: Any, sum_w: Any
-) -> None:
-    """Add what one edge family sends back to the cells; keep q a and q a r for its offset and weight."""
-    for j in range(size):
-        r = copy[j] + b - z[j]
-        e = q[j] * mask[j] * (tau if r >= 0 else cotau)
-        grad[j] += w * e
-        sum_b[j] = e
-        sum_w[j] = e * r
+    grad: Any, lanes: Any, copy: Any, mask: Any, z0: Any, z1: Any, z2: Any, q0: Any, q1: Any, q2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any, tau: Any, cotau: Any
+) -> Any:
+    """Add w a q, which three edges send back to each cell; return the sums of a q and of a q r for each edge."""
+    zero = grad.dtype.type(0)
+    e0, e1, e2, f0, f1, f2 = zero, zero, zero, zero, zero, zero
+    for j in range(lanes):
+        r0 = copy[j] + b0 - z0[j]
+        r1 = copy[j] + b1 - z1[j]
+        r2 = copy[j] + b2 - z2[j]
+        p0 = q0[j] * mask[j] * (tau if r0 >= 0 else cotau)
+        p1 = q1[j] * mask[j] * (tau if r1 >= 0 else cotau)
+        p2 = q2[j] * mask[j] * (tau if r2 >= 0 else cotau)
+        grad[j] += w0 * p0 + w1 * p1 + w2 * p2
+        e0 = plus(e0, p0)
+        e1 = plus(e1, p1)
+        e2 = plus(e2, p2)
+        f0 = plus(f0, p0 * r0)
+        f1 = plus(f1, p1 * r1)
+        f2 = plus(f2, p2 * r2)
+    return e0, e1, e2, f0, f1, f2
+
+
+@kernel
+def _divide(q: Any, lanes: Any, curvature: Any, spread: Any) -> Any:
+    """Divide the gradient in q by the curvature; return the sum of q * spread."""
+    kind = q.dtype.type
+    level = kind(0)
+    for j in range(lanes):
+        # Lanes that are no outputs carry gradient 0 and may have no curvature; 0 / 0 must not spread from there.
+        g = q[j]
+        divided = g / (curvature[j] + kind(g == 0))
+        q[j] = divided
+        level = plus(level, divided * spread[j])
+    return level
 
 
 @kernel
@@ -188,54 +213,50 @@ def backward(
     grad_x: Any, grad_bias: Any, grad_weight: Any, grad_tau: Any, start: int, stop: int,
 ) -> None:
     """Write the implicit gradients for the planes start..stop; those of the parameters as float64 sums a plane."""
-    samples, channels = x.shape[0], x.shape[1]
-    height, width = y.shape[2], y.shape[3]
+    samples, channels, dtype = x.shape[0], x.shape[1], x.dtype
+    kind = dtype.type
     pitch = columns.size
-    cells = (height - 1) * pitch + width
-    size = rows.size * pitch
+    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
     front = offsets.max()
-    kind = x.dtype.type
-    copy = np.empty(size, x.dtype)
-    mask = np.ones(size, x.dtype)
+    size = max(rounded(rows.size * pitch), cells)
+    copy = np.empty(size + front, dtype)
+    mask = np.ones(size + front, dtype)
     if cut:
-        fill(mask, np.ones((x.shape[2], x.shape[3]), x.dtype), rows, columns, kind(1), kind(0))
-    z = np.zeros(front + size, x.dtype)
-    q = np.zeros(front + size, x.dtype)
-    grad, sum_b, sum_w = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size, x.dtype)
-    curvature, spread = np.empty(cells, x.dtype), np.empty(cells, x.dtype)
-    slots = np.empty(offsets.size + 2, np.int64)
-    shift = np.empty(offsets.size + 2, np.int64)
-    b = np.empty(offsets.size + 2, x.dtype)
-    w = np.empty(offsets.size + 2, x.dtype)
+        fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
+    z, q = np.zeros(front + size, dtype), np.zeros(front + size, dtype)
+    grad, curvature, spread = np.empty(size, dtype), np.empty(cells, dtype), np.empty(cells, dtype)
+    slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
+    b, w = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
     for p in range(start, stop):
         c, n = p // samples, p % samples
         plane = n * channels + c
         count = load_edges(bias[c], weight[c], offsets, kind(1), slots, shift, b, w)
         fill(copy, x[n, c], rows, columns, kind(1), outside)
-        for i in range(height):
-            for j in range(width):
-                z[front + i * pitch + j] = y[n, c, i, j]
+        write_lanes(z[front:], y[n, c], pitch)
+        write_lanes(q[front:], grad_y[n, c], pitch)
         curvature[:] = 0
         spread[:] = 0
-        for t in range(0, count, 3):
-            i0, i1, i2 = shift[t], shift[t + 1], shift[t + 2]
-            _add_curvature(
-                cells, z[front:], curvature, spread, copy[i0:], copy[i1:], copy[i2:], mask[i0:], mask[i1:], mask[i2:],
-                b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2], tau[c], cotau[c],
-            )
-        level = 0.0
-        for i in range(height):
-            for j in range(width):
-                k = i * pitch + j
-                q[front + k] = grad_y[n, c, i, j] / curvature[k]
-                level += q[front + k] * spread[k]
-        grad_tau[plane] = level
+        for s in range(0, cells, BLOCK):
+            lanes = min(BLOCK, cells - s)
+            for t in range(0, count, 3):
+                i0, i1, i2 = s + shift[t], s + shift[t + 1], s + shift[t + 2]
+                _add_curvature(
+                    lanes, z[front + s :], curvature[s:], spread[s:],
+                    copy[i0:], copy[i1:], copy[i2:], mask[i0:], mask[i1:], mask[i2:],
+                    b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2], tau[c], cotau[c],
+                )
+            grad_tau[plane] += _divide(q[front + s :], lanes, curvature[s:], spread[s:])
         grad[:] = 0
-        for t in range(count):
-            if t > 0 and slots[t] == slots[t - 1]:
-                continue
-            back = front - shift[t]
-            _pull_back(size, grad, copy, mask, z[back:], q[back:], b[t], w[t], tau[c], cotau[c], sum_b, sum_w)
-            grad_bias[plane, slots[t]] = w[t] * sum_b.sum()
-            grad_weight[plane, slots[t]] = sum_w.sum()
+        for s in range(0, size, BLOCK):
+            lanes = min(BLOCK, size - s)
+            for t in range(0, count, 3):
+                i0, i1, i2 = front + s - shift[t], front + s - shift[t + 1], front + s - shift[t + 2]
+                sums = _pull_back(
+                    grad[s:], lanes, copy[s:], mask[s:], z[i0:], z[i1:], z[i2:], q[i0:], q[i1:], q[i2:],
+                    b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2], tau[c], cotau[c],
+                )
+                for k in range(3):
+                    if t + k == 0 or slots[t + k] != slots[t + k - 1]:
+                        grad_bias[plane, slots[t + k]] += w[t + k] * sums[k]
+                        grad_weight[plane, slots[t + k]] += sums[3 + k]
         add_back(grad_x[n, c], grad, rows, columns)
