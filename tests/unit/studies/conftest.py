@@ -3,15 +3,15 @@ import pytest
 
 from morphobench.studies.instances import Instance, gradient_instances, kink_instances
 
-SETTINGS = {"image_size": 8, "kernel_sizes": [3], "logit_levels": [-4.0, 2.0], "data": ["random"], "seed": 3}
+SETTINGS = {"image_size": 8, "kernel_sizes": [3], "logit_levels": [-3.0, 2.0], "data": ["random"], "seed": 3}
 
 
-@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-4", "dilation+2", "erosion-4", "erosion+2"])
+@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-3", "dilation+2", "erosion-3", "erosion+2"])
 def instance(request):
     return list(gradient_instances(SETTINGS))[request.param]
 
 
-@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-4", "dilation+2", "erosion-4", "erosion+2"])
+@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-3", "dilation+2", "erosion-3", "erosion+2"])
 def tied(request):
     return list(kink_instances(SETTINGS))[request.param]
 

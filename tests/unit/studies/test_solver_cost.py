@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from morphobench.studies.solver_cost import COLUMNS, DEFAULTS, PHASES, Solver, run_solver_cost, solver_rows, solvers_for
+from morphobench.studies.solver_cost import COLUMNS, DEFAULTS, PHASES, run_solver_cost, solver_rows
+from morphobench.studies.solvers import Solver, solvers_for
 
 SETTINGS = {**DEFAULTS, "image_sizes": [6], "kernel_sizes": [3], "batch": 2, "channels": 2, "repeats": 3}
 

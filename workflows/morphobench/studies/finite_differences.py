@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,24 +59,25 @@ def coordinates(instance: Instance, parameter: str, limit: int = PIXELS) -> tupl
     return np.divmod(flat, group.size // channels)
 
 
-def central_differences(instance: Instance, parameter: str, step: float, clock: Clock) -> CentralDifferences:
-    """Difference the scalar of an instance with respect to one parameter group.
+def central_differences(
+    instance: Instance, parameter: str, steps: Sequence[float], clock: Clock
+) -> list[CentralDifferences]:
+    """Difference the scalar of an instance with respect to one parameter group, once a step.
 
     Channels do not interact, so each entry is a problem of one channel, and all problems are solved as one batch.
     """
     channel, entry = coordinates(instance, parameter)
     centre = _one_channel_problems(instance, channel)
-    plus, minus = (_shifted(centre, parameter, entry, sign * step) for sign in (1, -1))
-
-    def solve() -> tuple[torch.Tensor, torch.Tensor]:
-        return _solve(plus), _solve(minus)
-
-    (high, low), seconds = clock.measure(solve)
-    difference = (high - low) * torch.as_tensor(centre.cotangent)
     active = _active(centre, _solve(centre))
-    same = [(_active(problem, y) == active).flatten(2).all(2)[0] for problem, y in ((plus, high), (minus, low))]
-    gradient = difference.sum((0, 2, 3)) / (2 * step)
-    return CentralDifferences(gradient.numpy(), (same[0] & same[1]).numpy(), seconds)
+    cotangent = torch.as_tensor(centre.cotangent)
+    found = []
+    for step in steps:
+        plus, minus = (_shifted(centre, parameter, entry, sign * step) for sign in (1, -1))
+        (high, low), seconds = clock.measure(partial(_solve_both, plus, minus))
+        gradient = ((high - low) * cotangent).sum((0, 2, 3)) / (2 * step)
+        same = [(_active(problem, y) == active).flatten(2).all(2)[0] for problem, y in ((plus, high), (minus, low))]
+        found.append(CentralDifferences(gradient.numpy(), (same[0] & same[1]).numpy(), seconds))
+    return found
 
 
 def bracket(instance: Instance, parameter: str, backend: str, limit: int = PIXELS) -> Bracket:
@@ -139,6 +142,10 @@ def _solve(problems: Instance, backend: str = "auto") -> torch.Tensor:
     arguments = [torch.as_tensor(array) for array in problems.arguments]
     with torch.no_grad():
         return implicit_operator(problems, backend)(*arguments)
+
+
+def _solve_both(plus: Instance, minus: Instance) -> tuple[torch.Tensor, torch.Tensor]:
+    return _solve(plus), _solve(minus)
 
 
 def _active(problems: Instance, value: torch.Tensor) -> torch.Tensor:

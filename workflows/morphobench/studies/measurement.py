@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import gc
 import math
 import re
 import time
@@ -194,7 +193,6 @@ def growth_of_peak(work: Callable[[], Any], device: str, cuda: Any = torch.cuda)
 
 def _reset_resident_peak() -> float:
     """Hand free memory back, set the high-water mark to the present level and return that level; NaN if impossible."""
-    gc.collect()
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)

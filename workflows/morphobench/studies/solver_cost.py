@@ -14,33 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-import varmorph.torch
 from morphobench.files import write_json, write_table
 from morphobench.provenance import hardware, versions
 from morphobench.studies.measurement import Clock, Quartiles, Repeated, clock_for, growth_of_peak, interleave
 from morphobench.studies.settings import read_settings
+from morphobench.studies.solvers import Case, Solver, make_case, solvers_for
 from morphobench.studies.unrolling import neighbours, newton_updates, relative_residual
 
-__all__ = ["COLUMNS", "DEFAULTS", "PHASES", "Case", "Solver", "run_solver_cost", "solver_rows", "solvers_for"]
+__all__ = ["COLUMNS", "DEFAULTS", "PHASES", "run_solver_cost", "solver_rows"]
 
 DEFAULTS: dict[str, Any] = {
     "image_sizes": [16, 32, 64, 128],
     "kernel_sizes": [3, 5],
     "batch": 4,
     "channels": 8,
-    "repeats": 7,
+    "repeats": 5,
     "dtype": "float32",
     "seed": 0,
 }
 PHASES = ("compile", "forward", "backward")
-LOGIT_LEVEL = 3.0  # tau = 0.95, as for the figures of a trained layer
-
 # The columns of the table `solvers`, then what explains a row.
 #   phase "compile": the first forward and backward pass on this case, with whatever this process compiles for it.
 #   peak_bytes: growth of memory during the phase (measurement.growth_of_peak); phase "compile": not measured.
@@ -57,34 +53,6 @@ RESIDUAL = {"float64": 1e-10, "float32": 1e-4}
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Case:
-    """Tensors of one image size and window: x and cotangent (N, C, H, W); bias and weight (C, k, k); level (C,)."""
-
-    x: Tensor
-    bias: Tensor
-    weight: Tensor
-    logit_level: Tensor
-    cotangent: Tensor
-
-    @property
-    def name(self) -> str:
-        """Shape of the images and the window."""
-        batch, channels, height, width = self.x.shape
-        return f"{batch}x{channels}x{height}x{width}-{self.bias.shape[-2]}x{self.bias.shape[-1]}"
-
-
-@dataclass(frozen=True)
-class Solver:
-    """An operator as one implementation computes it: `leaves` picks its arguments from a case, `run` is the call."""
-
-    name: str
-    backend: str
-    leaves: Callable[[Case], tuple[Tensor, ...]]
-    run: Callable[..., Tensor]
-    iterative: bool = False
-
-
 @dataclass
 class Measured:
     """What one solver showed on one case."""
@@ -96,30 +64,6 @@ class Measured:
     residual: float = math.nan
     iterations: int | None = None
     message: str = ""
-
-
-def solvers_for(device: str) -> list[Solver]:
-    """List what is measured on ``device``; the compiled kernels need a CPU."""
-    found = []
-    for backend in ("cpu", "tensor") if device == "cpu" else ("tensor",):
-        found += [
-            Solver(
-                "variational",
-                backend,
-                lambda case: (case.x, case.bias, case.weight, case.logit_level),
-                _with_backend(backend, varmorph.torch.variational_dilation),
-                iterative=True,
-            ),
-            Solver(
-                "max-plus",
-                backend,
-                lambda case: (case.x, case.bias),
-                _with_backend(backend, varmorph.torch.dilation),
-            ),
-        ]
-    found.append(Solver("depthwise-convolution", "torch", lambda case: (case.x, case.weight), _depthwise_convolution))
-    found.append(Solver("max-pooling", "torch", lambda case: (case.x, case.bias), _max_pooling))
-    return found
 
 
 def run_solver_cost(config: Mapping[str, Any], out: Path, threads: int) -> None:
@@ -181,41 +125,10 @@ def solver_rows(
     name = _device_name(device)
     for kernel in settings["kernel_sizes"]:
         for size in settings["image_sizes"]:
-            case = _case(settings, size, kernel, device)
+            case = make_case(settings, size, kernel, device)
             for measured in _measure(solvers or solvers_for(device), case, settings["repeats"], device, clock):
                 for phase in PHASES:
                     yield _row(measured, phase, case, name, threads, load)
-
-
-def _case(settings: Mapping[str, Any], size: int, kernel: int, device: str) -> Case:
-    rng = np.random.default_rng([settings["seed"], size, kernel])
-    channels = settings["channels"]
-    image, window = (settings["batch"], channels, size, size), (channels, kernel, kernel)
-    arrays = (
-        rng.standard_normal(image),
-        0.3 * rng.standard_normal(window),
-        rng.uniform(0.5, 1.5, window),
-        np.full(channels, LOGIT_LEVEL),
-        rng.standard_normal(image),
-    )
-    return Case(*(torch.as_tensor(a, dtype=getattr(torch, settings["dtype"]), device=device) for a in arrays))
-
-
-def _with_backend(backend: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def run(*leaves: Tensor) -> Tensor:
-        with varmorph.torch.backend(backend):
-            return function(*leaves)
-
-    return run
-
-
-def _depthwise_convolution(x: Tensor, weight: Tensor) -> Tensor:
-    return functional.conv2d(x, weight[:, None], padding=weight.shape[-1] // 2, groups=x.shape[1])
-
-
-def _max_pooling(x: Tensor, bias: Tensor) -> Tensor:
-    # The window size is all that it takes from the bias, which gets no gradient.
-    return functional.max_pool2d(x, bias.shape[-1], stride=1, padding=bias.shape[-1] // 2)
 
 
 def _forward_backward(solver: Solver, case: Case, clock: Clock) -> tuple[Tensor, dict[str, float]]:
@@ -303,17 +216,13 @@ def _copy_bandwidth(device: str, clock: Clock, megabytes: int = 64) -> float:
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Give PyTorch and numba ``count`` threads, and back what they had."""
-    import numba  # loaded by the kernels alone otherwise
-
-    before = torch.get_num_threads(), numba.get_num_threads()
+    """Give PyTorch, and with it the kernels of `varmorph`, ``count`` threads, and back what it had."""
+    before = torch.get_num_threads()
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
+        torch.set_num_threads(before)
 
 
 def _device_name(device: str) -> str:
