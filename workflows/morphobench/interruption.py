@@ -21,7 +21,8 @@ OWNER = "morphobench-run.json"
 def claim_folder(folder: Path) -> bool:
     """Write down this process as the one that runs in ``folder`` (``.snakemake``), removing the lock of a dead one.
 
-    Returns whether a lock was removed. While the process written down lives, or if it belongs to another machine, nothing is touched.
+    Returns whether a lock was removed. While the process written down lives, or if it belongs to another machine,
+    nothing is touched.
     """
     owner = _read(folder / OWNER)
     if owner is not None and (owner["host"] != socket.gethostname() or _lives(owner)):
