@@ -80,7 +80,7 @@ def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     elif sign > 0:
         y = maxplus.supremum(image, function, window(*geometry), outside)
     else:
-        y = -maxplus.supremum(-image, function, window(*geometry), outside)
+        y = 0.0 - maxplus.supremum(-image, function, window(*geometry), outside)
     return y.to(x.dtype)
 
 

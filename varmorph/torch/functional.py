@@ -123,9 +123,7 @@ def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     >>> opening(torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]]), torch.zeros(1, 3))
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
-    return dilation(
-        erosion(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding
-    )
+    return dilation(erosion(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding)
 
 
 def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
@@ -139,9 +137,7 @@ def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     >>> closing(torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]]), torch.zeros(1, 3))
     tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
-    return erosion(
-        dilation(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding
-    )
+    return erosion(dilation(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding)
 
 
 def _reach(size: int, rate: int) -> tuple[int, int]:
@@ -149,7 +145,9 @@ def _reach(size: int, rate: int) -> tuple[int, int]:
     return rate * (size // 2), rate * (size - 1 - size // 2)
 
 
-def _at_common_pixels(images: Sequence[tuple[Tensor, bool, bool]], bias: Tensor, stride: Size, rate: Size) -> list[Tensor]:
+def _at_common_pixels(
+    images: Sequence[tuple[Tensor, bool, bool]], bias: Tensor, stride: Size, rate: Size
+) -> list[Tensor]:
     """Crop results of padding "valid" to the pixels they all have, then sample.
 
     Each entry is (image, eroded, dilated): what has already been cut off around it.
@@ -215,7 +213,9 @@ def external_gradient(
     return _difference((high, False, True), (x, False, False), bias, stride, rate, padding)
 
 
-def white_top_hat(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def white_top_hat(
+    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Tensor:
     """White top-hat: the image minus its opening. A stride samples the result; see `dilation`.
 
     Examples
@@ -228,7 +228,9 @@ def white_top_hat(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, 
     return _difference((x, False, False), (opened, True, True), bias, stride, rate, padding)
 
 
-def black_top_hat(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def black_top_hat(
+    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Tensor:
     """Black top-hat: the closing minus the image. A stride samples the result; see `dilation`."""
     closed = closing(x, bias, rate=rate, padding=padding)
     return _difference((closed, True, True), (x, False, False), bias, stride, rate, padding)

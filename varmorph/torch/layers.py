@@ -61,7 +61,9 @@ class _Window2d(nn.Module):
     def extra_repr(self) -> str:
         """Show the arguments that make the layer, defaults left out."""
         parts = [f"{self.channels}, kernel_size={self.kernel_size}"]
-        parts += [f"{name}={value}" for name, value in (("stride", self.stride), ("rate", self.rate)) if value != (1, 1)]
+        parts += [
+            f"{name}={value}" for name, value in (("stride", self.stride), ("rate", self.rate)) if value != (1, 1)
+        ]
         if self.padding != "geodesic":
             parts.append(f"padding={self.padding!r}")
         return ", ".join(parts)

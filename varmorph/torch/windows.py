@@ -180,9 +180,7 @@ def shifted_window(
     """Lay the edges of a uniform window out as flat offsets into a padded copy (see `is_uniform`)."""
     if not is_uniform(padding, reverse):
         raise ValueError(f"the reversed edges of padding {padding!r} are not the same shifts at every pixel")
-    row_source, row_offset, row_element, height = _shifted_axis(
-        image[0], size[0], stride[0], rate[0], padding, reverse
-    )
+    row_source, row_offset, row_element, height = _shifted_axis(image[0], size[0], stride[0], rate[0], padding, reverse)
     column_source, column_offset, column_element, width = _shifted_axis(
         image[1], size[1], stride[1], rate[1], padding, reverse
     )

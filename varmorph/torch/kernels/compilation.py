@@ -1,7 +1,8 @@
-"""How kernels are compiled: cached on disk where that is possible, never releasing NaN or infinity rules."""
+"""How kernels are compiled: cached on disk where that is possible, never relaxing the rules of NaN and infinity."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -12,26 +13,33 @@ from typing import Any
 
 import numba
 
-__all__ = ["kernel", "plus"]
+__all__ = ["cache_folder", "kernel", "plus"]
+
+SOURCES = Path(__file__).parent
 
 
 @cache
-def _cache_is_writable() -> bool:
-    """Find out whether compiled kernels can be kept; say so once when they cannot."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else Path(__file__).parent / "__pycache__"
+def cache_folder() -> str | None:
+    """Return the folder for compiled kernels, None where nothing can be kept; say so once.
+
+    Its name holds a digest of all sources of kernels: Numba compares only the file of the function it has cached, and
+    would go on using an old version of what that function calls.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.py")))).hexdigest()
+    root = Path(os.environ.get("NUMBA_CACHE_DIR") or SOURCES / "__pycache__")
+    folder = root / f"varmorph-{digest[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
+            return str(folder)
+    except OSError as error:
         warnings.warn(
-            f"the kernels of varmorph cannot be kept in {folder} and are compiled again by each process;"
-            " set NUMBA_CACHE_DIR to a folder that can be written to",
+            f"compiled kernels cannot be kept in {root} ({error.strerror}): each process compiles them again, which"
+            " takes seconds; set NUMBA_CACHE_DIR to a folder that can be written to",
             RuntimeWarning,
             stacklevel=2,
         )
-        return False
+        return None
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,8 +48,14 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Fused multiply-add is allowed; nothing that changes what NaN and infinity do. The GIL is released, because a kernel
     runs in several threads on different planes.
     """
-    compile_ = numba.njit(cache=_cache_is_writable(), nogil=True, error_model="numpy", fastmath={"contract"})
-    return compile_(function)
+    folder = cache_folder()
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder or before
+    try:
+        options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 def _plus(total: Any, term: Any) -> Any:

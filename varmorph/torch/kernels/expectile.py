@@ -44,7 +44,9 @@ def load_edges(bias: Any, weight: Any, offsets: Any, sign: Any, slots: Any, shif
 
 
 @kernel
-def _add_totals(copy: Any, mask: Any, cells: Any, shift: Any, b: Any, w: Any, count: int, a: Any, total: Any, offset: Any) -> None:
+def _add_totals(
+    copy: Any, mask: Any, cells: Any, shift: Any, b: Any, w: Any, count: int, a: Any, total: Any, offset: Any
+) -> None:
     """Write A = sum w x + sum w b; if `mask` is not empty, first sum w and w b over the edges inside the image."""
     if mask.size:
         total[:] = 0
@@ -64,7 +66,9 @@ def _add_totals(copy: Any, mask: Any, cells: Any, shift: Any, b: Any, w: Any, co
 
 
 @kernel
-def _add_above(work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any) -> None:
+def _add_above(
+    work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any
+) -> None:
     """Add w v and w of the edges whose value is at least the estimate: work is (estimate, sum w v, sum w)."""
     zero = work.dtype.type(0)
     for j in range(lanes):
@@ -100,14 +104,26 @@ def _climb(work: Any, lanes: Any, before: Any, a: Any, total: Any, low: Any, gap
 
 @kernel
 def forward(
-    x: Any, bias: Any, weight: Any, tau: Any, cotau: Any, rows: Any, columns: Any, offsets: Any, outside: Any, cut: bool, y: Any, start: int, stop: int
+    x: Any,
+    bias: Any,
+    weight: Any,
+    tau: Any,
+    cotau: Any,
+    rows: Any,
+    columns: Any,
+    offsets: Any,
+    outside: Any,
+    cut: bool,
+    y: Any,
+    start: int,
+    stop: int,
 ) -> None:
     """Write the expectile of each window for the planes start..stop, counted channel by channel."""
     samples, dtype = x.shape[0], x.dtype
     kind = dtype.type
     pitch = columns.size
     cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
-    copy = np.empty(cells + offsets.max(), dtype)
+    copy = np.empty(max(cells + offsets.max(), rows.size * pitch), dtype)
     mask = np.empty(copy.size if cut else 0, dtype)
     if cut:
         fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
@@ -142,9 +158,17 @@ def forward(
             for _ in range(count):
                 for t in range(0, count, 3):
                     _add_above(
-                        work, lanes,
-                        copy[s + shift[t] :], copy[s + shift[t + 1] :], copy[s + shift[t + 2] :],
-                        b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2],
+                        work,
+                        lanes,
+                        copy[s + shift[t] :],
+                        copy[s + shift[t + 1] :],
+                        copy[s + shift[t + 2] :],
+                        b[t],
+                        b[t + 1],
+                        b[t + 2],
+                        w[t],
+                        w[t + 1],
+                        w[t + 2],
                     )
                 moved = _climb(work, lanes, z[s:], a[s:], total[s:], low, gap)
                 if moved == 0:
@@ -155,7 +179,24 @@ def forward(
 
 @kernel
 def _add_curvature(
-    lanes: Any, z: Any, curvature: Any, spread: Any, x0: Any, x1: Any, x2: Any, m0: Any, m1: Any, m2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any, tau: Any, cotau: Any
+    lanes: Any,
+    z: Any,
+    curvature: Any,
+    spread: Any,
+    x0: Any,
+    x1: Any,
+    x2: Any,
+    m0: Any,
+    m1: Any,
+    m2: Any,
+    b0: Any,
+    b1: Any,
+    b2: Any,
+    w0: Any,
+    w1: Any,
+    w2: Any,
+    tau: Any,
+    cotau: Any,
 ) -> None:
     """Add w a and w abs(r) of three edges at every output."""
     for j in range(lanes):
@@ -165,13 +206,32 @@ def _add_curvature(
         p0 = w0 * m0[j]
         p1 = w1 * m1[j]
         p2 = w2 * m2[j]
-        curvature[j] += p0 * (tau if r0 >= 0 else cotau) + p1 * (tau if r1 >= 0 else cotau) + p2 * (tau if r2 >= 0 else cotau)
+        curvature[j] += (
+            p0 * (tau if r0 >= 0 else cotau) + p1 * (tau if r1 >= 0 else cotau) + p2 * (tau if r2 >= 0 else cotau)
+        )
         spread[j] += p0 * abs(r0) + p1 * abs(r1) + p2 * abs(r2)
 
 
 @kernel
 def _pull_back(
-    grad: Any, lanes: Any, copy: Any, mask: Any, z0: Any, z1: Any, z2: Any, q0: Any, q1: Any, q2: Any, b0: Any, b1: Any, b2: Any, w0: Any, w1: Any, w2: Any, tau: Any, cotau: Any
+    grad: Any,
+    lanes: Any,
+    copy: Any,
+    mask: Any,
+    z0: Any,
+    z1: Any,
+    z2: Any,
+    q0: Any,
+    q1: Any,
+    q2: Any,
+    b0: Any,
+    b1: Any,
+    b2: Any,
+    w0: Any,
+    w1: Any,
+    w2: Any,
+    tau: Any,
+    cotau: Any,
 ) -> Any:
     """Add w a q, which three edges send back to each cell; return the sums of a q and of a q r for each edge."""
     zero = grad.dtype.type(0)
@@ -209,8 +269,24 @@ def _divide(q: Any, lanes: Any, curvature: Any, spread: Any) -> Any:
 
 @kernel
 def backward(
-    grad_y: Any, x: Any, y: Any, bias: Any, weight: Any, tau: Any, cotau: Any, rows: Any, columns: Any, offsets: Any, outside: Any, cut: bool,
-    grad_x: Any, grad_bias: Any, grad_weight: Any, grad_tau: Any, start: int, stop: int,
+    grad_y: Any,
+    x: Any,
+    y: Any,
+    bias: Any,
+    weight: Any,
+    tau: Any,
+    cotau: Any,
+    rows: Any,
+    columns: Any,
+    offsets: Any,
+    outside: Any,
+    cut: bool,
+    grad_x: Any,
+    grad_bias: Any,
+    grad_weight: Any,
+    grad_tau: Any,
+    start: int,
+    stop: int,
 ) -> None:
     """Write the implicit gradients for the planes start..stop; those of the parameters as float64 sums a plane."""
     samples, channels, dtype = x.shape[0], x.shape[1], x.dtype
@@ -241,9 +317,24 @@ def backward(
             for t in range(0, count, 3):
                 i0, i1, i2 = s + shift[t], s + shift[t + 1], s + shift[t + 2]
                 _add_curvature(
-                    lanes, z[front + s :], curvature[s:], spread[s:],
-                    copy[i0:], copy[i1:], copy[i2:], mask[i0:], mask[i1:], mask[i2:],
-                    b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2], tau[c], cotau[c],
+                    lanes,
+                    z[front + s :],
+                    curvature[s:],
+                    spread[s:],
+                    copy[i0:],
+                    copy[i1:],
+                    copy[i2:],
+                    mask[i0:],
+                    mask[i1:],
+                    mask[i2:],
+                    b[t],
+                    b[t + 1],
+                    b[t + 2],
+                    w[t],
+                    w[t + 1],
+                    w[t + 2],
+                    tau[c],
+                    cotau[c],
                 )
             grad_tau[plane] += _divide(q[front + s :], lanes, curvature[s:], spread[s:])
         grad[:] = 0
@@ -252,8 +343,24 @@ def backward(
             for t in range(0, count, 3):
                 i0, i1, i2 = front + s - shift[t], front + s - shift[t + 1], front + s - shift[t + 2]
                 sums = _pull_back(
-                    grad[s:], lanes, copy[s:], mask[s:], z[i0:], z[i1:], z[i2:], q[i0:], q[i1:], q[i2:],
-                    b[t], b[t + 1], b[t + 2], w[t], w[t + 1], w[t + 2], tau[c], cotau[c],
+                    grad[s:],
+                    lanes,
+                    copy[s:],
+                    mask[s:],
+                    z[i0:],
+                    z[i1:],
+                    z[i2:],
+                    q[i0:],
+                    q[i1:],
+                    q[i2:],
+                    b[t],
+                    b[t + 1],
+                    b[t + 2],
+                    w[t],
+                    w[t + 1],
+                    w[t + 2],
+                    tau[c],
+                    cotau[c],
                 )
                 for k in range(3):
                     if t + k == 0 or slots[t + k] != slots[t + k - 1]:

@@ -36,7 +36,9 @@ def _present(bias: Any, offsets: Any, slots: Any, shift: Any, kind: Any) -> int:
 
 
 @kernel
-def _raise(work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, k0: Any, k1: Any, k2: Any) -> None:
+def _raise(
+    work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, k0: Any, k1: Any, k2: Any
+) -> None:
     """Replace each running maximum that one of three slots exceeds; the first NaN stays."""
     for j in range(lanes):
         best = work[j]
@@ -59,7 +61,17 @@ def _raise(work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b
 
 @kernel
 def forward(
-    x: Any, sign: Any, bias: Any, rows: Any, columns: Any, offsets: Any, outside: Any, y: Any, chosen: Any, start: int, stop: int
+    x: Any,
+    sign: Any,
+    bias: Any,
+    rows: Any,
+    columns: Any,
+    offsets: Any,
+    outside: Any,
+    y: Any,
+    chosen: Any,
+    start: int,
+    stop: int,
 ) -> None:
     """Write y = sign * max(sign * x + bias) and the slot that attains it, for the planes start..stop.
 
@@ -68,7 +80,7 @@ def forward(
     channels, dtype = x.shape[1], x.dtype
     pitch = columns.size
     cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
-    copy = np.empty(cells + offsets.max(), dtype)
+    copy = np.empty(max(cells + offsets.max(), rows.size * pitch), dtype)
     best, slot, work = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(2 * BLOCK, dtype)
     slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
     kind = np.empty(offsets.size + 2, dtype)
@@ -83,9 +95,17 @@ def forward(
             work[BLOCK:] = offsets.size
             for t in range(0, count, 3):
                 _raise(
-                    work, lanes,
-                    copy[s + shift[t] :], copy[s + shift[t + 1] :], copy[s + shift[t + 2] :],
-                    bias[c, slots[t]], bias[c, slots[t + 1]], bias[c, slots[t + 2]], kind[t], kind[t + 1], kind[t + 2],
+                    work,
+                    lanes,
+                    copy[s + shift[t] :],
+                    copy[s + shift[t + 1] :],
+                    copy[s + shift[t + 2] :],
+                    bias[c, slots[t]],
+                    bias[c, slots[t + 1]],
+                    bias[c, slots[t + 2]],
+                    kind[t],
+                    kind[t + 1],
+                    kind[t + 2],
                 )
             best[s : s + lanes] = work[:lanes]
             slot[s : s + lanes] = work[BLOCK : BLOCK + lanes]
@@ -94,7 +114,9 @@ def forward(
 
 
 @kernel
-def _collect(grad: Any, cells: Any, g0: Any, g1: Any, g2: Any, s0: Any, s1: Any, s2: Any, k0: Any, k1: Any, k2: Any) -> Any:
+def _collect(
+    grad: Any, cells: Any, g0: Any, g1: Any, g2: Any, s0: Any, s1: Any, s2: Any, k0: Any, k1: Any, k2: Any
+) -> Any:
     """Give each cell of the copy the gradient of the outputs that chose it through three slots; return their sums."""
     zero = grad.dtype.type(0)
     a, b, c = zero, zero, zero
@@ -112,7 +134,16 @@ def _collect(grad: Any, cells: Any, g0: Any, g1: Any, g2: Any, s0: Any, s1: Any,
 
 @kernel
 def backward(
-    grad_y: Any, chosen: Any, bias: Any, rows: Any, columns: Any, offsets: Any, grad_x: Any, grad_bias: Any, start: int, stop: int
+    grad_y: Any,
+    chosen: Any,
+    bias: Any,
+    rows: Any,
+    columns: Any,
+    offsets: Any,
+    grad_x: Any,
+    grad_bias: Any,
+    start: int,
+    stop: int,
 ) -> None:
     """Write the gradients of x, and of bias up to the sign as float64 sums a plane, for the planes start..stop."""
     channels, dtype = grad_y.shape[1], grad_y.dtype
@@ -138,8 +169,17 @@ def backward(
             for t in range(0, count, 3):
                 f0, f1, f2 = front - shift[t] + s, front - shift[t + 1] + s, front - shift[t + 2] + s
                 sums = _collect(
-                    copy[s:], lanes, grad[f0:], grad[f1:], grad[f2:], slot[f0:], slot[f1:], slot[f2:],
-                    kind[t], kind[t + 1], kind[t + 2],
+                    copy[s:],
+                    lanes,
+                    grad[f0:],
+                    grad[f1:],
+                    grad[f2:],
+                    slot[f0:],
+                    slot[f1:],
+                    slot[f2:],
+                    kind[t],
+                    kind[t + 1],
+                    kind[t + 2],
                 )
                 grad_bias[p, slots[t]] += sums[0]
                 grad_bias[p, slots[t + 1]] += sums[1]

@@ -77,12 +77,13 @@ def add_back(plane: Any, copy: Any, rows: Any, columns: Any) -> None:
 
 @kernel
 def read_lanes(plane: Any, lanes: Any, pitch: int, sign: Any) -> None:
-    """Write sign * lanes, rows of length `pitch`, into a plane."""
+    """Write sign * lanes, rows of length `pitch`, into a plane; adding 0 turns -0 into 0."""
+    zero = lanes.dtype.type(0)
     for i in range(plane.shape[0]):
         row = plane[i]
         line = lanes[i * pitch : i * pitch + row.size]
         for j in range(row.size):
-            row[j] = sign * line[j]
+            row[j] = sign * line[j] + zero
 
 
 @kernel
