@@ -26,7 +26,7 @@ from morphobench.studies.settings import read_settings
 __all__ = ["COLUMNS", "DEFAULTS", "gradient_rows", "run_gradient_accuracy", "summarise"]
 
 DEFAULTS: dict[str, Any] = {
-    "image_size": 16,
+    "image_size": 12,
     "kernel_sizes": [3, 5],
     "logit_levels": [-4.0, 0.0, 2.0, 4.0],
     "data": ["random", "image"],

@@ -30,7 +30,7 @@ __all__ = ["COLUMNS", "DEFAULTS", "PHASES", "run_solver_cost", "solver_rows"]
 DEFAULTS: dict[str, Any] = {
     "image_sizes": [16, 32, 64, 128],
     "kernel_sizes": [3, 5],
-    "batch": 4,
+    "batch": 2,
     "channels": 8,
     "repeats": 5,
     "dtype": "float32",
