@@ -261,31 +261,32 @@ def _score_cell(row: Mapping[Any, Any] | None) -> Cell:
 
 
 def differences(evidence: Evidence) -> Exhibit:
-    """Paired differences to the baseline."""
+    """Paired differences to the baseline, in the order of the data sets and methods."""
+    datasets, entries = evidence.dataset_names, evidence.entries
+    found = list(enumerate(evidence.differences.to_dict("records")))
     rows = []
-    for position, row in enumerate(evidence.differences.to_dict("records")):
+    for position, row in sorted(found, key=lambda f: (datasets.index(f[1]["dataset"]), entries.index(entry_of(f[1])))):
         low, high, metric = row["low"], row["high"], row["metric"]
         kind = "" if math.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else ""
+        bounds = interval(low, high, metric, difference=True) or f"({row['interval']})"
         rows.append(
             [
                 Cell(evidence.dataset_title(row["dataset"])),
                 Cell(evidence.title(entry_of(row))),
                 Cell(metric_title(metric)),
-                Cell(signed(row["difference"], metric), float(row["difference"]), kind),
-                Cell(
-                    interval(low, high, metric, difference=True) or f"none ({row['interval']})",
-                    low if low == low else "",
-                ),
+                Cell(signed(row["difference"], metric), float(row["difference"]), kind, detail=bounds),
                 Cell(str(row["seeds"]), int(row["seeds"])),
                 number_cell(row["p_holm"], lambda p: f"{p:.3g}"),
                 Cell(str(row["claim"])),
                 _row_link("differences.csv", position),
             ]
         )
-    columns = ["Data set", "Method", "Metric", "Difference", "Interval", "Pairs", "p (Holm)", "Claim", "Source"]
+    columns = ["Data set", "Method", "Metric", "Difference", "Pairs", "p (Holm)", "Claim", "Source"]
     baseline = evidence.title(evidence.baseline) if evidence.baseline else "no baseline"
-    caption = f"Test score minus that of “{baseline}”, paired by seed"
-    return Exhibit("differences", caption, columns, rows, "differences.csv", frozenset({3, 4, 5, 6}))
+    caption = (
+        f"Test score minus that of “{baseline}”, paired by seed [interval]; coloured where the interval excludes zero"
+    )
+    return Exhibit("differences", caption, columns, rows, "differences.csv", frozenset({3, 4, 5}))
 
 
 def rankings(evidence: Evidence) -> Exhibit:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from morphobench.figures.evidence import Entry, Evidence
 from morphobench.figures.gradients import clean_gradients
 from morphobench.figures.scores import percent
-from morphobench.figures.solvers import BACKEND_TITLES, devices, instance_size
+from morphobench.figures.solvers import BACKEND_TITLES, device_title, instance_size
 from morphobench.figures.wording import count, interval, metric_title, scientific, score, seconds, sentence_list, signed
 from morphobench.inference import seeds_needed
 
@@ -44,13 +44,9 @@ def question(evidence: Evidence) -> str:
 def short_answer(evidence: Evidence) -> list[str]:
     """Return the answer: the variational methods against the baseline, then gradients, cost and coverage."""
     asked = variational_differences(evidence)
-    first = (
-        _summary(evidence, asked)
-        if asked
-        else (
-            "There is no comparison with the baseline: no data set has a score of a variational method and of the baseline."
-        )
-    )
+    first = "There is no comparison: no data set has a score of a variational method and of the baseline."
+    if asked:
+        first = _summary(evidence, asked)
     rest = [significance_sentence(evidence), *gradient_sentences(evidence)[:1], *solver_sentences(evidence)[:1]]
     return [first, *rest, coverage_sentence(evidence)]
 
@@ -110,13 +106,11 @@ def difference_sentence(evidence: Evidence, row: Row) -> str:
         "undecided": "the interval contains zero",
         "none": f"no interval: {row['interval']}",
     }[_verdict(row)]
-    base = f"“{evidence.title(evidence.baseline)}”" if evidence.baseline else row["baseline"]
-    return (
-        f"{evidence.dataset_title(row['dataset'])}: “{evidence.title(entry)}” has a test {metric_title(metric)} of "
-        f"{mean(entry)}, {base} {mean(evidence.baseline)}; difference {signed(row['difference'], metric)} "
-        f"{bounds}".rstrip()
-        + f" over {count(int(row['seeds']), 'paired seed')} ({verdict})."
+    text = (
+        f"{evidence.dataset_title(row['dataset'])}, “{evidence.title(entry)}”: test {metric_title(metric)} "
+        f"{mean(entry)} against {mean(evidence.baseline)}; difference {signed(row['difference'], metric)} {bounds}"
     )
+    return f"{text.strip()} over {count(int(row['seeds']), 'paired seed')} ({verdict})."
 
 
 def significance_sentence(evidence: Evidence) -> str:
@@ -196,20 +190,21 @@ def solver_sentences(evidence: Evidence) -> list[str]:
     table = table.assign(values=[instance_size(name).values for name in table["instance"]])
     sentences = []
     largest = table[table["values"] == table["values"].max()]
-    for instance, rows in largest.groupby("instance"):
-        times = rows.set_index(["solver", "backend", "phase"])["median_s"].astype(float)
+    for key, rows in largest.groupby(["instance", "device"]):
+        instance, device = map(str, cast("tuple[str, str]", key))
+        times = rows.astype({"median_s": float}).groupby(["solver", "backend", "phase"])["median_s"].median()
         said = []
         for backend in dict.fromkeys(rows.loc[rows["solver"] == "variational", "backend"]):
             for phase in ("forward", "backward"):
-                key, peer = ("variational", backend, phase), ("depthwise-convolution", "torch", phase)
-                if key in times.index:
-                    text = f"{phase} {seconds(times[key])}"
+                own, peer = ("variational", backend, phase), ("depthwise-convolution", "torch", phase)
+                if own in times.index:
+                    text = f"{phase} {seconds(times[own])}"
                     if peer in times.index:
-                        text += f" ({times[key] / times[peer]:.3g}× a depthwise convolution)"
+                        text += f" ({times[own] / times[peer]:.3g}× a depthwise convolution)"
                     said.append(f"{BACKEND_TITLES.get(str(backend), str(backend))} {text}")
         if said:
-            place = str(instance).replace("x", "×")
-            sentences.append(f"The variational operator takes, on {place} ({devices(evidence)}): {'; '.join(said)}.")
+            place = f"{instance.replace('x', '×')} ({device_title(device)})"
+            sentences.append(f"The variational operator takes, on {place}: {'; '.join(said)}.")
     if evidence.solvers["device"].astype(str).str.startswith("cpu").all():
         sentences.append("No GPU was used: all solver times are CPU times.")
     return sentences
@@ -279,11 +274,11 @@ def protocol(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _budget(budget: Mapping[str, Any]) -> str:
     titles = {
-        "epochs": "{} epochs",
         "batch_size": "batches of {}",
-        "steps_per_epoch": "at most {} batches an epoch",
+        "steps_per_epoch": "not more than {} batches an epoch",
         "timeout_s": "time limit {} s",
         "memory_mb": "memory limit {} MiB",
     }
-    parts = [text.format(budget[key]) for key, text in titles.items() if budget.get(key) is not None]
+    parts = [count(int(budget["epochs"]), "epoch")] if budget.get("epochs") else []
+    parts += [text.format(budget[key]) for key, text in titles.items() if budget.get(key) is not None]
     return ", ".join(parts) or "not stated"

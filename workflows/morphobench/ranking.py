@@ -25,8 +25,8 @@ def rank_methods(primary: pd.DataFrame, controls: Sequence[str] = ()) -> pd.Data
     """Ranks within each data set and average ranks over data sets; 1 is best, ties share their average.
 
     An entry with a failed seed ranks behind every entry without one. Data sets that were not available are left out.
-    Average ranks (``scope`` is "all" or the kind of task) are taken among the entries that took part in every data
-    set of that scope, without the controls, so that all are averaged over the same opponents.
+    Average ranks (``scope`` is "all" or a kind of task with several data sets) are taken among the entries that took
+    part in every data set of that scope, without the controls, so that all are averaged over the same opponents.
     """
     standings = _standings(primary)
     rows: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def _rank_blocks(standings: pd.DataFrame, controls: Sequence[str]) -> dict[str, 
     scopes = {"all": competing} | ({task: competing[competing["task"] == task] for task in tasks} if tasks[1:] else {})
     blocks: dict[str, pd.DataFrame] = {}
     for scope, part in scopes.items():
-        if part.empty:
+        if part.empty or (scope != "all" and part["dataset"].nunique() < 2):
             continue
         took_part = part.groupby(ENTRY)["dataset"].nunique()
         common = took_part[took_part == part["dataset"].nunique()].index

@@ -73,7 +73,8 @@ def run_tables(tables: Path, include: Sequence[str] = ()) -> list[Path]:
 
 def merge_tables(folders: Sequence[Path], name: str, columns: Sequence[str], key: Sequence[str]) -> pd.DataFrame:
     """Concatenate one table of several runs; of rows with equal ``key`` in two runs those of the first run stay."""
-    parts = [read_table(folder / f"{name}.csv", columns) for folder in folders]
+    # the folder says which run it is: results that were copied under another name stay together
+    parts = [read_table(folder / f"{name}.csv", columns).assign(run=folder.parent.name) for folder in folders]
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=list(columns))
@@ -210,7 +211,7 @@ def _claim(family: list[dict[str, Any]], alpha: float) -> None:
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = p
         if math.isnan(p):
-            row["claim"] = f"not tested: {row['seeds']} seeds, {row['seeds_needed']} needed"
+            row["claim"] = f"not tested: {row['seeds']} of {row['seeds_needed']} seeds"
         elif p <= alpha:
             row["claim"] = "higher" if row["difference"] > 0 else "lower"
         else:

@@ -1,4 +1,4 @@
-"""A made-up run with what a real one can show: every failure, a missing cell, a deterministic method, a lost data set."""
+"""A made-up run with what a real one can show: every failure, a missing cell, equal seeds, a lost data set."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
 from morphobench import statistics
 from morphobench.contract import PRIMARY_METRIC, Split
+from morphobench.figures import canvas, draw_figures
 from morphobench.layout import House, RunFolder
 
 SEEDS = range(6)
@@ -113,7 +115,12 @@ def _write_manifests(run: RunFolder) -> None:
         content = {"id": dataset, "title": title, "task": task, "licence": "CC BY 4.0", "citation": f"Owner of {title}"}
         content |= {"status": status, "message": outcome(dataset, "unet", 0)[1] if status != "ok" else ""}
         content |= {"splits": {"train": 800, "valid": 100, "test": 200} if status == "ok" else {}, "summary": ""}
-        content |= {"input_shape": [1, 24, 24], "outputs": 2, "class_names": ["a", "b"], "data_hash": "0123456789abcdef"}
+        content |= {
+            "input_shape": [1, 24, 24],
+            "outputs": 2,
+            "class_names": ["a", "b"],
+            "data_hash": "0123456789abcdef",
+        }
         (run.results / "data" / f"{dataset}.json").write_text(json.dumps(content))
     environment = {"versions": {"python": "3.11.2", "torch": "2.13.0"}, "commit": "cf22065" + 33 * "0", "dirty": True}
     environment["hardware"] = {"processor": "Example CPU", "cores": 2, "memory_gb": 15.6, "system": "Linux x86_64"}
@@ -121,7 +128,7 @@ def _write_manifests(run: RunFolder) -> None:
 
 
 def _trial(run: RunFolder, dataset: str, method: str, variant: str, seed: int) -> tuple[dict, list[dict]]:
-    title, family, framework, _, skill, parameters = METHODS[method]
+    _, family, framework, _, skill, parameters = METHODS[method]
     task = DATASETS[dataset][1]
     status, message = outcome(dataset, method, seed)
     rng = np.random.default_rng([seed, *map(ord, dataset + method + variant)])
@@ -160,7 +167,9 @@ def _write_curve(folder: Path, value: float, rng: np.random.Generator) -> None:
     for epoch in range(1, 6):
         metric = value * (1 - 0.6 * math.exp(-epoch)) + rng.normal(0, 0.004)
         rows += [(epoch, split, 1 - metric, metric, 1.5 * epoch) for split in ("train", "valid")]
-    pd.DataFrame(rows, columns=["epoch", "split", "loss", "metric", "seconds"]).to_csv(folder / "curve.csv", index=False)
+    pd.DataFrame(rows, columns=["epoch", "split", "loss", "metric", "seconds"]).to_csv(
+        folder / "curve.csv", index=False
+    )
 
 
 def _write_learned(folder: Path, family: str, rng: np.random.Generator) -> None:
@@ -256,3 +265,11 @@ def made_up_run(made_up_house: House) -> RunFolder:
     config = yaml.safe_load((run.results / "config.yaml").read_text())
     statistics.compare_methods(run.tables, run.statistics, config)
     return run
+
+
+@pytest.fixture(scope="session")
+def made_up_figures(made_up_run: RunFolder) -> list[dict]:
+    """The figures of the made-up run, as SVG alone to save time; what ``figures.json`` holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canvas, "FORMATS", ("svg",))
+        return draw_figures(made_up_run, made_up_run.report / "figures", test_split)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from morphobench.figures.evidence import Entry, Evidence
 from morphobench.files import atomic
@@ -151,7 +151,9 @@ def log_axis(axis: Axes, which: Literal["x", "y"]) -> None:
     line = axis.xaxis if which == "x" else axis.yaxis
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
     decades = math.log10(high / low)
-    if decades < 2.5:
+    if decades < 0.7:
+        line.set_major_locator(MaxNLocator(4))
+    elif decades < 2.5:
         line.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0), numticks=20))
     else:
         line.set_major_locator(LogLocator(numticks=6))

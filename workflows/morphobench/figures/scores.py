@@ -137,7 +137,7 @@ def _score_panel(axis: Axes, evidence: Evidence, look: dict[Entry, Look], entrie
             place,
             marker=look[entry].marker,
             color=colour,
-            markersize=4.5,
+            markersize=6.5,
             markeredgecolor="white",
             markeredgewidth=0.6,
         )

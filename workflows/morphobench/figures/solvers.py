@@ -25,7 +25,7 @@ from morphobench.figures.canvas import (
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.wording import count, seconds, sentence_list
 
-__all__ = ["Size", "devices", "draw_memory", "draw_time", "instance_size"]
+__all__ = ["Size", "device_title", "devices", "draw_memory", "draw_time", "instance_size"]
 
 SOURCE = "studies/solvers.csv"
 PHASES = ("forward", "backward")
@@ -66,24 +66,37 @@ def instance_size(instance: str) -> Size:
 def devices(evidence: Evidence) -> str:
     """The devices of the solver study, for titles."""
     names = sorted(str(name) for name in evidence.solvers["device"].dropna().unique())
-    return sentence_list(re.sub(r"^cpu\b", "CPU", name) for name in names)
+    return sentence_list(map(device_title, names))
+
+
+def device_title(device: str) -> str:
+    """Title of a device.
+
+    Examples
+    --------
+    >>> device_title("cpu (AMD EPYC)")
+    'CPU (AMD EPYC)'
+    """
+    return re.sub(r"^cpu\b", "CPU", device)
 
 
 def _sized(evidence: Evidence) -> pd.DataFrame:
     table = evidence.solvers
     table = table[table["phase"].isin(PHASES)]
     sizes = [instance_size(name) for name in table["instance"]]
+    several = table["device"].nunique() > 1
     return table.assign(
         values=[size.values for size in sizes],
         size=[size.label for size in sizes],
         family=[size.family for size in sizes],
-        series=[_series_name(row) for row in table.to_dict("records")],
+        series=[_series_name(row, several) for row in table.to_dict("records")],
     )
 
 
-def _series_name(row: Mapping[Any, Any]) -> str:
+def _series_name(row: Mapping[Any, Any], with_device: bool) -> str:
     backend = str(row["backend"])
-    return f"{row['solver']}, {BACKEND_TITLES.get(backend, backend)}".replace("-", " ")
+    device = f" on {device_title(str(row['device']))}" if with_device else ""
+    return f"{row['solver']}{device}, {BACKEND_TITLES.get(backend, backend)}".replace("-", " ")
 
 
 def draw_time(evidence: Evidence) -> Drawing | Absent:

@@ -26,7 +26,7 @@ METRIC_TITLES = {
     "dice": "Dice",
     "iou": "IoU",
     "cldice": "clDice",
-    "hd95": "Hausdorff distance, 95 % (pixels)",
+    "hd95": "Hausdorff 95 % (pixels)",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
 }
@@ -99,17 +99,19 @@ def number(value: float) -> str:
 
 
 def scientific(value: float) -> str:
-    """Two significant digits and a power of ten.
+    """Two significant digits, with a power of ten where the number is small or large.
 
     Examples
     --------
-    >>> scientific(3.2e-13), scientific(0.0)
-    ('3.2 × 10⁻¹³', '0')
+    >>> scientific(3.2e-13), scientific(0.93), scientific(0.0)
+    ('3.2 × 10⁻¹³', '0.93', '0')
     """
     if _missing(value):
         return "—"
     if value == 0:
         return "0"
+    if 0.01 <= abs(value) < 100:
+        return f"{value:.2g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 

@@ -1,0 +1,134 @@
+"""Figures: each says where it comes from, is drawn the same way twice, or says why it was not drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from morphobench.figures import canvas, draw_figures
+from morphobench.figures.evidence import Entry, read_evidence
+from morphobench.figures.scores import draw_scores, pareto_front
+from morphobench.figures.segmentations import agreement_picture, draw_segmentations
+from morphobench.layout import House, RunFolder
+
+EXPECTED = {
+    *("scores", "score-parameters", "score-time", "training-curves", "levels", "benchmarks"),
+    *("gradient-steps", "gradient-iterations", "gradient-cost", "solver-time", "solver-memory"),
+    *("segmentation-vessels", "segmentation-degraded-digits", "structuring-digits-backbone-variational"),
+    *("structuring-digits-backbone-maxplus", "structuring-digits-backbone-variational-two-sided"),
+}
+
+
+@pytest.fixture(scope="module")
+def evidence(made_up_run):
+    return read_evidence(made_up_run)
+
+
+def test_every_figure_of_a_full_run_is_drawn(made_up_figures):
+    assert {entry["name"] for entry in made_up_figures} >= EXPECTED
+    assert all(entry["drawn"] for entry in made_up_figures)
+
+
+def test_every_figure_points_to_its_table(made_up_run, made_up_figures):
+    for entry in made_up_figures:
+        assert (made_up_run.results / entry["source"]).is_file(), entry["name"]
+
+
+def test_captions_hold_numbers(made_up_figures):
+    for entry in made_up_figures:
+        assert re.search(r"\d", entry["caption"]), entry["name"]
+
+
+def test_the_manifest_is_what_was_returned(made_up_run, made_up_figures):
+    assert json.loads((made_up_run.report / "figures" / "figures.json").read_text()) == made_up_figures
+
+
+def test_svg_text_is_text_without_mathematics_markup(made_up_run, made_up_figures):
+    for entry in made_up_figures:
+        svg = (made_up_run.report / "figures" / entry["files"]["svg"]).read_text()
+        assert "<text" in svg, entry["name"]
+        assert "mathdefault" not in svg, entry["name"]
+
+
+def test_a_figure_is_written_as_svg_pdf_and_png_and_the_same_way_twice(evidence, tmp_path):
+    with canvas.drawing_style():
+        for folder in ("one", "two"):
+            assert set(canvas.save(draw_scores(evidence).figure, tmp_path / folder, "f")) == {"svg", "pdf", "png"}
+    for kind in ("svg", "pdf", "png"):
+        assert (tmp_path / "one" / f"f.{kind}").read_bytes() == (tmp_path / "two" / f"f.{kind}").read_bytes()
+
+
+def test_nothing_measured_gives_reasons_and_no_figure(tmp_path):
+    listed = draw_figures(House(tmp_path).run("empty"), tmp_path / "figures")
+    assert not any(entry["drawn"] for entry in listed)
+    assert all(entry["reason"] for entry in listed)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["figures.json"]
+
+
+def test_unreadable_test_images_are_a_reason_and_not_a_failure(evidence):
+    def lost(dataset):
+        raise OSError("disk on fire")
+
+    absent = [drawn for drawn in draw_segmentations(evidence, lost) if isinstance(drawn, canvas.Absent)]
+    assert [drawn.name for drawn in absent] == ["segmentation-degraded-digits", "segmentation-vessels"]
+    assert absent[0].reason == "the test images could not be read: disk on fire"
+
+
+def test_results_copied_under_another_name_are_still_found(made_up_run, tmp_path):
+    results = tmp_path / "results" / "renamed"
+    shutil.copytree(made_up_run.results, results, ignore=shutil.ignore_patterns("studies", "statistics"))
+    evidence = read_evidence(RunFolder(results, tmp_path / "report"))
+    assert next(evidence.trial_folders("digits", Entry("linear", "default")))[1].is_dir()
+
+
+def test_every_entry_has_a_look_of_its_own_in_the_colour_of_its_family(evidence):
+    looks = canvas.looks(evidence)
+    assert len({look.colour for look in looks.values()}) == len(looks)
+    assert looks[Entry("backbone-variational", "default")].colour == canvas.FAMILY_COLOURS["variational"].lower()
+
+
+def test_the_baseline_and_titles_come_from_the_run(evidence):
+    assert evidence.baseline == Entry("backbone-depthwise", "default")
+    assert evidence.title(Entry("backbone-variational", "two-sided")) == "Backbone, variational operator (two-sided)"
+    assert evidence.dataset_names[0] == "digits"
+
+
+def test_an_included_run_without_results_is_named(made_up_run, tmp_path):
+    results = tmp_path / "results" / "main"
+    (results / "tables").mkdir(parents=True)
+    (results / "config.yaml").write_text("run: main\nreport: {include: [elsewhere]}\n")
+    with pytest.raises(FileNotFoundError, match=r"report\.include names 'elsewhere'"):
+        read_evidence(RunFolder(results, tmp_path / "reports" / "main"))
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    rng = np.random.default_rng(0)
+    costs, scores = rng.random(40), rng.random(40)
+    front = pareto_front(costs.tolist(), scores.tolist())
+    beaten = [
+        ((costs <= costs[i]) & (scores >= scores[i]) & ((costs < costs[i]) | (scores > scores[i]))).any()
+        for i in range(40)
+    ]
+    assert sorted(front) == [i for i in range(40) if not beaten[i]]
+
+
+def test_agreement_pictures_tell_missed_from_spurious():
+    picture = agreement_picture(np.array([[1, 0, 1, 0]]), np.array([[1, 1, 0, 0]]))
+    assert len({tuple(pixel) for pixel in picture[0]}) == 4
+    assert picture[0, 0].tolist() == [1, 1, 1]
+    assert picture[0, 3].tolist() == [0, 0, 0]
+
+
+def test_kinks_are_left_out_of_the_gradient_errors(evidence):
+    from morphobench.figures.gradients import clean_gradients
+
+    table = clean_gradients(evidence)
+    steps = table[table["mode"] == "finite-differences"]
+    kinks = evidence.gradients[pd.Series(evidence.gradients["kink"])]
+    assert steps["error"].max() < kinks["relative_error"].max()
+    assert set(table["series"]) >= {"implicit, float64", "unrolled, gradient descent", "finite differences"}
