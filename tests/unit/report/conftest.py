@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from morphobench import statistics
+from morphobench import inference, statistics
 from morphobench.contract import PRIMARY_METRIC, Split
 from morphobench.figures import canvas, draw_figures
 from morphobench.layout import House, RunFolder
@@ -252,6 +253,14 @@ def _solver_rows(rng: np.random.Generator) -> list[dict]:
                     row |= {"q25_s": 0.9 * seconds, "q75_s": 1.2 * seconds, "residual": 1e-7, "iterations": 4}
                     rows.append(row | {"peak_bytes": price * size**2 * 40 if phase != "compile" else None})
     return rows
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_resamples() -> Iterator[None]:
+    """A tenth of the resamples, to save time; no test here asks for the third digit of an interval."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "RESAMPLES", 999)
+        yield
 
 
 @pytest.fixture(scope="session")
