@@ -9,7 +9,7 @@ from typing import Any, cast
 import pandas as pd
 
 from morphobench.figures.evidence import Entry, Evidence
-from morphobench.figures.gradients import clean_gradients
+from morphobench.figures.gradients import best_differences, clean_gradients
 from morphobench.figures.scores import percent
 from morphobench.figures.solvers import BACKEND_TITLES, device_title, instance_size
 from morphobench.figures.wording import count, interval, metric_title, scientific, score, seconds, sentence_list, signed
@@ -160,9 +160,10 @@ def gradient_sentences(evidence: Evidence) -> list[str]:
     ]
     differences = table[table["mode"] == "finite-differences"]
     if len(differences):
-        medians = differences.groupby("value")["error"].median()
-        step, error = f"{medians.idxmin():g}", scientific(medians.min())
-        sentences.append(f"Finite differences come no closer than a median of {error} (at step {step}).")
+        best = "; ".join(best_differences(table))
+        sentences.append(
+            f"Finite differences, smallest median error over the steps and the step it is reached at: {best}."
+        )
     sentences += [_hull_sentence(evidence.gradients)] if _has_hull(evidence.gradients) else []
     return sentences
 

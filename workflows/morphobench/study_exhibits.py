@@ -7,8 +7,9 @@ from typing import cast
 import pandas as pd
 
 from morphobench.exhibits import Cell, Exhibit, entry_of, number_cell
+from morphobench.figures.canvas import power_label
 from morphobench.figures.evidence import Evidence
-from morphobench.figures.gradients import PARAMETER_TITLES, clean_gradients
+from morphobench.figures.gradients import PARAMETER_TITLES, clean_gradients, instance_costs
 from morphobench.figures.solvers import BACKEND_TITLES
 from morphobench.figures.wording import interval, metric_title, scientific, score, seconds, signed
 
@@ -21,24 +22,27 @@ def gradients(evidence: Evidence) -> Exhibit:
     parameters = [name for name in PARAMETER_TITLES if len(table) and name in set(table["parameter"])]
     rows = []
     if len(table):
-        table = table.assign(value=table["value"].fillna(-1.0))
-        for key, group in table.groupby(["series", "value"], sort=True):
-            series, value = str(key[0]), float(cast("float", key[1]))
+        medians = instance_costs(table).groupby(["series", "setting"])[["seconds", "peak_bytes"]].median()
+        costs = {(row["series"], row["setting"]): row for row in medians.reset_index().to_dict("records")}
+        smooth = ~table["kink"].astype(str).str.lower().isin(["true", "1", "1.0"])
+        table = table.assign(cosine=pd.to_numeric(table["cosine"]).where(smooth), value=table["value"].fillna(0.0))
+        for key, group in table.groupby(["series", "value", "setting"], sort=True):
+            series, value, setting = str(key[0]), float(cast("float", key[1])), str(key[2])
             errors = group.groupby("parameter")["error"].median()
-            cosine = pd.to_numeric(group["cosine"]).min()
+            cost = costs[(series, setting)]
             rows.append(
                 [
                     Cell(series),
-                    Cell("—" if value < 0 else f"{value:g}", value),
+                    Cell(power_label(value) if value else setting, value),
                     *(number_cell(errors.get(name), scientific) for name in parameters),
-                    number_cell(cosine, lambda c: f"{c:.6f}"),
-                    number_cell(pd.to_numeric(group["seconds"]).median(), seconds),
-                    number_cell(pd.to_numeric(group["peak_bytes"]).median()),
-                    Cell(str(group["instance"].nunique()), group["instance"].nunique()),
+                    number_cell(group["cosine"].min(), lambda cosine: f"{cosine:.6f}"),
+                    number_cell(cost["seconds"], seconds),
+                    number_cell(cost["peak_bytes"]),
+                    number_cell(group["instance"].nunique()),
                 ]
             )
     titles = [PARAMETER_TITLES[name] for name in parameters]
-    columns = ["Differentiation", "Step or iterations", *titles, "Smallest cosine", "Time", "Bytes kept", "Instances"]
+    columns = ["Differentiation", "Setting", *titles, "Smallest cosine", "Time", "Bytes kept", "Instances"]
     caption = "Median relative error of the gradient with respect to each parameter group, kinks left out"
     return Exhibit("gradients", caption, columns, rows, "gradients.csv", frozenset(range(1, len(columns))))
 

@@ -11,11 +11,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from morphobench.figures.canvas import LINES, MARKERS, SERIES, Absent, Drawing, log_axis, new_figure, shade
+from morphobench.figures.canvas import LINES, MARKERS, SERIES, Absent, Drawing, log_axis, new_figure, power_label, shade
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.wording import count, scientific, seconds
 
-__all__ = ["clean_gradients", "draw_cost", "draw_iterations", "draw_steps", "series_title", "setting_value"]
+__all__ = [
+    "best_differences",
+    "clean_gradients",
+    "draw_cost",
+    "draw_iterations",
+    "draw_steps",
+    "instance_costs",
+    "series_title",
+    "setting_value",
+]
 
 SOURCE = "studies/gradients.csv"
 FLOOR = 1e-17  # a logarithmic axis has no place for an error of 0
@@ -147,7 +156,7 @@ def _level_lines(axis: Axes, table: pd.DataFrame, modes: Sequence[str], pen: Map
 def _sweeps(
     axis: Axes, table: pd.DataFrame, modes: Sequence[str], pen: Mapping[str, Pen], *, instances: bool = False
 ) -> None:
-    """Median error over instances along the setting, with single instances (thin) or their range (band)."""
+    """Median error over instances along the setting, with single instances (thin) or their quartiles (band)."""
     table = table[table["mode"].isin(modes) & (table["value"] > 0)]
     table = table.assign(error=table["error"].clip(lower=FLOOR))
     for series, rows in table.groupby("series"):
@@ -158,7 +167,8 @@ def _sweeps(
                 line = single.groupby("value")["error"].median()
                 axis.plot(line.index, line, color=style.colour, alpha=0.2, linewidth=0.8)
         else:
-            axis.fill_between(median.index, grouped.min(), grouped.max(), color=style.colour, alpha=0.13, linewidth=0)
+            low, high = grouped.quantile(0.25), grouped.quantile(0.75)
+            axis.fill_between(median.index, low, high, color=style.colour, alpha=0.15, linewidth=0)
         axis.plot(median.index, median, color=style.colour, marker=style.marker, label=str(series))
 
 
@@ -191,21 +201,18 @@ def draw_steps(evidence: Evidence) -> Drawing | Absent:
         return Absent(name, title, "the gradient study has no finite differences away from kinks")
     parameters, pen = _parameters(sweeps), pens(table)
     figure, axes = _panels(parameters)
-    best = []
     for axis, parameter in zip(axes, parameters, strict=True):
         part = table[table["parameter"] == parameter]
         _kinks_included(axis, evidence.gradients, parameter)
         _sweeps(axis, part, DIFFERENCES, pen, instances=True)
         _level_lines(axis, part, ["implicit"], pen)
         axis.set_xlabel("finite-difference step h")
-        medians = sweeps[sweeps["parameter"] == parameter].groupby("value")["error"].median()
-        best.append(f"{PARAMETER_TITLES.get(parameter, parameter)} {scientific(medians.min())} at {medians.idxmin():g}")
     _finish(figure, axes)
     caption = (
         "Relative error of finite differences against the float64 reference along the step: single instances (thin) "
         f"and their median (thick), {count(sweeps['instance'].nunique(), 'instance')}. Coordinates whose active set "
         "differs within the step (kinks) are left out; dotted: the median with them. Dashed: median error of the "
-        f"implicit gradient. Smallest median error and its step: {'; '.join(best)}."
+        f"implicit gradient. Smallest median error and its step: {'; '.join(best_differences(table))}."
     )
     return Drawing(name, title, caption, "Line plots of error against step.", SOURCE, figure)
 
@@ -233,37 +240,70 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
         said[-1] += f" and {scientific(medians.iloc[-1])} with {medians.index[-1]:g} iterations"
     caption = (
         "Relative error against the float64 reference by the number of iterations that are differentiated through: "
-        "median over instances (line) and smallest to largest instance (band); dashed: median of a mode without "
+        "median over instances (line) and quartiles (band); dashed: median of a mode without "
         f"iterations. Medians over instances and parameters: {'; '.join(said)}. Errors below "
         f"{scientific(FLOOR)} are drawn there."
     )
     return Drawing(name, title, caption, "Line plots of error against iterations.", SOURCE, figure)
 
 
+def instance_costs(table: pd.DataFrame) -> pd.DataFrame:
+    """Error (median over parameter groups), time and memory of the gradient of one instance, by series and setting.
+
+    Automatic differentiation gives all parameter groups at once; finite differences take them one after the other, so
+    their times are added.
+    """
+    numbers = table.assign(**{key: pd.to_numeric(table[key]) for key in ("seconds", "peak_bytes")})
+    groups = numbers.groupby(["mode", "series", "setting", "instance"], sort=False)
+    found = groups.agg(error=("error", "median"), seconds=("seconds", "mean"), peak_bytes=("peak_bytes", "max"))
+    found["value"] = groups["value"].first().fillna(0)
+    one_by_one = found.index.get_level_values("mode").isin(DIFFERENCES)
+    found["seconds"] = found["seconds"].where(~one_by_one, groups["seconds"].sum(min_count=1))
+    return found.reset_index()
+
+
 def draw_cost(evidence: Evidence) -> Drawing | Absent:
     """Error against time and memory, one point a series and setting."""
     name, title = "gradient-cost", "Gradient error against time and memory"
     table = clean_gradients(evidence)
-    costs = [("seconds", "time of all gradients of one instance (s)"), ("peak_bytes", "memory (bytes)")]
+    costs = [
+        ("seconds", "time of all gradients of an instance (s)"),
+        ("peak_bytes", "bytes kept for the backward pass"),
+    ]
     costs = [(key, label) for key, label in costs if len(table) and pd.to_numeric(table[key]).gt(0).any()]
     if not costs:
         return Absent(name, title, "the gradient study has no times and no memory")
-    figure, pen = new_figure(3.7), pens(table)
+    figure, pen, found = new_figure(3.7), pens(table), instance_costs(table)
     axes = list(figure.subplots(1, len(costs), squeeze=False, sharey=True)[0])
     for axis, (key, label) in zip(axes, costs, strict=True):
         for series, style in pen.items():
-            rows = table[(table["series"] == series) & pd.to_numeric(table[key]).gt(0)]
-            rows = rows.assign(error=rows["error"].clip(lower=FLOOR), value=rows["value"].fillna(0))
-            middle = rows.groupby("value")[[key, "error"]].median()
+            rows = found[(found["series"] == series) & found[key].gt(0)]
+            middle = rows.groupby(["value", "setting"])[[key, "error"]].median()
+            middle["error"] = middle["error"].clip(lower=FLOOR)
             axis.plot(middle[key], middle["error"], color=style.colour, linewidth=0.7, alpha=0.6)
             axis.plot(*middle.to_numpy().T, style.marker, color=style.colour, label=series)
         axis.set_xlabel(label)
         axis.set_ylabel("relative error")
     _finish(figure, axes)
-    times = pd.to_numeric(table["seconds"]).groupby(table["series"]).median().dropna()
-    said = "; ".join(f"{series} {seconds(time)}" for series, time in times.items())
+    said = "; ".join(
+        f"{series} {seconds(time)}" for series, time in found.groupby("series")["seconds"].median().items()
+    )
     caption = (
-        "Each mark is one way to differentiate with one setting (settings of a sweep are joined): medians over "
-        f"instances and parameters. Median time: {said}."
+        "Each mark is one way to differentiate with one setting (those of a series are joined): medians over "
+        "instances, the error also over parameter groups. Finite differences keep no bytes and are taken of a sample of "
+        f"the pixels alone. Median time: {said}."
     )
     return Drawing(name, title, caption, "Scatter plots of error against time and memory.", SOURCE, figure)
+
+
+def best_differences(table: pd.DataFrame) -> list[str]:
+    """Smallest median error of finite differences and its step, for every parameter group of a clean study."""
+    steps = table[table["mode"].isin(DIFFERENCES)]
+    said = []
+    for parameter in _parameters(steps):
+        medians = steps[steps["parameter"] == parameter].groupby("value")["error"].median()
+        title = PARAMETER_TITLES.get(parameter, parameter)
+        said.append(
+            f"{title} {scientific(medians.min())} at {power_label(float(np.asarray(medians.index)[medians.argmin()]))}"
+        )
+    return said

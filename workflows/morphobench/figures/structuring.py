@@ -102,7 +102,7 @@ def _draw_strip(figure: Figure, axis: Axes, strip: Strip) -> None:
     axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     ticks = [low, (low + high) / 2, high]
     bar = figure.colorbar(picture, ax=axis, fraction=0.025, pad=0.01, aspect=9)
-    bar.set_ticks(ticks, labels=[number(tick).replace("-", "−") for tick in ticks])
+    bar.set_ticks(ticks, labels=[number(tick) for tick in ticks])
     bar.ax.tick_params(labelsize=7.5)
 
 

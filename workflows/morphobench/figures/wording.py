@@ -93,9 +93,8 @@ def number(value: float) -> str:
     """
     if _missing(value):
         return "—"
-    if float(value).is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    text = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
 
 
 def scientific(value: float) -> str:
