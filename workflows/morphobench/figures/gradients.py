@@ -290,8 +290,8 @@ def draw_cost(evidence: Evidence) -> Drawing | Absent:
     )
     caption = (
         "Each mark is one way to differentiate with one setting (those of a series are joined): medians over "
-        "instances, the error also over parameter groups. Finite differences keep no bytes and are taken of a sample of "
-        f"the pixels alone. Median time: {said}."
+        "instances, the error also over parameter groups. Finite differences keep no bytes and are taken of a sample "
+        f"of the pixels alone. Median time: {said}."
     )
     return Drawing(name, title, caption, "Scatter plots of error against time and memory.", SOURCE, figure)
 
