@@ -39,12 +39,12 @@ OUTSIDE = -1  # the start of an edge from beyond the image, where the padding is
 
 
 class AxisEdges(NamedTuple):
-    """Edges of one axis: `source` -> `target`, carrying `element` of the structuring function; `count` targets."""
+    """Edges of one axis: `source` -> `target`, carrying `element` of the structuring function; `length` targets."""
 
     target: Array
     source: Array
     element: Array
-    count: int
+    length: int
 
 
 class Edges(NamedTuple):
@@ -87,16 +87,16 @@ def _axis_edges(length: int, size: int, rate: int, padding: Padding, reverse: bo
     bent = padding in ("replicate", "reflect", "circular", "geodesic")
     direction = -1 if reverse and not bent else 1
     edges = []
-    for target in range(length):
-        for element in range(size):
-            source = _at(target + direction * rate * (element - size // 2), length, padding)
-            if source != OUTSIDE or isinstance(padding, (int, float)):
-                edges.append((target, source, element))
+    for i in range(length):
+        for k in range(size):
+            start = _at(i + direction * rate * (k - size // 2), length, padding)
+            if start != OUTSIDE or isinstance(padding, (int, float)):
+                edges.append((i, start, k))
     if reverse and bent:
-        edges = [(source, target, element) for target, source, element in edges]
+        edges = [(start, i, k) for i, start, k in edges]
     if padding == "valid":
-        whole = [t for t in range(length) if sum(edge[0] == t for edge in edges) == size]
-        edges = [(whole.index(t), source, element) for t, source, element in edges if t in whole]
+        whole = [i for i in range(length) if sum(edge[0] == i for edge in edges) == size]
+        edges = [(whole.index(i), start, k) for i, start, k in edges if i in whole]
         length = len(whole)
     target, source, element = np.array(edges, dtype=int).reshape(-1, 3).T
     return AxisEdges(target, source, element, length)
@@ -104,7 +104,7 @@ def _axis_edges(length: int, size: int, rate: int, padding: Padding, reverse: bo
 
 def _sampled(edges: AxisEdges, stride: int) -> AxisEdges:
     kept = edges.target % stride == 0
-    return AxisEdges(edges.target[kept] // stride, edges.source[kept], edges.element[kept], -(-edges.count // stride))
+    return AxisEdges(edges.target[kept] // stride, edges.source[kept], edges.element[kept], -(-edges.length // stride))
 
 
 def _both(value: int | Sequence[int]) -> tuple[int, int]:
@@ -117,18 +117,18 @@ def _edges(
     """List the edges into each output pixel: every edge of the rows with every edge of the columns."""
     strides, rates = _both(stride), _both(rate)
     rows, columns = (_sampled(_axis_edges(image[a], size[a], rates[a], padding, reverse), strides[a]) for a in (0, 1))
-    target = np.add.outer(rows.target * columns.count, columns.target).ravel()
+    target = np.add.outer(rows.target * columns.length, columns.target).ravel()
     element = np.add.outer(rows.element * size[1], columns.element).ravel()
     source = np.add.outer(rows.source * image[1], columns.source).ravel()
     source[np.logical_or.outer(rows.source == OUTSIDE, columns.source == OUTSIDE).ravel()] = OUTSIDE
     order = np.argsort(target, kind="stable")
     target, source, element = target[order], source[order], element[order]
-    pixels = rows.count * columns.count
+    pixels = rows.length * columns.length
     place = np.arange(target.size) - np.searchsorted(target, target)
     table = np.zeros((3, pixels, place.max(initial=-1) + 1), dtype=int)
     for row, column in zip(table, (source, element, np.ones_like(source)), strict=True):
         row[target, place] = column
-    return Edges(table[0], table[1], table[2].astype(bool), (rows.count, columns.count))
+    return Edges(table[0], table[1], table[2].astype(bool), (rows.length, columns.length))
 
 
 def _read(x: Array, edges: Edges, padding: Padding) -> Array:

@@ -40,11 +40,29 @@ def minimise_expectile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tenso
 
     Newton's map z <- sum(w a v) / sum(w a), a from the signs of v - z, moves monotonically from the weighted mean:
     upwards where tau > 1/2, downwards elsewhere. It ends after at most T - 1 updates, T the number of edges. Movement
-    in the other direction is rounding, and is not followed.
+    in the other direction is rounding, and is not followed. The greatest (least) value itself is reached by rounding
+    only, at very high (low) levels; the result is kept off it, so that the signs of the residuals remain those of the
+    minimiser.
     """
     total = (weight * torch.ones_like(values)).sum(0)
-    solution = (weight * values).sum(0) / total
+    mean = (weight * values).sum(0) / total
     upwards = (tau >= cotau).squeeze(0)
+    solution, updates = _climb(values, weight, tau, cotau, mean, upwards)
+    return _off_the_extremes(solution, values.where(weight > 0, mean), mean, upwards), updates
+
+
+def _off_the_extremes(solution: Tensor, values: Tensor, mean: Tensor, upwards: Tensor) -> Tensor:
+    unit = torch.finfo(values.dtype).eps
+    greatest, least = values.amax(0), values.amin(0)
+    below = greatest - unit * torch.maximum(greatest.abs(), greatest - mean)
+    above = least + unit * torch.maximum(least.abs(), mean - least)
+    solution = below.where(upwards & (solution >= greatest) & (greatest > mean), solution)
+    return above.where(~upwards & (solution <= least) & (least < mean), solution)
+
+
+def _climb(
+    values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, solution: Tensor, upwards: Tensor
+) -> tuple[Tensor, int]:
     for update in range(values.shape[0]):
         conductance = weight * tau.where(values >= solution, cotau)
         step = (conductance * values).sum(0) / conductance.sum(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import config
 
 __all__ = ["cache_folder", "kernel", "plus"]
 
@@ -49,13 +50,13 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     runs in several threads on different planes.
     """
     folder = cache_folder()
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder or before
+    configured = vars(config)  # Numba sets its options at run time, where a type checker does not see them
+    before = configured["CACHE_DIR"]
+    configured["CACHE_DIR"] = folder or before
     try:
-        options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-        return numba.njit(**options)(function)
+        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy", fastmath={"contract"})
     finally:
-        numba.config.CACHE_DIR = before
+        configured["CACHE_DIR"] = before
 
 
 def _plus(total: Any, term: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 
@@ -35,7 +36,7 @@ def over_planes(run: Callable[[int, int], None], planes: int, elements: int) -> 
         run(0, planes)
         return
     bounds = [planes * t // threads for t in range(threads + 1)]
-    rest = [_pool(threads).submit(run, *pair) for pair in zip(bounds[1:-1], bounds[2:], strict=True)]
+    rest = [_pool(threads).submit(run, *pair) for pair in pairwise(bounds[1:])]
     run(bounds[0], bounds[1])
     for part in rest:
         part.result()
