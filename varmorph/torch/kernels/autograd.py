@@ -72,7 +72,7 @@ class _Supremum(torch.autograd.Function):
         window, sign, shape, function, chosen = ctx.geometry
         gradient = _array(grad_y)
         samples, channels = shape[:2]
-        grad_x = np.zeros(shape, gradient.dtype)
+        grad_x = np.empty(shape, gradient.dtype)
         grad_bias = np.zeros((samples * channels, window.offsets.size))
 
         def run(start: int, stop: int) -> None:
@@ -120,7 +120,7 @@ class _Expectile(torch.autograd.Function):
         window, parameters, where = ctx.geometry
         gradient, image, y = _array(grad_y), _array(x), _array(solution)
         samples, channels = x.shape[:2]
-        grad_x = np.zeros(x.shape, image.dtype)
+        grad_x = np.empty(x.shape, image.dtype)
         grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
         grad_tau = np.zeros(samples * channels)
 

@@ -1,7 +1,8 @@
 """Max-plus kernels: the supremum over shifted copies with the slot that attains it, and the adjoint selection.
 
-Slots are taken three at a time, which keeps running values in registers without unrolling whole windows. Slot numbers
-are kept as floating point numbers of the width of the image, so that values and slots fill equal vectors.
+Lanes are the cells of the padded copy in memory order. Slots are taken three at a time, which keeps running values in
+registers without unrolling whole windows: `shift`, `b` and `kind` hold their flat offsets, their offsets in grey value
+and their numbers. Numbers of slots have the type of the image, so that values and slots fill equal vectors.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from varmorph.torch.kernels.planes import add_back, fill, read_lanes, rounded, w
 
 __all__ = ["backward", "forward"]
 
-BLOCK = 512
+BLOCK = 1024
 
 
 @kernel
-def _present(bias: Any, offsets: Any, slots: Any, shift: Any, kind: Any) -> int:
+def _load_slots(bias: Any, offsets: Any, slots: Any, shift: Any, b: Any, kind: Any) -> int:
     """List the slots with finite bias, repeating the last until there are a multiple of three."""
     count = 0
     for t in range(bias.size):
@@ -31,15 +32,17 @@ def _present(bias: Any, offsets: Any, slots: Any, shift: Any, kind: Any) -> int:
         count += 1
     for t in range(count):
         shift[t] = offsets[slots[t]]
+        b[t] = bias[slots[t]]
         kind[t] = slots[t]
     return count
 
 
 @kernel
-def _raise(
-    work: Any, lanes: Any, x0: Any, x1: Any, x2: Any, b0: Any, b1: Any, b2: Any, k0: Any, k1: Any, k2: Any
-) -> None:
-    """Replace each running maximum that one of three slots exceeds; the first NaN stays."""
+def _raise(work: Any, lanes: int, copy: Any, shift: Any, b: Any, kind: Any) -> None:
+    """Replace each running maximum that one of three slots exceeds, with its slot; the first NaN stays."""
+    x0, x1, x2 = copy[shift[0] :], copy[shift[1] :], copy[shift[2] :]
+    b0, b1, b2 = b[0], b[1], b[2]
+    k0, k1, k2 = kind[0], kind[1], kind[2]
     for j in range(lanes):
         best = work[j]
         slot = work[BLOCK + j]
@@ -83,30 +86,18 @@ def forward(
     copy = np.empty(max(cells + offsets.max(), rows.size * pitch), dtype)
     best, slot, work = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(2 * BLOCK, dtype)
     slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
-    kind = np.empty(offsets.size + 2, dtype)
-    one = kind.dtype.type(1)
+    b, kind = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
+    one = dtype.type(1)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        count = _present(bias[c], offsets, slots, shift, kind)
+        count = _load_slots(bias[c], offsets, slots, shift, b, kind)
         fill(copy, x[n, c], rows, columns, sign, outside)
         for s in range(0, cells, BLOCK):
             lanes = min(BLOCK, cells - s)
             work[:BLOCK] = -np.inf
             work[BLOCK:] = offsets.size
             for t in range(0, count, 3):
-                _raise(
-                    work,
-                    lanes,
-                    copy[s + shift[t] :],
-                    copy[s + shift[t + 1] :],
-                    copy[s + shift[t + 2] :],
-                    bias[c, slots[t]],
-                    bias[c, slots[t + 1]],
-                    bias[c, slots[t + 2]],
-                    kind[t],
-                    kind[t + 1],
-                    kind[t + 2],
-                )
+                _raise(work, lanes, copy[s:], shift[t:], b[t:], kind[t:])
             best[s : s + lanes] = work[:lanes]
             slot[s : s + lanes] = work[BLOCK : BLOCK + lanes]
         read_lanes(y[n, c], best, pitch, sign)
@@ -114,18 +105,22 @@ def forward(
 
 
 @kernel
-def _collect(
-    grad: Any, cells: Any, g0: Any, g1: Any, g2: Any, s0: Any, s1: Any, s2: Any, k0: Any, k1: Any, k2: Any
-) -> Any:
-    """Give each cell of the copy the gradient of the outputs that chose it through three slots; return their sums."""
+def _collect(grad_x: Any, lanes: int, grad: Any, slot: Any, shift: Any, kind: Any) -> Any:
+    """Give each cell of the copy the gradient of the outputs that chose it through three slots; return their sums.
+
+    `shift` counts backwards here, from a cell to the output that read it.
+    """
     zero = grad.dtype.type(0)
+    g0, g1, g2 = grad[shift[0] :], grad[shift[1] :], grad[shift[2] :]
+    s0, s1, s2 = slot[shift[0] :], slot[shift[1] :], slot[shift[2] :]
+    k0, k1, k2 = kind[0], kind[1], kind[2]
     a, b, c = zero, zero, zero
-    for j in range(cells):
+    for j in range(lanes):
         d, e, f = g0[j], g1[j], g2[j]
         d = d if s0[j] == k0 else zero
         e = e if s1[j] == k1 else zero
         f = f if s2[j] == k2 else zero
-        grad[j] += d + e + f
+        grad_x[j] += d + e + f
         a = plus(a, d)
         b = plus(b, e)
         c = plus(c, f)
@@ -150,38 +145,24 @@ def backward(
     pitch = columns.size
     size, front = rounded(rows.size * pitch), offsets.max()
     copy = np.empty(size, dtype)
-    grad = np.zeros(front + size, dtype)
-    slot = np.full(front + size, dtype.type(offsets.size))
+    # Outputs are read from up to `front` cells before the first; those that do not exist chose no slot.
+    grad, slot = np.zeros(front + size, dtype), np.full(front + size, dtype.type(offsets.size))
     slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
-    kind = np.empty(offsets.size + 2, dtype)
+    b, kind = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        count = _present(bias[c], offsets, slots, shift, kind)
-        # A repeated slot must not be collected twice: no output chose slot -1.
+        count = _load_slots(bias[c], offsets, slots, shift, b, kind)
         for t in range(count - 1, 0, -1):
             if slots[t] == slots[t - 1]:
-                kind[t] = -1
+                kind[t] = -1  # a repeated slot, which must not be collected twice
+        shift[:count] = front - shift[:count]
         write_lanes(grad[front:], grad_y[n, c], pitch)
         write_lanes(slot[front:], chosen[n, c], pitch)
         copy[:] = 0
         for s in range(0, size, BLOCK):
             lanes = min(BLOCK, size - s)
             for t in range(0, count, 3):
-                f0, f1, f2 = front - shift[t] + s, front - shift[t + 1] + s, front - shift[t + 2] + s
-                sums = _collect(
-                    copy[s:],
-                    lanes,
-                    grad[f0:],
-                    grad[f1:],
-                    grad[f2:],
-                    slot[f0:],
-                    slot[f1:],
-                    slot[f2:],
-                    kind[t],
-                    kind[t + 1],
-                    kind[t + 2],
-                )
-                grad_bias[p, slots[t]] += sums[0]
-                grad_bias[p, slots[t + 1]] += sums[1]
-                grad_bias[p, slots[t + 2]] += sums[2]
+                sums = _collect(copy[s:], lanes, grad[s:], slot[s:], shift[t:], kind[t:])
+                for k in range(3):
+                    grad_bias[p, slots[t + k]] += sums[k]
         add_back(grad_x[n, c], copy, rows, columns)

@@ -57,19 +57,20 @@ def fill(copy: Any, plane: Any, rows: Any, columns: Any, sign: Any, outside: Any
 
 @kernel
 def add_back(plane: Any, copy: Any, rows: Any, columns: Any) -> None:
-    """Add each cell of the flat padded copy to the pixel it was read from."""
+    """Write into a plane, for each pixel, the sum of the cells of the flat padded copy that were read from it."""
     width = columns.size
     first, last = straight_run(columns)
+    plane[:] = 0
     for r in range(rows.size):
         if rows[r] >= 0:
             target = plane[rows[r]]
             line = copy[r * width : (r + 1) * width]
-            for c in range(first):
-                if columns[c] >= 0:
-                    target[columns[c]] += line[c]
             middle = line[first:last]
             for c in range(last - first):
                 target[c] += middle[c]
+            for c in range(first):
+                if columns[c] >= 0:
+                    target[columns[c]] += line[c]
             for c in range(last, width):
                 if columns[c] >= 0:
                     target[columns[c]] += line[c]
