@@ -63,11 +63,12 @@ def _off_the_extremes(solution: Tensor, values: Tensor, mean: Tensor, upwards: T
 def _climb(
     values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, solution: Tensor, upwards: Tensor
 ) -> tuple[Tensor, int]:
-    for update in range(values.shape[0]):
+    most = values.shape[0] - 1
+    for update in range(most):
         conductance = weight * tau.where(values >= solution, cotau)
         step = (conductance * values).sum(0) / conductance.sum(0)
         moved = torch.where(upwards, step > solution, step < solution)
         if not moved.any():
             return solution, update
         solution = step.where(moved, solution)
-    return solution, values.shape[0]
+    return solution, most

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from varmorph.torch.kernels import expectile as expectile_kernels
-from varmorph.torch.kernels import maxplus as maxplus_kernels
+from varmorph.torch.kernels import expectile as expectile_kernel
+from varmorph.torch.kernels import expectile_gradient, maxplus
 from varmorph.torch.kernels.threads import over_planes
 from varmorph.torch.windows import ShiftedWindow
 
@@ -27,6 +26,27 @@ def expectile(
 ) -> Tensor:
     """Minimise the separable expectile energy; bias and weight are (C, K), level (C,); see `separable.expectile`."""
     return _Expectile.apply(x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level), window, outside)
+
+
+class _WithoutDerivative(torch.autograd.Function):
+    """Gradients that depend on tensors in a way that is not followed any further: saying so beats a silent zero."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "the kernels have first derivatives only; for second derivatives compute the operator"
+            " under `with varmorph.torch.backend('tensor')`"
+        )
+
+
+def _first_derivatives(gradients: tuple[Tensor, ...], *sources: Tensor) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled():  # only where the caller asked for a graph of the derivatives
+        return _WithoutDerivative.apply(len(gradients), *gradients, *sources)
+    return gradients
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -56,7 +76,7 @@ class _Supremum(torch.autograd.Function):
         kind = image.dtype.type
 
         def run(start: int, stop: int) -> None:
-            maxplus_kernels.forward(
+            maxplus.forward(
                 image, kind(sign), function, window.rows, window.columns, window.offsets, kind(outside), y, chosen,
                 start, stop,
             )  # fmt: skip
@@ -67,7 +87,6 @@ class _Supremum(torch.autograd.Function):
         return torch.from_numpy(y)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         window, sign, shape, function, chosen = ctx.geometry
         gradient = _array(grad_y)
@@ -76,13 +95,14 @@ class _Supremum(torch.autograd.Function):
         grad_bias = np.zeros((samples * channels, window.offsets.size))
 
         def run(start: int, stop: int) -> None:
-            maxplus_kernels.backward(
+            maxplus.backward(
                 gradient, chosen, function, window.rows, window.columns, window.offsets, grad_x, grad_bias, start, stop
             )
 
         over_planes(run, samples * channels, gradient.size)
         (bias,) = ctx.saved_tensors
-        return torch.from_numpy(grad_x), sign * _by_element(grad_bias, window, samples, bias), None, None, None
+        gradients = torch.from_numpy(grad_x), sign * _by_element(grad_bias, window, samples, bias)
+        return *_first_derivatives(gradients, grad_y, bias), None, None, None
 
 
 class _Expectile(torch.autograd.Function):
@@ -105,7 +125,7 @@ class _Expectile(torch.autograd.Function):
         y = np.empty((samples, channels, *window.shape), image.dtype)
 
         def run(start: int, stop: int) -> None:
-            expectile_kernels.forward(image, *parameters, *where, y, start, stop)
+            expectile_kernel.forward(image, *parameters, *where, y, start, stop)
 
         over_planes(run, samples * channels, image.size)
         solution = torch.from_numpy(y)
@@ -114,7 +134,6 @@ class _Expectile(torch.autograd.Function):
         return solution
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, bias, weight, solution = ctx.saved_tensors
         window, parameters, where = ctx.geometry
@@ -125,17 +144,15 @@ class _Expectile(torch.autograd.Function):
         grad_tau = np.zeros(samples * channels)
 
         def run(start: int, stop: int) -> None:
-            expectile_kernels.backward(
+            expectile_gradient.backward(
                 gradient, image, y, *parameters, *where, grad_x, grad_bias, grad_weight, grad_tau, start, stop
             )
 
         over_planes(run, samples * channels, image.size)
-        return (
+        gradients = (
             torch.from_numpy(grad_x),
             _by_element(grad_bias, window, samples, bias),
             _by_element(grad_weight, window, samples, weight),
             torch.from_numpy(grad_tau.reshape(samples, channels).sum(0)).to(x.dtype),
-            None,
-            None,
-            None,
         )
+        return *_first_derivatives(gradients, grad_y, x, bias, weight), None, None, None
