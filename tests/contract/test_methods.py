@@ -1,0 +1,152 @@
+"""What every method owes the harness. An assertion's message says what the author has to change."""
+
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from morphobench import metrics
+from morphobench.contract import PRIMARY_METRIC, Budget, Run, Split, Task
+from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method
+
+SIZE = 12
+BUDGET = Budget(epochs=12, batch_size=16)
+
+
+def toy_images(count, rng):
+    """Return noisy pictures with no, one or two bright bars: how many can be told from the mean grey value alone."""
+    classes = np.arange(count) % 3
+    truth = np.zeros((count, SIZE, SIZE), dtype=np.int64)
+    for image, bars in zip(truth, classes, strict=True):
+        rows = rng.permutation([1, 7])[:bars] + rng.integers(0, 2)
+        for row in rows:
+            image[row : row + 3, 1:11] = 1
+    images = 0.2 + 0.6 * truth + 0.1 * rng.standard_normal(truth.shape)
+    return np.clip(images, 0, 1).astype(np.float32)[:, None], classes, truth
+
+
+def toy_split(kind, count, seed):
+    images, classes, truth = toy_images(count, np.random.default_rng(seed))
+    labels = {
+        "classification": classes,
+        "ordinal": classes,
+        "multilabel": np.stack([classes > 0, classes > 1], axis=1).astype(np.uint8),
+        "segmentation": truth,
+        "restoration": (0.2 + 0.6 * truth[:, None]).astype(np.float32),
+    }
+    return Split(images, labels[kind])
+
+
+OUTPUTS = {"classification": 3, "ordinal": 3, "multilabel": 2, "segmentation": 2, "restoration": 1}
+
+# What a constant answer gets on the toy task, and how much better a method has to be.
+TO_BEAT = {"classification": 0.55, "ordinal": 0.55, "multilabel": 0.7, "segmentation": 0.5, "restoration": 12.0}
+
+
+@dataclass
+class Trained:
+    info: MethodInfo
+    kind: str
+    task: Task
+    method: object
+    model: object
+    test: Split
+    scores: np.ndarray
+
+
+def train(name, variant, kind, project, folder):
+    info = discover_methods(project.methods)[name]
+    assert isinstance(info, MethodInfo), f"{name} is invalid: {info.why}"
+    method = load_method(info, variant)
+    task = Task(kind, (1, SIZE, SIZE), OUTPUTS[kind], tuple(f"class {k}" for k in range(OUTPUTS[kind])))
+    seed_everything(0, info.framework)
+    model = method.build(task)
+    folder.mkdir(exist_ok=True)
+    deadline = time.monotonic() + 300
+    run = Run(0, deadline, folder, lambda line: None, task, BUDGET, method.learning_rate, method.params)
+    method.fit(model, toy_split(kind, 96, 1), toy_split(kind, 30, 2), run)
+    test = toy_split(kind, 30, 3)
+    return Trained(info, kind, task, method, model, test, method.predict(model, test.images))
+
+
+def seed_everything(seed, framework):
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - plugins may use the legacy generator
+    if framework == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def trained(method_task, project, tmp_path_factory):
+    return train(*method_task, project, tmp_path_factory.mktemp("run"))
+
+
+def test_the_plugin_is_valid_and_documented(method_name, project):
+    info = discover_methods(project.methods)[method_name]
+    assert isinstance(info, MethodInfo), f"{method_name} is invalid: {info.why}"
+    assert (info.folder / "README.md").is_file(), (
+        f"methods/{method_name} needs a README.md: what it is, source, weaknesses"
+    )
+    assert info.summary, f"methods/{method_name}/method.yaml needs a summary: one sentence for the report"
+    assert code_hash(project, info)
+
+
+def test_scores_have_the_shape_of_the_task_and_are_finite(trained):
+    expected = trained.task.score_shape(trained.test.images)
+    assert trained.scores.shape == expected, (
+        f"predict must return {expected} for {trained.kind}, not {trained.scores.shape}"
+    )
+    assert np.issubdtype(trained.scores.dtype, np.floating), "predict must return floating-point scores (logits)"
+    assert np.isfinite(trained.scores).all(), "predict returned NaN or infinity on a toy task: lower the learning rate"
+
+
+def test_scores_do_not_depend_on_the_batch(trained):
+    alone = np.concatenate([trained.method.predict(trained.model, trained.test.images[k : k + 1]) for k in range(6)])
+    message = "the scores of an image depend on the images beside it: is the model in eval mode in predict?"
+    np.testing.assert_allclose(alone, trained.scores[:6], rtol=1e-3, atol=1e-4, err_msg=message)
+
+
+def test_it_learns_a_toy_task(trained):
+    if trained.info.family == "control":
+        pytest.skip("controls are exempt: they are what learning is measured against")
+    name = PRIMARY_METRIC[trained.kind]
+    value = metrics.score(trained.kind, trained.scores, trained.test.labels)[name]
+    needed = TO_BEAT[trained.kind]
+    assert value > needed, f"{name} {value:.3f} on a toy task, expected more than {needed}: it does not learn"
+
+
+def test_predicting_leaves_random_generators_and_threads_alone(trained):
+    if trained.info.framework == "torch":
+        import torch
+
+        before = (torch.get_rng_state(), torch.get_num_threads())
+    states = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    trained.method.predict(trained.model, trained.test.images[:2])
+    assert random.getstate() == states[0], "predict draws from Python's global generator"
+    assert np.random.get_state()[1].tolist() == states[1], "predict draws from NumPy's global generator"  # noqa: NPY002
+    if trained.info.framework == "torch":
+        assert torch.equal(torch.get_rng_state(), before[0]), "predict draws from torch's global generator"
+        assert torch.get_num_threads() == before[1], "predict changes torch's number of threads"
+
+
+def test_what_it_describes_can_be_stored(trained):
+    described = trained.method.describe(trained.model)
+    for name, values in described.items():
+        assert name.rpartition(":")[2] in ("bias", "weight", "level"), (
+            f"describe: {name!r} is not '<layer>:bias|weight|level'"
+        )
+        assert isinstance(values, np.ndarray), f"describe: {name!r} is {type(values).__name__}, expected a NumPy array"
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_scores(method_name, project, tmp_path):
+    info = discover_methods(project.methods)[method_name]
+    variant, kind = next(iter(info.variants)), info.tasks[0]
+    first = train(method_name, variant, kind, project, tmp_path)
+    second = train(method_name, variant, kind, project, tmp_path)
+    message = "two runs with one seed differ: draw only from the generators the harness seeds, or from run.seed"
+    np.testing.assert_array_equal(first.scores, second.scores, err_msg=message)

@@ -1,0 +1,262 @@
+"""Kernels against tensor code, and what a user may ask of them: threads, types, layouts, NaN, forks, caches."""
+
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+import varmorph.torch
+from varmorph.torch import backend, dilation, erosion, variational_dilation, variational_erosion
+
+MAX_PLUS = [dilation, erosion]
+VARIATIONAL = [variational_dilation, variational_erosion]
+OPERATORS = MAX_PLUS + VARIATIONAL
+every_operator = pytest.mark.parametrize("operator", OPERATORS)
+
+
+def arguments(operator, shape, size, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    channels = shape[1]
+    x, bias, weight, level = (
+        torch.randn(s, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for s in (shape, (channels, *size), (channels, *size), (channels,))
+    )
+    return (x, bias) if operator in MAX_PLUS else (x, bias, weight.detach().exp().requires_grad_(), level)
+
+
+def value_and_gradients(operator, leaves, **options):
+    y = operator(*leaves, **options)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y.dtype)
+    return [y.detach(), *torch.autograd.grad(y, leaves, cotangent)]
+
+
+def relative_error(found, expected):
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@every_operator
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("shape", "size"), [((3, 2, 28, 28), (3, 3)), ((2, 3, 14, 14), (5, 5)), ((2, 2, 9, 70), (4, 7))])
+@pytest.mark.parametrize(("stride", "padding"), list(itertools.product((1, 2), ("geodesic", "circular", 0.5))))
+def test_kernels_agree_with_tensor_code(operator, dtype, shape, size, stride, padding):
+    leaves = arguments(operator, shape, size, dtype)
+    results = {}
+    for name in ("tensor", "cpu"):
+        with backend(name):
+            results[name] = value_and_gradients(operator, leaves, stride=stride, padding=padding)
+    single = dtype == torch.float32
+    value, *gradients = map(relative_error, results["cpu"], results["tensor"])
+    assert value <= (1e-6 if single else 1e-12)
+    # Gradients in float32 are compared with those in float64 below: the sums of both computations round.
+    assert max(gradients) <= (1e-4 if single else 1e-12)
+
+
+@every_operator
+@pytest.mark.parametrize("size", [(3, 3), (5, 5)])
+def test_kernels_in_float32_are_as_exact_as_float32_allows(operator, size):
+    leaves = arguments(operator, (4, 3, 28, 28), size)
+    with backend("cpu"):
+        found = value_and_gradients(operator, leaves)
+    with backend("tensor"):
+        exact = value_and_gradients(operator, [leaf.detach().double().requires_grad_() for leaf in leaves])
+    assert max(map(relative_error, found, exact)) <= 1e-5
+
+
+@every_operator
+def test_results_do_not_depend_on_the_number_of_threads(operator):
+    leaves = arguments(operator, (7, 5, 40, 40), (3, 3))
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(value_and_gradients(operator, leaves))
+    finally:
+        torch.set_num_threads(before)
+    for others in results[1:]:
+        assert all(map(torch.equal, results[0], others))
+
+
+@pytest.mark.parametrize("name", ["tensor", "cpu"])
+@every_operator
+def test_nan_spreads_to_the_windows_that_hold_it_and_no_further(operator, name):
+    leaves = arguments(operator, (1, 1, 7, 8), (3, 3))
+    clean = operator(*leaves).detach()
+    with torch.no_grad():
+        leaves[0][0, 0, 2, 3] = torch.nan
+    with backend(name):
+        y = operator(*leaves).detach()
+    expected = torch.zeros(7, 8, dtype=torch.bool)
+    expected[1:4, 2:5] = True
+    assert torch.equal(y.isnan()[0, 0], expected)
+    assert torch.allclose(y[0, 0][~expected], clean[0, 0][~expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tensor", "cpu"])
+def test_infinite_pixels_are_taken_as_they_are(name):
+    x = torch.tensor([[[[0.0, torch.inf, 0.0, 0.0, -torch.inf]]]])
+    flat = torch.zeros(1, 3)
+    with backend(name):
+        assert dilation(x, flat).tolist() == [[[[torch.inf] * 3 + [0.0, 0.0]]]]
+        assert erosion(x, flat).tolist() == [[[[0.0, 0.0, 0.0, -torch.inf, -torch.inf]]]]
+        for level in (-2.0, 2.0):
+            y = variational_dilation(x, flat, None, level)
+            assert y.tolist() == [[[[torch.inf] * 3 + [-torch.inf] * 2]]]
+
+
+@pytest.mark.parametrize("name", ["tensor", "cpu"])
+def test_a_window_without_neighbours_has_no_value(name):
+    bias = torch.full((1, 3), -torch.inf)
+    bias[0, 2] = 0.0  # only the right neighbour
+    x = torch.tensor([[[[1.0, 2.0, 3.0]]]], requires_grad=True)
+    with backend(name):
+        y = dilation(x, bias)
+        assert y.tolist() == [[[[2.0, 3.0, -torch.inf]]]]
+        assert torch.autograd.grad(y[..., :2].sum(), x)[0].tolist() == [[[[0.0, 1.0, 1.0]]]]
+        assert torch.autograd.grad(dilation(x, bias)[..., 2].sum(), x)[0].tolist() == [[[[0.0, 0.0, 0.0]]]]
+        z = variational_dilation(x, bias, None, 1.0)
+        assert z[..., :2].tolist() == [[[[2.0, 3.0]]]]
+        assert z[..., 2].isnan().all()
+
+
+@every_operator
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(operator, dtype):
+    leaves = [leaf.detach() for leaf in arguments(operator, (2, 2, 6, 6), (3, 3))]
+    x = leaves[0].to(dtype).requires_grad_()
+    y = operator(x, *leaves[1:])
+    y.sum().backward()
+    assert y.dtype == x.grad.dtype == dtype
+    assert torch.equal(y, operator(x.float(), *leaves[1:]).to(dtype))
+
+
+@every_operator
+def test_memory_layout_does_not_matter(operator):
+    leaves = arguments(operator, (2, 3, 6, 8), (3, 3))
+    expected = value_and_gradients(operator, leaves)
+    for arranged in (
+        leaves[0].detach().to(memory_format=torch.channels_last),
+        leaves[0].detach().transpose(2, 3).contiguous().transpose(2, 3),
+        leaves[0].detach().repeat(1, 1, 1, 2)[..., :8],
+    ):
+        found = value_and_gradients(operator, [arranged.requires_grad_(), *leaves[1:]])
+        assert all(map(torch.equal, found, expected))
+
+
+@every_operator
+@pytest.mark.parametrize("name", ["tensor", "cpu"])
+def test_a_batch_may_be_empty_and_an_image_one_pixel(operator, name):
+    with backend(name):
+        empty = value_and_gradients(operator, arguments(operator, (0, 2, 4, 4), (3, 3)))
+        assert empty[0].shape == (0, 2, 4, 4)
+        assert all(not gradient.any() for gradient in empty[2:])
+        leaves = arguments(operator, (1, 1, 1, 1), (5, 5))
+        assert value_and_gradients(operator, leaves)[1].item() != 0
+
+
+@every_operator
+def test_the_input_is_left_alone(operator):
+    leaves = arguments(operator, (2, 2, 6, 6), (3, 3))
+    before = [leaf.detach().clone() for leaf in leaves]
+    value_and_gradients(operator, leaves)
+    assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves, before, strict=True))
+
+
+def test_a_large_window_keeps_its_slots_apart():
+    x, bias = arguments(dilation, (1, 1, 20, 20), (17, 17))  # more slots than a byte can number
+    results = {}
+    for name in ("tensor", "cpu"):
+        with backend(name):
+            results[name] = value_and_gradients(dilation, (x, bias))
+    assert max(map(relative_error, results["cpu"], results["tensor"])) < 1e-5
+
+
+def test_a_backend_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'auto', 'tensor', 'cpu', found 'gpu'"), backend("gpu"):
+        pass
+
+
+def test_kernels_are_refused_where_there_are_none():
+    x = torch.zeros(1, 1, 3, 3)
+    with backend("cpu"), pytest.raises(ValueError, match="no kernel for .* 'replicate' and reversed edges"):
+        erosion(x, torch.zeros(3, 3), padding="replicate")
+
+
+def test_the_choice_of_backend_ends_with_its_block():
+    with pytest.raises(KeyError), backend("cpu"):
+        raise KeyError
+    erosion(torch.zeros(1, 1, 3, 3), torch.zeros(3, 3), padding="replicate")
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning:numba", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_importing_the_library_loads_no_compiler():
+    code = "import sys, varmorph.torch; assert 'numba' not in sys.modules and 'scipy' not in sys.modules"
+    assert run(code).returncode == 0
+
+
+def test_a_cache_that_cannot_be_written_to_gives_one_warning_and_the_result(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    code = """
+import warnings
+import torch
+from varmorph.torch.kernels import compilation
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert compilation.cache_folder() is None
+    assert compilation.cache_folder() is None
+    double = compilation.kernel(lambda x: 2 * x)
+assert [w.category for w in caught] == [RuntimeWarning], caught
+assert "NUMBA_CACHE_DIR" in str(caught[0].message)
+assert double(21) == 42
+"""
+    result = run(code, NUMBA_CACHE_DIR=str(blocked))
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kernels_survive_a_fork():
+    leaves = arguments(variational_dilation, (4, 4, 80, 80), (3, 3))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = value_and_gradients(variational_dilation, leaves)  # starts this process's threads
+        read, write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python says that forking with threads may deadlock: that is the test
+            child = os.fork()
+        if child == 0:
+            try:
+                with torch.no_grad():  # PyTorch itself refuses a backward pass after a fork
+                    y = variational_dilation(*leaves)
+                os.write(write, pickle.dumps(float((y - expected[0]).abs().max())))
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            assert pickle.loads(pipe.read()) == 0.0
+        os.waitpid(child, 0)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_warming_runs_every_kernel():
+    from varmorph.torch.kernels.warm import warm_cache
+
+    warm_cache((torch.float32,))
+    assert varmorph.torch.dilation(torch.zeros(1, 1, 2, 2), torch.zeros(2, 2)).shape == (1, 1, 2, 2)
