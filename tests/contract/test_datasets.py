@@ -1,5 +1,8 @@
 """What every data set owes the harness."""
 
+import socket
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 
@@ -18,7 +21,7 @@ def loaded(dataset_identifier, project, monkeypatch):
     module = load_dataset(info)
     cache = cache_folder(project) / name / variant
     cache.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr("morphobench.download.urlopen", _no_network, raising=False)
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
     try:
         module.prepare(variant, cache)
     except DataUnavailable as error:
@@ -27,7 +30,7 @@ def loaded(dataset_identifier, project, monkeypatch):
 
 
 def _no_network(*arguments, **options):
-    raise OSError("tests do not use the network")
+    raise URLError(socket.gaierror(socket.EAI_NONAME, "tests do not use the network"))
 
 
 def test_the_plugin_is_valid_and_documented(dataset_name, project):

@@ -31,7 +31,7 @@ rule draw_figures:
 rule write_report:
     input:
         rules.draw_figures.output,
-        sources("report"),
+        sources("report", "findings", "exhibits", "study_exhibits"),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),
         config=CONFIG,
     output:

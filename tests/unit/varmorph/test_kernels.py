@@ -41,7 +41,9 @@ def relative_error(found, expected):
 
 @every_operator
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("shape", "size"), [((3, 2, 28, 28), (3, 3)), ((2, 3, 14, 14), (5, 5)), ((2, 2, 9, 70), (4, 7))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((3, 2, 28, 28), (3, 3)), ((2, 3, 14, 14), (5, 5)), ((2, 2, 9, 70), (4, 7))]
+)
 @pytest.mark.parametrize(("stride", "padding"), list(itertools.product((1, 2), ("geodesic", "circular", 0.5))))
 def test_kernels_agree_with_tensor_code(operator, dtype, shape, size, stride, padding):
     leaves = arguments(operator, shape, size, dtype)

@@ -1,0 +1,122 @@
+"""Writes working plugins to start from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from morphobench.layout import House
+from morphobench.schemas import Mistake
+
+__all__ = ["new_dataset", "new_method"]
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
+
+METHOD_YAML = """\
+name: {name}
+title: {name}
+summary: Local average on the suite's backbone (replace this by one sentence about your method).
+family: cnn
+framework: torch
+tasks: [classification, segmentation]
+params:
+  learning_rate: 0.003
+"""
+
+METHOD = '''\
+"""{name}: a spatial operator on the suite's backbone."""
+
+from torch import nn
+
+
+def operator(channels, kernel_size, params):
+    """Return a module that maps (N, channels, H, W) to the same shape."""
+    return nn.AvgPool2d(kernel_size, stride=1, padding=kernel_size // 2, count_include_pad=False)
+'''
+
+METHOD_README = """\
+# {name}
+
+What it is, the paper it comes from, what its parameters mean, what it is weak at.
+"""
+
+DATASET_YAML = """\
+name: {name}
+title: {name}
+summary: Bright and dark noise (replace this by one sentence about your data).
+task: classification
+licence: CC0-1.0
+citation: generated, nothing to cite
+classes: [dark, bright]
+"""
+
+DATASET = '''\
+"""{name}: pictures of noise, bright or dark."""
+
+import numpy as np
+
+from morphobench.contract import Split
+
+SEEDS = {{"train": 1, "valid": 2, "test": 3}}
+
+
+def prepare(variant, cache):
+    """Nothing has to be kept: the pictures are made when they are loaded."""
+
+
+def load(variant, cache, split):
+    """Return 60 pictures of 12x12 pixels."""
+    rng = np.random.default_rng(SEEDS[split])
+    labels = np.arange(60) % 2
+    images = rng.random((60, 1, 12, 12)) * 0.5 + 0.5 * labels[:, None, None, None]
+    return Split(images.astype(np.float32), labels.astype(np.int64))
+'''
+
+DATASET_README = """\
+# {name}
+
+What the pictures show, where they come from, their licence, how they are split.
+"""
+
+
+def new_method(house: House, name: str) -> Path:
+    """Write a working method plugin into ``methods/name`` and return the folder.
+
+    Raises
+    ------
+    Mistake
+        If the name is not a valid one or is taken.
+    """
+    files = {"method.yaml": METHOD_YAML, "method.py": METHOD, "README.md": METHOD_README}
+    return _write(house.methods / name, files)
+
+
+def new_dataset(house: House, name: str) -> Path:
+    """Write a working data set plugin into ``datasets/name`` and return the folder.
+
+    Raises
+    ------
+    Mistake
+        If the name is not a valid one or is taken.
+    """
+    files = {"dataset.yaml": DATASET_YAML, "dataset.py": DATASET, "README.md": DATASET_README}
+    return _write(house.datasets / name, files)
+
+
+def _write(folder: Path, files: dict[str, str]) -> Path:
+    """Write the files into a hidden folder first, so that a plugin is whole or absent."""
+    if not NAME.match(folder.name):
+        raise Mistake(f"name: found {folder.name!r}, expected lower-case letters, digits and hyphens ({NAME.pattern})")
+    if folder.exists():
+        raise Mistake(f"{folder} exists already; choose another name")
+    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        for name, template in files.items():
+            (temporary / name).write_text(template.format(name=folder.name), encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
