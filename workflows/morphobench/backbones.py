@@ -6,6 +6,7 @@ nearest-neighbour upsampling): with the identity as operator nothing spatial is 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -104,9 +105,7 @@ class Classifier(nn.Module):
         for level, count in enumerate(blocks):
             here, after = width * 2**level, width * 2 ** min(level + 1, len(blocks) - 1)
             ends = [here] * count + [after]
-            self.stages.append(
-                nn.Sequential(*(SpatialBlock(make_operator, a, b) for a, b in zip(ends, ends[1:], strict=False)))
-            )
+            self.stages.append(nn.Sequential(*(SpatialBlock(make_operator, a, b) for a, b in itertools.pairwise(ends))))
         self.scores = nn.Linear(ends[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import pickle
 import subprocess
 import sys
 import warnings
@@ -244,14 +243,14 @@ def test_kernels_survive_a_fork():
             child = os.fork()
         if child == 0:
             try:
-                with torch.no_grad():  # PyTorch itself refuses a backward pass after a fork
+                with torch.no_grad():  # PyTorch's own threads do not survive: no backward pass, no large tensor code
                     y = variational_dilation(*leaves)
-                os.write(write, pickle.dumps(float((y - expected[0]).abs().max())))
+                os.write(write, bytes([(y.numpy() == expected[0].numpy()).all()]))
             finally:
                 os._exit(0)
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
-            assert pickle.loads(pipe.read()) == 0.0
+            assert pipe.read() == b"\x01"
         os.waitpid(child, 0)
     finally:
         torch.set_num_threads(before)
