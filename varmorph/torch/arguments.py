@@ -98,7 +98,7 @@ def check_penalty(penalty: str, smoothing: float | None) -> None:
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Read one positive integer for both axes, or two."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in both):
         raise ValueError(f"{name} must be a positive integer or two of them, found {value!r}")
     return both[0], both[1]

@@ -60,7 +60,7 @@ def _use_kernels(x: Tensor, padding: Padding, reverse: bool) -> bool:
             f"backend 'cpu' has no kernel for an image on {x.device} with padding {padding!r}"
             f"{' and reversed edges' if reverse else ''}; use backend 'auto'"
         )
-    return possible
+    return possible and x.numel() > 0  # nothing to compute: the tensor code gets the empty shape right
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -342,8 +342,8 @@ def variational_erosion(
 
 
 def _two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
-    if len(levels) != 2:
-        found = tuple(levels.shape) if isinstance(levels, Tensor) else levels
+    found = tuple(levels.shape) if isinstance(levels, Tensor) else levels
+    if not isinstance(levels, (Tensor, Sequence)) or found == () or len(levels) != 2:
         raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
     return levels[0], levels[1]
 

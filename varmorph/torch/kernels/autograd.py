@@ -60,7 +60,7 @@ def _in_slot_order(function: Tensor, window: ShiftedWindow) -> np.ndarray:
 def _by_element(per_plane: np.ndarray, window: ShiftedWindow, samples: int, like: Tensor) -> Tensor:
     """Sum over samples, in a fixed order, and return to the order of the structuring function."""
     channels = like.shape[0]
-    summed = per_plane.reshape(samples, channels, -1).sum(0)
+    summed = per_plane.reshape(samples, channels, per_plane.shape[1]).sum(0)
     result = np.empty_like(summed)
     result[:, window.elements] = summed
     return torch.from_numpy(result).to(like.dtype)
