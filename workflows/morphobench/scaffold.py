@@ -90,7 +90,7 @@ def new_method(house: House, name: str) -> Path:
         If the name is not a valid one or is taken.
     """
     files = {"method.yaml": METHOD_YAML, "method.py": METHOD, "README.md": METHOD_README}
-    return _write(house.methods / name, files)
+    return _write(house.methods, name, files)
 
 
 def new_dataset(house: House, name: str) -> Path:
@@ -102,19 +102,20 @@ def new_dataset(house: House, name: str) -> Path:
         If the name is not a valid one or is taken.
     """
     files = {"dataset.yaml": DATASET_YAML, "dataset.py": DATASET, "README.md": DATASET_README}
-    return _write(house.datasets / name, files)
+    return _write(house.datasets, name, files)
 
 
-def _write(folder: Path, files: dict[str, str]) -> Path:
+def _write(parent: Path, name: str, files: dict[str, str]) -> Path:
     """Write the files into a hidden folder first, so that a plugin is whole or absent."""
-    if not NAME.match(folder.name):
-        raise Mistake(f"name: found {folder.name!r}, expected lower-case letters, digits and hyphens ({NAME.pattern})")
+    folder = parent / name
+    if not NAME.match(name):
+        raise Mistake(f"name: found {name!r}, expected lower-case letters, digits and hyphens ({NAME.pattern})")
     if folder.exists():
         raise Mistake(f"{folder} exists already; choose another name")
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        for name, template in files.items():
-            (temporary / name).write_text(template.format(name=folder.name), encoding="utf-8")
+        for file, template in files.items():
+            (temporary / file).write_text(template.format(name=name), encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
