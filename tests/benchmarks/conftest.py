@@ -1,0 +1,37 @@
+"""Benchmarks time only under `--benchmark-only`; otherwise each runs once on a small image, to show that it runs."""
+
+import time
+
+import pytest
+
+SHAPE, SMALL = (8, 16, 64, 64), (1, 2, 8, 8)
+SECONDS = 1.0  # that one benchmark may take
+ROUNDS = (5, 30)
+
+
+@pytest.fixture
+def timed(request):
+    return bool(request.config.getoption("benchmark_only"))
+
+
+@pytest.fixture
+def shape(timed):
+    return SHAPE if timed else SMALL
+
+
+@pytest.fixture
+def measure(request, timed):
+    """Give a function that times a call, or calls it once."""
+    if not timed:
+        return lambda call, **info: call()
+    benchmark = request.getfixturevalue("benchmark")
+
+    def measure(call, **info):
+        call()  # compiles what is compiled at the first call
+        start = time.perf_counter()
+        call()
+        rounds = round(SECONDS / max(time.perf_counter() - start, 1e-9))
+        benchmark.extra_info.update(info)
+        benchmark.pedantic(call, rounds=min(max(rounds, ROUNDS[0]), ROUNDS[1]), warmup_rounds=1)
+
+    return measure
