@@ -20,18 +20,18 @@ def shape(timed):
 
 
 @pytest.fixture
-def measure(request, timed):
+def measure(benchmark, timed):
     """Give a function that times a call, or calls it once."""
-    if not timed:
-        return lambda call, **info: call()
-    benchmark = request.getfixturevalue("benchmark")
 
     def measure(call, **info):
+        benchmark.extra_info.update(info)
+        if not timed:
+            benchmark.pedantic(call)
+            return
         call()  # compiles what is compiled at the first call
         start = time.perf_counter()
         call()
         rounds = round(SECONDS / max(time.perf_counter() - start, 1e-9))
-        benchmark.extra_info.update(info)
         benchmark.pedantic(call, rounds=min(max(rounds, ROUNDS[0]), ROUNDS[1]), warmup_rounds=1)
 
     return measure
