@@ -5,8 +5,8 @@ import time
 import pytest
 
 SHAPE, SMALL = (8, 16, 64, 64), (1, 2, 8, 8)
-SECONDS = 1.0  # that one benchmark may take
-ROUNDS = (5, 30)
+SECONDS = 0.5  # that one benchmark may take
+ROUNDS = (3, 30)
 
 
 @pytest.fixture

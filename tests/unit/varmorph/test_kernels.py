@@ -229,7 +229,29 @@ assert double(21) == 42
     assert result.returncode == 0, result.stderr
 
 
+FORK = """
+import os, signal, warnings
+import torch
+from varmorph.torch import variational_dilation
+torch.set_num_threads(2)
+x, flat = torch.randn(4, 4, 80, 80), torch.zeros(4, 3, 3)
+expected = variational_dilation(x, flat, None, 2.0).numpy()  # starts this process's threads
+warnings.simplefilter("ignore")  # newer versions of Python say that forking with threads may deadlock: that is the test
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    same = (variational_dilation(x, flat, None, 2.0).numpy() == expected).all()
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kernels_survive_a_fork():
+    result = run(FORK)
+    assert result.returncode == 0, result.stderr
+
+
 def test_warming_runs_every_kernel():
     from varmorph.torch.kernels.warm import warm_cache
 

@@ -26,9 +26,10 @@ def cache_folder() -> str | None:
     Its name holds a digest of all sources of kernels: Numba compares only the file of the function it has cached, and
     would go on using an old version of what that function calls.
     """
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.py")))).hexdigest()
+    sources = [path.read_bytes() for path in sorted(SOURCES.glob("*.py"))]
+    digest = hashlib.sha256(b"".join(source for source in sources if b"numba" in source or b"@kernel" in source))
     root = Path(os.environ.get("NUMBA_CACHE_DIR") or SOURCES / "__pycache__")
-    folder = root / f"varmorph-{digest[:12]}"
+    folder = root / f"varmorph-{digest.hexdigest()[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
