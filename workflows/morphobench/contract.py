@@ -40,7 +40,7 @@ TASK_KINDS: tuple[TaskKind, ...] = (
     "restoration",
     "node_classification",
 )
-FAMILIES = ("variational", "morphology", "cnn", "implicit", "control")
+FAMILIES = ("variational", "morphology", "cnn", "implicit", "classical", "control")
 FRAMEWORKS = ("torch", "jax", "numpy")
 SPLITS = ("train", "valid", "test")
 

@@ -1,7 +1,7 @@
 # Draws the figures and writes the page that people read.
 STATISTICS = expand(
     f"{RESULTS}/statistics/{{table}}.csv",
-    table=["means", "differences", "ranking", "published", "reference"],
+    table=["means", "differences", "ranking", "friedman", "published", "reference"],
 )
 PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
 MANIFESTS = expand(f"{RESULTS}/data/{{dataset}}.json", dataset=PLAN.datasets)
@@ -32,6 +32,7 @@ rule write_report:
     input:
         rules.draw_figures.output,
         sources("report", "findings", "exhibits", "study_exhibits"),
+        relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),
         config=CONFIG,
     output:

@@ -1,5 +1,11 @@
 # Compares methods with each other, with published values and with the committed reference.
 TABLES = expand(f"{RESULTS}/tables/{{table}}.parquet", table=["trials", "scores"])
+# Tables of the runs (from other machines, say) that this report takes in; they are copied here, never made here.
+INCLUDED = expand(
+    "results/{run}/tables/{table}.parquet",
+    run=CONFIGURATION["report"]["include"],
+    table=["trials", "scores"],
+)
 STATISTICS_SOURCES = sources("statistics", "ranking", "inference")
 
 
@@ -7,12 +13,14 @@ STATISTICS_SOURCES = sources("statistics", "ranking", "inference")
 rule compare_methods:
     input:
         TABLES,
+        INCLUDED,
         STATISTICS_SOURCES,
         config=CONFIG,
     output:
         multiext(f"{RESULTS}/statistics/means", ".csv", ".parquet"),
         multiext(f"{RESULTS}/statistics/differences", ".csv", ".parquet"),
         multiext(f"{RESULTS}/statistics/ranking", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/statistics/friedman", ".csv", ".parquet"),
     log:
         f"{RESULTS}/logs/compare_methods.log",
     conda:
