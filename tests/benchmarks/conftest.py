@@ -5,7 +5,6 @@ import time
 import pytest
 
 SHAPE, SMALL = (8, 16, 64, 64), (1, 2, 8, 8)
-SECONDS = 0.5  # that one benchmark may take
 ROUNDS = (3, 30)
 
 
@@ -20,8 +19,9 @@ def shape(timed):
 
 
 @pytest.fixture
-def measure(benchmark, timed):
-    """Give a function that times a call, or calls it once."""
+def measure(benchmark, timed, request):
+    """Give a function that times a call for about `--benchmark-max-time` seconds, or calls it once."""
+    seconds = float(request.config.getoption("benchmark_max_time"))
 
     def measure(call, **info):
         benchmark.extra_info.update(info)
@@ -31,7 +31,7 @@ def measure(benchmark, timed):
         call()  # compiles what is compiled at the first call
         start = time.perf_counter()
         call()
-        rounds = round(SECONDS / max(time.perf_counter() - start, 1e-9))
+        rounds = round(seconds / max(time.perf_counter() - start, 1e-9))
         benchmark.pedantic(call, rounds=min(max(rounds, ROUNDS[0]), ROUNDS[1]), warmup_rounds=1)
 
     return measure

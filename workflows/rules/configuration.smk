@@ -86,11 +86,7 @@ def scores_of_all_cells():
 
 def study_tables():
     """Tables of the studies that the configuration asks for."""
-    names = [
-        name
-        for name in ("gradients", "solvers", "benchmarks")
-        if STUDIES.get(name, False) is not False
-    ]
+    names = [name for name in ("gradients", "solvers", "benchmarks") if name in STUDIES]
     return [f"{RESULTS}/studies/{name}.csv" for name in names]
 
 

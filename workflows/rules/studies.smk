@@ -53,7 +53,9 @@ rule benchmark_operators:
     conda:
         "../../environment.yml"
     threads: workflow.cores
+    params:
+        seconds=STUDIES.get("benchmarks", {}).get("seconds"),
     shell:
         "(OMP_NUM_THREADS={threads} python -m pytest tests/benchmarks -q -p no:cacheprovider"
-        " --benchmark-only --benchmark-json={output.json:q}"
+        " --benchmark-only --benchmark-max-time={params.seconds} --benchmark-json={output.json:q}"
         " && python -m morphobench study benchmarks --config {input.config:q}) 2>&1 | tee {log:q}"
