@@ -6,7 +6,6 @@ nearest-neighbour upsampling): with the identity as operator nothing spatial is 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,15 +32,15 @@ def build(task: Task, operator: Operator, params: Mapping[str, Any]) -> nn.Modul
     operator : callable
         ``operator(channels, kernel_size, params)`` returns a module that maps (N, C, H, W) to the same shape.
     params : mapping
-        ``kernel_size`` (default 3), ``width`` (channels at full resolution, default 16), ``blocks`` (operators at each
-        resolution of the classifier, default [1, 2, 1]); the operator gets the whole mapping.
+        ``kernel_size`` (default 3), ``width`` (channels at full resolution, default 8), ``blocks`` (operators at each
+        resolution of the classifier, default [1, 1, 2]); the operator gets the whole mapping.
 
     Raises
     ------
     InvalidPlugin
         If there is no backbone for the kind of task, or the operator does not return a module.
     """
-    kernel_size, width = int(params.get("kernel_size", 3)), int(params.get("width", 16))
+    kernel_size, width = int(params.get("kernel_size", 3)), int(params.get("width", 8))
 
     def make(channels: int) -> nn.Module:
         module = operator(channels, kernel_size, params)
@@ -52,7 +51,7 @@ def build(task: Task, operator: Operator, params: Mapping[str, Any]) -> nn.Modul
         return module
 
     if task.kind in ("classification", "ordinal", "multilabel"):
-        return Classifier(task.input_shape[0], task.outputs, make, width, params.get("blocks", (1, 2, 1)))
+        return Classifier(task.input_shape[0], task.outputs, make, width, params.get("blocks", (1, 1, 2)))
     if task.kind in ("segmentation", "restoration"):
         return Segmenter(task.input_shape[0], task.outputs, make, width)
     raise InvalidPlugin(f"no backbone for {task.kind}: give build(task, params) instead of operator(...)")
@@ -64,25 +63,36 @@ def mixing(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class SpatialBlock(nn.Module):
-    """The operator on each channel, then the mixing of the channels."""
+    """The operator on each channel, then the mixing of the channels.
 
-    def __init__(self, make_operator: MakeOperator, inputs: int, outputs: int):
+    Parameters
+    ----------
+    make_operator : callable
+        Number of channels -> spatial operator.
+    inputs, outputs : int
+        Number of channels before and after the mixing.
+    pool : bool
+        Whether to halve the resolution in between, so that the mixing costs a quarter.
+    """
+
+    def __init__(self, make_operator: MakeOperator, inputs: int, outputs: int, pool: bool = False):
         super().__init__()
         self.operator = make_operator(inputs)
         self.mixing = mixing(inputs, outputs)
+        self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, outputs, H, W)."""
+        """Map (N, inputs, H, W) to (N, outputs, H, W), with pooling (N, outputs, ceil(H / 2), ceil(W / 2))."""
         y = self.operator(x)
         if y.shape != x.shape:
             raise InvalidPlugin(
                 f"the spatial operator maps {tuple(x.shape)} to {tuple(y.shape)}, expected the same shape"
             )
-        return self.mixing(y)
+        return self.mixing(halve(y) if self.pool else y)
 
 
 class Classifier(nn.Module):
-    """Three resolutions of spatial blocks, global average, linear scores; any image from 8x8 pixels.
+    """Spatial blocks at several resolutions, global average, linear scores; any image from 8x8 pixels.
 
     Parameters
     ----------
@@ -91,29 +101,27 @@ class Classifier(nn.Module):
     make_operator : callable
         Number of channels -> spatial operator.
     width : int
-        Channels at full resolution; doubled at each of the two poolings.
+        Channels at full resolution; doubled at each pooling.
     blocks : sequence of int
-        Number of spatial blocks at each resolution.
+        Number of spatial blocks at each resolution, at least one.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, make_operator: MakeOperator, width: int = 16, blocks: Sequence[int] = (1, 2, 1)
+        self, inputs: int, outputs: int, make_operator: MakeOperator, width: int = 8, blocks: Sequence[int] = (1, 1, 2)
     ):
         super().__init__()
         self.stem = nn.Conv2d(inputs, width, 1)
-        self.stages = nn.ModuleList()
+        stages: list[SpatialBlock] = []
         for level, count in enumerate(blocks):
-            here, after = width * 2**level, width * 2 ** min(level + 1, len(blocks) - 1)
-            ends = [here] * count + [after]
-            self.stages.append(nn.Sequential(*(SpatialBlock(make_operator, a, b) for a, b in itertools.pairwise(ends))))
-        self.scores = nn.Linear(ends[-1], outputs)
+            last, channels = level == len(blocks) - 1, width * 2**level
+            stages += [SpatialBlock(make_operator, channels, channels) for _ in range(count - 1)]
+            stages.append(SpatialBlock(make_operator, channels, channels if last else 2 * channels, pool=not last))
+        self.blocks = nn.Sequential(*stages)
+        self.scores = nn.Linear(width * 2 ** (len(blocks) - 1), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to scores (N, outputs)."""
-        x = self.stem(x)
-        for level, stage in enumerate(self.stages):
-            x = stage(halve(x) if level else x)
-        return self.scores(x.mean(dim=(2, 3)))
+        return self.scores(self.blocks(self.stem(x)).mean(dim=(2, 3)))
 
 
 class Segmenter(nn.Module):
@@ -129,7 +137,7 @@ class Segmenter(nn.Module):
         Channels at full resolution; doubled at each of the two poolings.
     """
 
-    def __init__(self, inputs: int, outputs: int, make_operator: MakeOperator, width: int = 16):
+    def __init__(self, inputs: int, outputs: int, make_operator: MakeOperator, width: int = 8):
         super().__init__()
         fine, middle, coarse = width, 2 * width, 4 * width
         self.stem = nn.Conv2d(inputs, fine, 1)
