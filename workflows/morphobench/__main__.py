@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (Mistake, FileNotFoundError) as error:
         print(f"morphobench: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -207,12 +207,12 @@ def _count_parameters(model: Any, method: Method) -> int | None:
 
 def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
     status = _status_of(error)
-    log(f"{status}: {type(error).__name__}: {error}")
+    text = str(error) if status != "error" else f"{type(error).__name__}: {error}"
+    log(f"{status}: {text}")
     if status == "error":
         log.lines += traceback.format_exception(error)[-1].splitlines()
         frames = traceback.extract_tb(error.__traceback__)
         log.lines += [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
-    text = str(error) if status != "error" else f"{type(error).__name__}: {error}"
     record = trial.blank_record(status, text, provenance(trial.house.root))
     record.log_tail = log.lines[-LOG_TAIL:]
     write_record(trial.folder / "record.json", record)
