@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from morphobench.contract import Task
@@ -21,7 +22,7 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
         convolution(2 * width, 4 * width),
         GlobalAverage(),
         nn.Linear(4 * width, task.outputs),
-    )
+    ).to(memory_format=torch.channels_last)  # faster on processors
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:

@@ -127,6 +127,16 @@ def test_failures_are_rows_and_do_not_stop_the_run(toy):
     assert set(trials.loc[trials["method"] == "hopeless", "status"]) == {"ok"}
 
 
+def test_a_step_that_fails_is_a_failed_job_and_names_the_file(toy):
+    assert toy.snakemake(TABLE).returncode == 0
+    folder = toy.root / "results/try/trials/toy/coin/default"
+    (folder / "seed-0/predictions.npz").write_bytes(b"not a zip file")
+    (folder / "scores.parquet").unlink()
+    done = toy.snakemake(TABLE)
+    assert done.returncode != 0
+    assert "seed-0/predictions.npz" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

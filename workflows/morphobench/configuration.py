@@ -124,11 +124,19 @@ def _expect(name: str, known: Iterable[str], complaint: str) -> None:
 
 
 def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
-    """Return the values with the methods written out, so that a folder added while a run goes on does not join it."""
+    """Return the values with methods and variants written out, so that one added while a run goes on does not join it."""
+    methods = discover_methods(house.methods)
     section = dict(configuration["methods"])
-    if section["include"] is None:
-        section["include"] = list(discover_methods(house.methods))
+    entries = list(methods) if section["include"] is None else section["include"]
+    section["include"] = [_with_variants(entry, methods[_name(entry)]) for entry in entries]
     return {**configuration.values, "methods": section}
+
+
+def _with_variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin) -> dict[str, Any]:
+    written = {"name": entry} if isinstance(entry, str) else dict(entry)
+    if isinstance(info, MethodInfo):
+        written.setdefault("variants", list(info.variants))
+    return written
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from morphobench.files import write_table
 from morphobench.layout import House, RunFolder
 from morphobench.preparation import labels_of_test, read_manifest
 from morphobench.records import Record, read_record
+from morphobench.schemas import Mistake
 
 __all__ = ["collect_tables", "score_cell"]
 
@@ -55,8 +57,13 @@ def score_cell(house: House, run: RunFolder, dataset: str, method: str, variant:
 
 
 def _test_scores(folder: Path, task: str, labels: np.ndarray) -> dict[str, float]:
-    with np.load(folder / "predictions.npz", allow_pickle=False) as predictions:
-        return metrics.score(task, predictions["scores"], labels[predictions["index"]])
+    path = folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as predictions:
+            scores, index = predictions["scores"], predictions["index"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise Mistake(f"{path}: not readable ({error}); remove its folder and run again") from error
+    return metrics.score(task, scores, labels[index])
 
 
 def _validation_score(folder: Path, record: Record) -> float | None:

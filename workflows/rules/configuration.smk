@@ -38,8 +38,9 @@ REPORT = f"reports/{RUN}"
 CONFIG = f"{RESULTS}/config.yaml"
 CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
 STUDIES = CONFIGURATION["studies"]
-# Jobs find the Python that runs Snakemake, whether or not its environment has been activated.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# Jobs find the Python that runs Snakemake, whether or not its environment has been activated. A prefix replaces Snakemake's
+# own, which makes a failure ahead of `| tee` fail the job: it is repeated here.
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 def sources(*names):

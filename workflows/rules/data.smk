@@ -14,7 +14,7 @@ rule resolve_configuration:
         "../../environment.yml"
     params:
         values=json.dumps(config, sort_keys=True),
-        methods=sorted(PLAN.methods),  # a folder added since is written out too
+        cells=["/".join(cell) for cell in PLAN.cells],  # a folder or variant added since is written out too
     shell:
         "printf '%s' {params.values:q} | python -m morphobench resolve-config --output {output:q} 2>&1 | tee {log:q}"
 
