@@ -132,6 +132,7 @@ def test_a_step_that_fails_is_a_failed_job_and_names_the_file(toy):
     folder = toy.root / "results/try/trials/toy/coin/default"
     (folder / "seed-0/predictions.npz").write_bytes(b"not a zip file")
     (folder / "scores.parquet").unlink()
+    (toy.root / TABLE).unlink()
     done = toy.snakemake(TABLE)
     assert done.returncode != 0
     assert "seed-0/predictions.npz" in done.stdout + done.stderr

@@ -133,7 +133,7 @@ def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
 
 
 def _with_variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin) -> dict[str, Any]:
-    written = {"name": entry} if isinstance(entry, str) else dict(entry)
+    written: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
     if isinstance(info, MethodInfo):
         written.setdefault("variants", list(info.variants))
     return written
