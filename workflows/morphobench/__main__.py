@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command("statistics", _statistics, "compare: methods, published or reference", "step", "config")
     command("figures", _figures, "draw the figures", "config")
     command("report", _report, "write the report", "config")
+    command("expect", _expect, "write the scores of a run, or the rates it tried, to results/reference", "config")
     command("verify", _verify, "print the comparison with the reference; exit 1 on drift", "config")
     return parser
 
@@ -251,6 +252,23 @@ def _report(house: House, options: argparse.Namespace) -> None:
     run = house.run(load_configuration(options.config, house)["run"])
     write_report(run, house, run.report)
     print(f"the report is {run.report / 'index.html'}")
+
+
+def _expect(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+    from morphobench.files import atomic
+    from morphobench.scoring import tried_learning_rates
+    from morphobench.statistics import expected_numbers
+
+    configuration = load_configuration(options.config, house)
+    run = house.run(configuration["run"])
+    if configuration["tuning"]["mode"] == "grid":
+        path, table = house.reference / "learning_rates.csv", tried_learning_rates(run)
+    else:
+        path, table = house.reference / f"{configuration['run']}.csv", expected_numbers(run.tables)
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+    print(f"wrote {path}")
 
 
 def _verify(house: House, options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from morphobench.preparation import labels_of_test, read_manifest
 from morphobench.records import Record, read_record
 from morphobench.schemas import Mistake
 
-__all__ = ["collect_tables", "score_cell"]
+__all__ = ["collect_tables", "score_cell", "tried_learning_rates"]
 
 SCORE_COLUMNS = [
     "run",
@@ -121,6 +121,25 @@ def _trial_row(record: Record) -> dict[str, object]:
         "code_hash": record.code_hash,
         "data_hash": record.data_hash,
     }
+
+
+def tried_learning_rates(run: RunFolder) -> pd.DataFrame:
+    """Return the validation score of every learning rate that the trials of a run tried."""
+    rows = []
+    for path in sorted(run.trials.glob("*/*/*/seed-*/record.json")):
+        record = read_record(path)
+        commit = record.provenance.get("commit", "")[:10]
+        rows += [
+            {
+                "dataset": record.dataset,
+                "method": record.method,
+                "learning_rate": float(rate),
+                "validation_score": score,
+                "commit": commit,
+            }
+            for rate, score in record.tuning.items()
+        ]
+    return pd.DataFrame(rows)
 
 
 def _device_name(record: Record) -> str:
