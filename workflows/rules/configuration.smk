@@ -28,8 +28,10 @@ if (
     print("The run before this one was killed: its lock is removed.", file=sys.stderr)
 
 # Snakemake ignores a resource that has no limit: without this, jobs would share a GPU. --resources gpu=N overrides it.
+# On a machine without a GPU no job asks for one: jobs that did would wait for each other.
 if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", max(1, len(gpus())))
+    workflow.register_resource("gpu", len(gpus()))
+GPU_LIMIT = int(workflow.global_resources["gpu"].value)
 
 PLAN = make_plan(CONFIGURATION, HOUSE)
 RUN = CONFIGURATION["run"]
@@ -62,6 +64,10 @@ def sources_of_dataset(wildcards):
 
 def resources_of(wildcards):
     return getattr(PLAN.methods[wildcards.method], "resources", {})
+
+
+def gpus_of(wildcards):
+    return min(resources_of(wildcards).get("gpu", 0), GPU_LIMIT)
 
 
 def budget_of(wildcards):

@@ -23,7 +23,7 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             mem_mb=lambda wildcards: CONFIGURATION.budget(
                 wildcards.dataset, resources_of(wildcards)
             ).memory_mb,
-            gpu=lambda wildcards: resources_of(wildcards).get("gpu", 0),
+            gpu=gpus_of,
         params:
             seeds=seeds,
             budget=budget_of,
