@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests that run side by side share the cores; a thread pool in each of them would make every one slower.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TOY_DATASET_YAML = """\

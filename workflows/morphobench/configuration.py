@@ -39,12 +39,17 @@ class Configuration:
 
     def budget(self, dataset: str, resources: Mapping[str, Any] | None = None) -> Budget:
         """Budget of a trial: the run's, what the data set changes, what the method needs beyond it."""
-        chosen = dict(self.values["budget"])
-        for entry in self.values["datasets"]:
-            if _name(entry) == dataset and isinstance(entry, dict):
-                chosen |= entry.get("budget", {})
+        chosen = dict(self.values["budget"]) | self._options(dataset).get("budget", {})
         chosen |= {key: value for key, value in (resources or {}).items() if key in ("timeout_s", "memory_mb")}
         return Budget(**chosen)
+
+    def methods_on(self, dataset: str) -> list[str] | None:
+        """Names of the methods that the data set is restricted to, if it is."""
+        return self._options(dataset).get("methods")
+
+    def _options(self, dataset: str) -> Mapping[str, Any]:
+        entries = [entry for entry in self.values["datasets"] if _name(entry) == dataset]
+        return entries[0] if entries and isinstance(entries[0], dict) else {}
 
     def seed_chunks(self) -> list[list[int]]:
         """Seeds in chunks of ``seeds_per_job``."""
@@ -91,6 +96,9 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
     duplicates = {identifier for identifier in identifiers if identifiers.count(identifier) > 1}
     if duplicates:
         raise Mistake(f"{source}: key 'datasets': found {', '.join(sorted(duplicates))} more than once")
+    for identifier in identifiers:
+        for name in configuration.methods_on(identifier) or []:
+            _expect(name, methods, f"{source}: key 'datasets': {identifier} names an unknown method {name!r}")
     section = configuration["methods"]
     for entry in section["include"] or []:
         _check_method_entry(entry, methods, identifiers, source)
@@ -160,8 +168,11 @@ def make_plan(configuration: Configuration, house: House) -> Plan:
     entries = [entry for entry in entries if _name(entry) not in section["exclude"]]
     cells = []
     for identifier in configuration.dataset_ids:
+        wanted = configuration.methods_on(identifier)
         for entry in entries:
             info = methods[_name(entry)]
+            if wanted is not None and info.name not in wanted:
+                continue
             options = {} if isinstance(entry, str) else entry
             if identifier not in options.get("datasets", [identifier]):
                 continue

@@ -47,6 +47,10 @@ def test_a_data_set_may_change_its_budget_for_every_method_alike(toy):
         ("run: try\ndatasets: [toy]\nstatistics: {baseline: nobody}\n", ["statistics.baseline", "'nobody'"]),
         (MINIMAL + "methods: {include: [{name: coin, variants: [odd]}]}\n", ["coin has no variant 'odd'"]),
         (MINIMAL + "studies: {speed: {}}\n", ["unknown key 'speed' in 'studies'", "gradients"]),
+        (
+            "run: try\ndatasets: [{name: toy, methods: [cion]}]\n",
+            ["'datasets'", "toy", "'cion'", "did you mean 'coin'?"],
+        ),
         ("run: [try\n", ["line", "not valid YAML"]),
         ("run: try\ndatasets: [toy, toy]\n", ["toy more than once"]),
     ],
@@ -68,10 +72,26 @@ def test_the_plan_pairs_methods_with_the_data_sets_whose_task_they_do(toy):
     assert plan.cells == (("toy", "coin", "default"),)
 
 
+def test_a_data_set_may_be_restricted_to_some_methods(toy):
+    toy.add_dataset("other")
+    toy.add_method("dice")
+    text = "run: try\ndatasets: [toy, {name: other, methods: [coin]}]\nstatistics: {baseline: coin}\n"
+    plan = make_plan(load(toy, text), House(toy.root))
+    assert plan.cells == (("toy", "coin", "default"), ("toy", "dice", "default"), ("other", "coin", "default"))
+
+
 def test_a_broken_plugin_stays_in_the_plan_so_that_its_reason_is_seen(toy):
     toy.add_method("broken", code="def build(task, params)\n")
     plan = make_plan(load(toy, MINIMAL), House(toy.root))
     assert ("toy", "broken", "default") in plan.cells
+
+
+def test_the_smoke_tier_runs_every_plugin(project):
+    cells = make_plan(load_configuration(project.workflows / "config" / "smoke.yaml", project), project).cells
+    assert {name.split(".")[0] for name, _, _ in cells} == {
+        path.parent.name for path in project.datasets.glob("*/*.yaml")
+    }
+    assert {name for _, name, _ in cells} == {path.parent.name for path in project.methods.glob("*/method.yaml")}
 
 
 def test_every_tier_of_the_project_is_valid(project):
