@@ -53,7 +53,7 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     epochs, device = run.budget.epochs, torch.device(run.task.device)
     model.to(device)
     order = np.random.default_rng([run.seed, SHUFFLING])
-    optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)  # one pass over the weights
     milestones = [math.ceil(epochs / 2), math.ceil(epochs * 3 / 4)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
     best: tuple[float, float] | None = None
