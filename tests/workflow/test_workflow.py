@@ -94,6 +94,24 @@ def test_editing_one_plugin_runs_its_trials_again_and_no_others(toy):
     assert changed == {trial for trial in after if "/dice/" in trial}
 
 
+def test_an_edited_key_of_the_config_runs_again_what_it_touches_and_nothing_else(toy):
+    toy.add_dataset("other")
+    text = CONFIG.replace("[toy]", "[toy, {name: other, budget: {epochs: 3}}]")
+    toy.write_config(text)
+    assert toy.snakemake(TABLE).returncode == 0
+    cells, chunks = 4, 2
+    toy.write_config(text.replace("epochs: 3", "epochs: 4"))
+    planned = jobs(toy.snakemake("-n", TABLE))
+    assert (planned["run_trials_0"], planned["run_trials_1"], planned["score_trials"]) == (2, 2, 2)
+    toy.write_config(text + "tuning: {mode: grid}\n")
+    planned = jobs(toy.snakemake("-n", TABLE))
+    assert planned["run_trials_0"] + planned["run_trials_1"] == cells * chunks
+    toy.write_config(text.replace("{baseline: coin}", "{baseline: dice}"))
+    planned = jobs(toy.snakemake("-n", TABLE))
+    assert planned["collect"] == 1
+    assert not {"run_trials_0", "run_trials_1", "score_trials"} & set(planned)
+
+
 def test_nothing_is_left_to_do_after_a_run(toy):
     assert toy.snakemake(TABLE).returncode == 0
     again = toy.snakemake("-n", TABLE)

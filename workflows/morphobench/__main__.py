@@ -7,7 +7,6 @@ can be called by hand to repeat one step. Heavy imports happen inside the comman
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -56,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     command("check", _check, "run the contract tests of a plugin", "name")
     command("new-method", _new_method, "write a working method plugin", "name")
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
-    command("resolve-config", _resolve, "check a configuration (JSON on stdin) and write it out", "output")
     command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
     command("run-trials", _run_trials, "run a chunk of seeds", "config", "dataset", "method", "variant", "seeds")
@@ -118,18 +116,6 @@ def _say_written(folder: Path, name: str) -> None:
     for path in sorted(folder.iterdir()):
         print(f"wrote {path}")
     print(f"next: edit it, then run  python -m morphobench check {name}")
-
-
-def _resolve(house: House, options: argparse.Namespace) -> None:
-    import yaml
-
-    from morphobench.configuration import name_methods, resolve_configuration
-    from morphobench.files import write_json, write_text
-    from morphobench.provenance import provenance
-
-    configuration = resolve_configuration(json.load(sys.stdin), house, "the configuration")
-    write_json(options.output.parent / "environment.json", provenance(house.root))
-    write_text(options.output, yaml.safe_dump(name_methods(configuration, house), sort_keys=False))
 
 
 def _prepare(house: House, options: argparse.Namespace) -> None:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from morphobench.contract import Budget
+from morphobench.files import write_json, write_text
 from morphobench.layout import House
+from morphobench.provenance import provenance
 from morphobench.registry import (
     BrokenPlugin,
     DatasetInfo,
@@ -20,7 +24,15 @@ from morphobench.registry import (
 )
 from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, validate
 
-__all__ = ["Configuration", "Plan", "load_configuration", "make_plan", "name_methods", "resolve_configuration"]
+__all__ = [
+    "Configuration",
+    "Plan",
+    "load_configuration",
+    "make_plan",
+    "name_methods",
+    "resolve_configuration",
+    "write_configuration",
+]
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,13 @@ def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
     entries = list(methods) if section["include"] is None else section["include"]
     section["include"] = [_with_variants(entry, methods[_name(entry)]) for entry in entries]
     return {**configuration.values, "methods": section}
+
+
+def write_configuration(configuration: Configuration, house: House) -> None:
+    """Write ``config.yaml``, every default filled in, and ``environment.json``, versions and hardware, of the run."""
+    results = house.run(configuration["run"]).results
+    write_json(results / "environment.json", provenance(house.root))
+    write_text(results / "config.yaml", yaml.safe_dump(name_methods(configuration, house), sort_keys=False))
 
 
 def _with_variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin) -> dict[str, Any]:

@@ -4,7 +4,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.configuration import make_plan, resolve_configuration
+from morphobench.configuration import (
+    make_plan,
+    name_methods,
+    resolve_configuration,
+    write_configuration,
+)
+from morphobench.files import digest
 from morphobench.interruption import claim_folder
 from morphobench.layout import find_house
 from morphobench.provenance import gpus
@@ -37,7 +43,10 @@ PLAN = make_plan(CONFIGURATION, HOUSE)
 RUN = CONFIGURATION["run"]
 RESULTS = f"results/{RUN}"
 REPORT = f"reports/{RUN}"
+# Every default filled in, written when jobs start. It is no input of a job, since an edited key would then hide from Snakemake
+# which jobs it touches: each job names the part that it depends on among its params, SETTINGS being all of it.
 CONFIG = f"{RESULTS}/config.yaml"
+SETTINGS = digest(json.dumps(name_methods(CONFIGURATION, HOUSE), sort_keys=True))
 CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
 STUDIES = CONFIGURATION["studies"]
 # Jobs find the Python that runs Snakemake, whether or not its environment has been activated. A prefix replaces Snakemake's
@@ -103,8 +112,11 @@ wildcard_constraints:
     variant=r"[a-z0-9][a-z0-9-]*",
 
 
+onstart:
+    write_configuration(CONFIGURATION, HOUSE)
+
+
 localrules:
     all,
-    resolve_configuration,
     retry_failed,
     verify,

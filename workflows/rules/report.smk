@@ -16,15 +16,17 @@ rule draw_figures:
         MANIFESTS,
         study_tables(),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
-        config=CONFIG,
     output:
         f"{REPORT}/figures/figures.json",
     log:
         f"{RESULTS}/logs/draw_figures.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench figures --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench figures --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # One self-contained page that opens offline.
@@ -34,7 +36,6 @@ rule write_report:
         sources("report", "findings", "exhibits", "study_exhibits"),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),
-        config=CONFIG,
     output:
         report(
             f"{REPORT}/index.html", caption="../report/report.rst", category="Report"
@@ -43,5 +44,8 @@ rule write_report:
         f"{RESULTS}/logs/write_report.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench report --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench report --config {params.config:q} 2>&1 | tee {log:q}"

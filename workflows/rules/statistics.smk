@@ -15,7 +15,6 @@ rule compare_methods:
         TABLES,
         INCLUDED,
         STATISTICS_SOURCES,
-        config=CONFIG,
     output:
         multiext(f"{RESULTS}/statistics/means", ".csv", ".parquet"),
         multiext(f"{RESULTS}/statistics/differences", ".csv", ".parquet"),
@@ -25,8 +24,11 @@ rule compare_methods:
         f"{RESULTS}/logs/compare_methods.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench statistics methods --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics methods --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Differences to the published values that datasets/*/published.csv hold.
@@ -35,15 +37,17 @@ rule check_published:
         TABLES,
         STATISTICS_SOURCES,
         relative(sorted(HOUSE.datasets.glob("*/published.csv"))),
-        config=CONFIG,
     output:
         f"{RESULTS}/statistics/published.csv",
     log:
         f"{RESULTS}/logs/check_published.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench statistics published --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics published --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Differences to the committed numbers of this run's name in results/reference.
@@ -52,25 +56,29 @@ rule compare_reference:
         TABLES,
         STATISTICS_SOURCES,
         relative(sorted(HOUSE.reference.glob(f"{RUN}.csv"))),
-        config=CONFIG,
     output:
         f"{RESULTS}/statistics/reference.csv",
     log:
         f"{RESULTS}/logs/compare_reference.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench statistics reference --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench statistics reference --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Prints the comparison with the reference and fails on drift; asked for by name (snakemake verify).
 rule verify:
     input:
         rules.compare_reference.output,
-        config=CONFIG,
     log:
         f"{RESULTS}/logs/verify.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench verify --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench verify --config {params.config:q} 2>&1 | tee {log:q}"

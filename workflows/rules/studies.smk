@@ -4,7 +4,6 @@ rule study_gradients:
     input:
         LIBRARY,
         STUDY_SOURCES,
-        config=ancient(CONFIG),
     output:
         multiext(f"{RESULTS}/studies/gradients", ".csv", ".parquet"),
         f"{RESULTS}/studies/gradients_summary.csv",
@@ -14,9 +13,10 @@ rule study_gradients:
         "../../environment.yml"
     threads: workflow.cores
     params:
+        config=CONFIG,
         study=json.dumps(STUDIES.get("gradients"), sort_keys=True),
     shell:
-        "MORPHOBENCH_THREADS={threads} python -m morphobench study gradients --config {input.config:q} 2>&1 | tee {log:q}"
+        "MORPHOBENCH_THREADS={threads} python -m morphobench study gradients --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators over image size, forward and backward apart.
@@ -24,7 +24,6 @@ rule study_solver_cost:
     input:
         LIBRARY,
         STUDY_SOURCES,
-        config=ancient(CONFIG),
     output:
         multiext(f"{RESULTS}/studies/solvers", ".csv", ".parquet", ".json"),
     log:
@@ -33,9 +32,10 @@ rule study_solver_cost:
         "../../environment.yml"
     threads: workflow.cores
     params:
+        config=CONFIG,
         study=json.dumps(STUDIES.get("solvers"), sort_keys=True),
     shell:
-        "MORPHOBENCH_THREADS={threads} python -m morphobench study solvers --config {input.config:q} 2>&1 | tee {log:q}"
+        "MORPHOBENCH_THREADS={threads} python -m morphobench study solvers --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.
@@ -44,7 +44,6 @@ rule benchmark_operators:
         LIBRARY,
         STUDY_SOURCES,
         relative(sorted((HOUSE.root / "tests" / "benchmarks").glob("*.py"))),
-        config=ancient(CONFIG),
     output:
         multiext(f"{RESULTS}/studies/benchmarks", ".csv", ".parquet"),
         json=f"{RESULTS}/studies/benchmarks.json",
@@ -54,8 +53,9 @@ rule benchmark_operators:
         "../../environment.yml"
     threads: workflow.cores
     params:
+        config=CONFIG,
         seconds=STUDIES.get("benchmarks", {}).get("seconds"),
     shell:
         "(OMP_NUM_THREADS={threads} python -m pytest tests/benchmarks -q -p no:cacheprovider"
         " --benchmark-only --benchmark-max-time={params.seconds} --benchmark-json={output.json:q}"
-        " && python -m morphobench study benchmarks --config {input.config:q}) 2>&1 | tee {log:q}"
+        " && python -m morphobench study benchmarks --config {params.config:q}) 2>&1 | tee {log:q}"

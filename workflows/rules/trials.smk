@@ -11,7 +11,6 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             lambda wildcards: relative(
                 method_sources(HOUSE, PLAN.methods[wildcards.method])
             ),
-            config=ancient(CONFIG),
         output:
             expand(f"{CELL}/seed-{{seed}}/record.json", seed=seeds, allow_missing=True),
         log:
@@ -25,11 +24,12 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             ).memory_mb,
             gpu=gpus_of,
         params:
+            config=CONFIG,
             seeds=seeds,
             budget=budget_of,
             tuning=json.dumps(CONFIGURATION["tuning"], sort_keys=True),
         shell:
-            "MORPHOBENCH_GPUS={resources.gpu} python -m morphobench run-trials --config {input.config:q}"
+            "MORPHOBENCH_GPUS={resources.gpu} python -m morphobench run-trials --config {params.config:q}"
             " --dataset {wildcards.dataset:q} --method {wildcards.method:q} --variant {wildcards.variant:q}"
             " --seeds {params.seeds} 2>&1 | tee {log:q}"
 
@@ -40,7 +40,6 @@ rule score_trials:
         records_of,
         sources("scoring", "metrics"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
-        config=ancient(CONFIG),
     output:
         f"{CELL}/scores.csv",
         f"{CELL}/scores.parquet",
@@ -48,8 +47,10 @@ rule score_trials:
         f"{RESULTS}/logs/score_trials/{{dataset}}--{{method}}--{{variant}}.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
     shell:
-        "python -m morphobench score --config {input.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
+        "python -m morphobench score --config {params.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
         " --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
 
 
@@ -58,7 +59,6 @@ rule collect:
     input:
         scores_of_all_cells(),
         sources("scoring"),
-        config=CONFIG,
     output:
         multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),
         multiext(f"{RESULTS}/tables/scores", ".csv", ".parquet"),
@@ -66,17 +66,20 @@ rule collect:
         f"{RESULTS}/logs/collect.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
+        settings=SETTINGS,
     shell:
-        "python -m morphobench collect --config {input.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench collect --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Runs the trials again that have no score; asked for by name (snakemake retry_failed).
 rule retry_failed:
-    input:
-        ancient(CONFIG),
     log:
         f"{RESULTS}/logs/retry_failed.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIG,
     shell:
-        "python -m morphobench retry-failed --config {input:q} 2>&1 | tee {log:q}"
+        "python -m morphobench retry-failed --config {params.config:q} 2>&1 | tee {log:q}"
