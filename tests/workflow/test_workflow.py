@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -116,6 +117,13 @@ def test_nothing_is_left_to_do_after_a_run(toy):
     assert toy.snakemake(TABLE).returncode == 0
     again = toy.snakemake("-n", TABLE)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_snakemakes_own_report_needs_no_number_of_cores(toy):
+    assert toy.snakemake(TABLE).returncode == 0
+    command = [sys.executable, "-m", "snakemake", TABLE, "--configfile", "config.yaml", "--report", "own.html"]
+    subprocess.run(command, cwd=toy.root, env=toy.environment, capture_output=True, timeout=120, check=True)
+    assert "run_trials_0" in (toy.root / "own.html").read_text(encoding="utf-8")
 
 
 def test_failures_are_rows_and_do_not_stop_the_run(toy):

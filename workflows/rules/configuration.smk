@@ -39,6 +39,9 @@ if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", len(gpus()))
 GPU_LIMIT = int(workflow.global_resources["gpu"].value)
 
+# For jobs that measure time: nothing runs beside them. Without --cores (on a cluster, for --report) Snakemake knows no number.
+EVERY_CORE = workflow.global_resources["_cores"].value or 4
+
 PLAN = make_plan(CONFIGURATION, HOUSE)
 RUN = CONFIGURATION["run"]
 RESULTS = f"results/{RUN}"

@@ -16,9 +16,24 @@ rule compare_methods:
         INCLUDED,
         STATISTICS_SOURCES,
     output:
-        multiext(f"{RESULTS}/statistics/means", ".csv", ".parquet"),
-        multiext(f"{RESULTS}/statistics/differences", ".csv", ".parquet"),
-        multiext(f"{RESULTS}/statistics/ranking", ".csv", ".parquet"),
+        f"{RESULTS}/statistics/means.parquet",
+        report(
+            f"{RESULTS}/statistics/means.csv",
+            caption="../report/means.rst",
+            category="Comparison",
+        ),
+        f"{RESULTS}/statistics/differences.parquet",
+        report(
+            f"{RESULTS}/statistics/differences.csv",
+            caption="../report/differences.rst",
+            category="Comparison",
+        ),
+        f"{RESULTS}/statistics/ranking.parquet",
+        report(
+            f"{RESULTS}/statistics/ranking.csv",
+            caption="../report/ranking.rst",
+            category="Comparison",
+        ),
         multiext(f"{RESULTS}/statistics/friedman", ".csv", ".parquet"),
     log:
         f"{RESULTS}/logs/compare_methods.log",

@@ -5,13 +5,18 @@ rule study_gradients:
         LIBRARY,
         STUDY_SOURCES,
     output:
-        multiext(f"{RESULTS}/studies/gradients", ".csv", ".parquet"),
+        f"{RESULTS}/studies/gradients.parquet",
+        report(
+            f"{RESULTS}/studies/gradients.csv",
+            caption="../report/gradients.rst",
+            category="Studies",
+        ),
         f"{RESULTS}/studies/gradients_summary.csv",
     log:
         f"{RESULTS}/logs/study_gradients.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: EVERY_CORE
     params:
         config=CONFIG,
         study=json.dumps(STUDIES.get("gradients"), sort_keys=True),
@@ -25,12 +30,17 @@ rule study_solver_cost:
         LIBRARY,
         STUDY_SOURCES,
     output:
-        multiext(f"{RESULTS}/studies/solvers", ".csv", ".parquet", ".json"),
+        multiext(f"{RESULTS}/studies/solvers", ".parquet", ".json"),
+        report(
+            f"{RESULTS}/studies/solvers.csv",
+            caption="../report/solvers.rst",
+            category="Studies",
+        ),
     log:
         f"{RESULTS}/logs/study_solver_cost.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: EVERY_CORE
     params:
         config=CONFIG,
         study=json.dumps(STUDIES.get("solvers"), sort_keys=True),
@@ -51,7 +61,7 @@ rule benchmark_operators:
         f"{RESULTS}/logs/benchmark_operators.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: EVERY_CORE
     params:
         config=CONFIG,
         seconds=STUDIES.get("benchmarks", {}).get("seconds"),
