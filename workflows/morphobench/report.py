@@ -192,6 +192,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     for key, value in content.items():
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            rows.append((f"{prefix}{key}", ", ".join(map(str, value)) or "none"))
         else:
             rows.append((f"{prefix}{key}", "not installed" if value == "" else str(value)))
     return rows
