@@ -63,6 +63,7 @@ class Gradients(NamedTuple):
     bias: Array
     weight: Array
     logit_level: Array
+    smoothing: Array | None = None
 
 
 # --- geometry -------------------------------------------------------------------------------------------------------
@@ -254,9 +255,72 @@ def _expectile(problem: _Problem) -> Array:
     return np.where((tau >= cotau)[..., 0], means.max(-1), means.min(-1))
 
 
-def _check_penalty(penalty: str) -> None:
-    if penalty != "expectile":
-        raise ValueError(f"penalty must be 'expectile', found {penalty!r}")
+TIE = 1e-12  # part of the total weight that still counts as zero
+
+
+def _middle(low: Array, high: Array) -> Array:
+    """Middle of the minimisers; NaN where there is no edge."""
+    return np.where(np.isfinite(low) & np.isfinite(high), low + (high - low) / 2, np.nan)
+
+
+def _quantile(problem: _Problem) -> Array:
+    """Give the middle of the values at which the one-sided derivatives of the energy do not agree in sign."""
+    values, weight, tau, cotau = problem
+    weight = np.broadcast_to(weight, values.shape)
+    tau, cotau, slack = tau[..., 0], cotau[..., 0], TIE * weight.sum(-1)
+    low, high = np.full(values.shape[:-1], np.inf), np.full(values.shape[:-1], -np.inf)
+    for k in range(values.shape[-1]):
+        value, candidate = values[..., k], weight[..., k] > 0
+        above, below = ((weight * side).sum(-1) for side in (values > value[..., None], values < value[..., None]))
+        equal = (weight * (values == value[..., None])).sum(-1)
+        rises = cotau * (below + equal) - tau * above >= -slack
+        falls = cotau * below - tau * (above + equal) <= slack
+        low = np.where(candidate & rises, np.minimum(low, value), low)
+        high = np.where(candidate & falls, np.maximum(high, value), high)
+    return _middle(low, high)
+
+
+def _huber_slope(problem: _Problem, z: Array, mu: Array) -> Array:
+    residual = problem.values - z[..., None]
+    factor = problem.weight * np.where(residual >= 0, problem.tau, problem.cotau)
+    return -(factor * np.clip(residual / mu, -1, 1)).sum(-1)
+
+
+def _huber(problem: _Problem, mu: Array) -> Array:
+    """Give the middle of the zeros of the derivative: it is linear between the points v_k - mu, v_k and v_k + mu."""
+    weight = np.broadcast_to(problem.weight, problem.values.shape)
+    slack = TIE * weight.sum(-1)
+    corners = np.concatenate([problem.values - mu, problem.values, problem.values + mu], -1)
+    real = np.concatenate([weight > 0] * 3, -1)
+    slopes = np.stack([_huber_slope(problem, corners[..., k], mu) for k in range(corners.shape[-1])], -1)
+
+    def zero(before: Array, behind: Array) -> Array:
+        """Interpolate between the last corner before and the first one behind."""
+        left = np.where(real & before, corners, -np.inf).max(-1)
+        right = np.where(real & behind, corners, np.inf).min(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            at_left, at_right = (_huber_slope(problem, side, mu) for side in (left, right))
+            between = left - at_left * (right - left) / (at_right - at_left)
+        exact = np.where(np.abs(at_left) <= slack, left, np.where(np.abs(at_right) <= slack, right, between))
+        return np.where(np.isfinite(left) & np.isfinite(right), exact, np.nan)
+
+    low = zero(slopes < -slack[..., None], slopes >= -slack[..., None])
+    high = zero(slopes <= slack[..., None], slopes > slack[..., None])
+    return _middle(low, high)
+
+
+def _minimise(problem: _Problem, penalty: str, smoothing: ArrayLike | None) -> Array:
+    if penalty == "expectile":
+        return _expectile(problem)
+    if penalty == "quantile":
+        return _quantile(problem)
+    if penalty == "huber" and smoothing is not None:
+        return _huber(problem, _smoothing(problem, smoothing))
+    raise ValueError(f"penalty must be 'expectile', 'quantile' or 'huber' with a smoothing, found {penalty!r}")
+
+
+def _smoothing(problem: _Problem, smoothing: ArrayLike) -> Array:
+    return np.broadcast_to(np.asarray(smoothing, dtype=np.float64), problem.tau.shape[0])[:, None, None]
 
 
 def _arguments(
@@ -277,7 +341,7 @@ def _separable(
         image.shape[2:], function.shape[1:], options["stride"], options["rate"], padding, reverse=direction < 0
     )
     problem = _problem(image, function, weights, levels, edges, padding, direction)
-    return problem, edges, _expectile(problem)
+    return problem, edges, _minimise(problem, options["penalty"], options["smoothing"])
 
 
 def variational_dilation(
@@ -287,6 +351,7 @@ def variational_dilation(
     logit_level: ArrayLike,
     *,
     penalty: str = "expectile",
+    smoothing: ArrayLike | None = None,
     stride: Any = 1,
     rate: Any = 1,
     padding: Padding = "geodesic",
@@ -296,8 +361,7 @@ def variational_dilation(
     >>> variational_dilation([[[[0.0, 1.0, 0.0]]]], [[0.0, 0.0, 0.0]], None, 0.0).round(4)
     array([[[[0.5   , 0.3333, 0.5   ]]]])
     """
-    _check_penalty(penalty)
-    options = {"stride": stride, "rate": rate, "padding": padding}
+    options = {"penalty": penalty, "smoothing": smoothing, "stride": stride, "rate": rate, "padding": padding}
     _, edges, y = _separable(x, bias, weight, logit_level, 1, options)
     return y.reshape(*y.shape[:2], *edges.shape)
 
@@ -309,13 +373,13 @@ def variational_erosion(
     logit_level: ArrayLike,
     *,
     penalty: str = "expectile",
+    smoothing: ArrayLike | None = None,
     stride: Any = 1,
     rate: Any = 1,
     padding: Padding = "geodesic",
 ) -> Array:
     """The reversed edges, with offsets -b and edge level -logit_level."""
-    _check_penalty(penalty)
-    options = {"stride": stride, "rate": rate, "padding": padding}
+    options = {"penalty": penalty, "smoothing": smoothing, "stride": stride, "rate": rate, "padding": padding}
     _, edges, y = _separable(x, bias, weight, logit_level, -1, options)
     return y.reshape(*y.shape[:2], *edges.shape)
 
@@ -344,6 +408,20 @@ def _to_shape(gradient: Array, argument: ArrayLike | None) -> Array:
     return gradient if gradient.shape == shape else gradient.sum(0)
 
 
+def _flat_piece(problem: _Problem, residual: Array, mu: Array) -> tuple[Array, Array]:
+    """Say where no edge is curved, and which share each neighbour has in the middle: 1/2 at each end."""
+    weight = np.broadcast_to(problem.weight, residual.shape) > 0
+    near = 1e-12 * (np.abs(problem.values) + np.where(np.isinf(mu), 0.0, mu))
+    flat = ~(weight & (np.abs(residual) < mu - near)).any(-1, keepdims=True)
+    ends = np.zeros_like(residual)
+    for side in (1, -1):
+        distance = np.where(weight & (side * residual >= mu - near), side * residual, np.inf)
+        nearest = distance <= distance.min(-1, keepdims=True) + near
+        first = nearest & (nearest.cumsum(-1) == 1)
+        ends += first / 2
+    return flat, ends
+
+
 def _implicit_gradient(
     x: ArrayLike,
     bias: ArrayLike,
@@ -355,18 +433,27 @@ def _implicit_gradient(
 ) -> Gradients:
     """Differentiate by the formulas of the implicit function theorem for one unknown a pixel.
 
-    With S = sum_k w_k a_k: dy/dv_k = w_k a_k / S, dy/dw_k = a_k (v_k - y) / S, dy/dtau = sum_k w_k |v_k - y| / S.
+    With c_k = |r_k| <= mu and S = sum_k w_k a_k c_k: dy/dv_k = w_k a_k c_k / S, dy/dw_k = a_k clip(r_k, -mu, mu) / S,
+    dy/dtau = sum_k w_k |clip(r_k)| / S, dy/dmu = sum_k w_k a_k (1 - c_k) sign(r_k) / S. The expectile has mu = inf; where
+    S = 0, and for quantiles, y is the middle of two of the values.
     """
-    (values, weights, tau, cotau), edges, y = _separable(x, bias, weight, level, direction, options)
+    problem, edges, y = _separable(x, bias, weight, level, direction, options)
+    values, weights, tau, cotau = problem
     image, function, _, _ = _arguments(x, bias, weight, level)
     pull = np.asarray(cotangent, dtype=np.float64).reshape(y.shape)[..., None]
     residual = values - y[..., None]
+    limit = {"expectile": np.inf, "quantile": 0.0, "huber": options["smoothing"]}[options["penalty"]]
+    mu = _smoothing(problem, limit)
     a = np.where(residual >= 0, tau, cotau)
-    total = (weights * a).sum(-1, keepdims=True)
     present = edges.present & (function.reshape(len(function), -1)[:, edges.element] > -np.inf)
-    by_value = pull * weights * a / total
-    by_weight = pull * present * a * residual / total
-    by_tau = (pull * weights * np.abs(residual) / total).sum((0, 2, 3))
+    flat, ends = _flat_piece(problem, residual, mu)
+    curved = (np.abs(residual) <= mu) & ~flat
+    total = np.where(flat, 1.0, (weights * a * curved).sum(-1, keepdims=True))
+    limited = np.where(flat, 0.0, np.clip(residual, -mu, mu))
+    by_value = pull * np.where(flat, ends, weights * a * curved / total)
+    by_weight = pull * present * a * limited / total
+    by_tau = (pull * weights * np.abs(limited) / total).sum((0, 2, 3))
+    by_mu = (pull * weights * a * ~curved * ~flat * np.sign(residual) / total).sum((0, 2, 3))
 
     grad_x = np.zeros((*image.shape[:2], image[0, 0].size))
     grad_bias, grad_weight = np.zeros((2, len(function), function[0].size))
@@ -381,6 +468,7 @@ def _implicit_gradient(
         _to_shape(grad_bias.reshape(function.shape), bias),
         _to_shape(grad_weight.reshape(function.shape), weight),
         _to_shape(grad_level, level),
+        None if options["smoothing"] is None else _to_shape(by_mu, options["smoothing"]),
     )
 
 
@@ -391,12 +479,14 @@ def variational_dilation_gradient(
     logit_level: ArrayLike,
     cotangent: ArrayLike,
     *,
+    penalty: str = "expectile",
+    smoothing: ArrayLike | None = None,
     stride: Any = 1,
     rate: Any = 1,
     padding: Padding = "geodesic",
 ) -> Gradients:
     """Differentiate sum(cotangent * variational_dilation(...)) with respect to its four arguments."""
-    options = {"stride": stride, "rate": rate, "padding": padding}
+    options = {"penalty": penalty, "smoothing": smoothing, "stride": stride, "rate": rate, "padding": padding}
     return _implicit_gradient(x, bias, weight, logit_level, cotangent, 1, options)
 
 
@@ -407,10 +497,12 @@ def variational_erosion_gradient(
     logit_level: ArrayLike,
     cotangent: ArrayLike,
     *,
+    penalty: str = "expectile",
+    smoothing: ArrayLike | None = None,
     stride: Any = 1,
     rate: Any = 1,
     padding: Padding = "geodesic",
 ) -> Gradients:
     """Differentiate sum(cotangent * variational_erosion(...)) with respect to its four arguments."""
-    options = {"stride": stride, "rate": rate, "padding": padding}
+    options = {"penalty": penalty, "smoothing": smoothing, "stride": stride, "rate": rate, "padding": padding}
     return _implicit_gradient(x, bias, weight, logit_level, cotangent, -1, options)

@@ -16,12 +16,13 @@ __all__ = [
     "check_level",
     "check_padding",
     "check_penalty",
+    "check_smoothing",
     "check_weight",
     "check_window_fits",
     "pair",
 ]
 
-PENALTIES = ("expectile",)
+PENALTIES = ("expectile", "quantile", "huber")
 
 
 def _check_tensor(name: str, value: object) -> Tensor:
@@ -84,16 +85,30 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
     if tuple(logit.shape) not in ((), (channels,)):
         raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {tuple(logit.shape)}")
     if not bool(torch.isfinite(logit).all()):
-        raise ValueError(f"{name} must be finite (the exact operators are its limits), found {logit.tolist()}")
+        limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
+        raise ValueError(f"{name} must be finite{limits}, found {logit.tolist()}")
     return logit.expand(channels)
 
 
-def check_penalty(penalty: str, smoothing: float | None) -> None:
-    """Require a penalty that is available, and no smoothing where the penalty has none."""
+def check_penalty(penalty: str, smoothing: Tensor | float | None) -> None:
+    """Require a known penalty, a positive smoothing for "huber", and none for the others."""
     if penalty not in PENALTIES:
-        raise ValueError(f"penalty must be {' or '.join(map(repr, PENALTIES))}, found {penalty!r}")
-    if smoothing is not None:
+        raise ValueError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, found {penalty!r}")
+    if penalty == "huber" and smoothing is None:
+        raise ValueError("smoothing must be a positive number for penalty 'huber', found None")
+    if penalty != "huber" and smoothing is not None:
         raise ValueError(f"smoothing must be None for penalty {penalty!r}, found {smoothing!r}")
+
+
+def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: int, like: Tensor) -> Tensor | None:
+    """Require what `check_penalty` does, and positive finite numbers; return (C,), or None without smoothing."""
+    check_penalty(penalty, smoothing)
+    if smoothing is None:
+        return None
+    mu = check_level(smoothing, channels, like, "smoothing")
+    if not bool((mu > 0).all()):
+        raise ValueError(f"smoothing must be positive, found {mu.tolist()}")
+    return mu
 
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

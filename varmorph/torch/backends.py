@@ -49,10 +49,14 @@ def backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def _use_kernels(x: Tensor, padding: Padding, reverse: bool) -> bool:
-    """Decide for one call. The kernels need memory of the CPU and the same shifts at every pixel."""
+def _use_kernels(x: Tensor, padding: Padding, reverse: bool, penalty: str = "expectile") -> bool:
+    """Decide for one call. The kernels need memory of the CPU, the same shifts at every pixel and the expectile penalty."""
     chosen = _chosen.get()
     if chosen == "tensor":
+        return False
+    if penalty != "expectile":
+        if chosen == "cpu":
+            raise ValueError(f"backend 'cpu' has no kernel for penalty {penalty!r}; use backend 'auto'")
         return False
     possible = x.device.type == "cpu" and is_uniform(padding, reverse) and not torch.compiler.is_compiling()
     if chosen == "cpu" and not possible:
@@ -84,16 +88,25 @@ def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     return y.to(x.dtype)
 
 
-def minimise_separable(x: Tensor, bias: Tensor, weight: Tensor, level: Tensor, geometry: Geometry) -> Tensor:
-    """Minimise the separable expectile energy with offsets `bias` (-inf: absent) and edge level `level`."""
+def minimise_separable(
+    x: Tensor,
+    bias: Tensor,
+    weight: Tensor,
+    level: Tensor,
+    geometry: Geometry,
+    penalty: str,
+    smoothing: Tensor | None,
+) -> Tensor:
+    """Minimise the separable energy with offsets `bias` (-inf: absent) and edge level `level`."""
     padding, reverse = geometry[-2:]
     dtype = _compute_dtype(x)
     image, function, weights = x.to(dtype), bias.to(dtype).flatten(1), weight.to(dtype).flatten(1)
     outside = padding if isinstance(padding, float) else None
-    if _use_kernels(x, padding, reverse):
+    if _use_kernels(x, padding, reverse, penalty):
         from varmorph.torch.kernels import autograd
 
         y = autograd.expectile(image, function, weights, level.to(dtype), shifted_window(*geometry), outside)
     else:
-        y = separable.expectile(image, function, weights, level.to(dtype), window(*geometry), outside)
+        mu = None if smoothing is None else smoothing.to(dtype)
+        y = separable.solve(image, function, weights, level.to(dtype), window(*geometry), outside, penalty, mu)
     return y.to(x.dtype)

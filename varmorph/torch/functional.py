@@ -12,7 +12,7 @@ from varmorph.torch.arguments import (
     check_image,
     check_level,
     check_padding,
-    check_penalty,
+    check_smoothing,
     check_weight,
     check_window_fits,
     pair,
@@ -243,7 +243,7 @@ def variational_dilation(
     logit_level: Tensor | float,
     *,
     penalty: str = "expectile",
-    smoothing: float | None = None,
+    smoothing: Tensor | float | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
@@ -253,6 +253,8 @@ def variational_dilation(
     With the expectile penalty rho_tau(r) = a r^2 / 2, a = tau where r >= 0 and 1 - tau elsewhere. The result runs from
     the least x + bias (level -> -inf) over the weighted mean (level 0) to the max-plus dilation (level -> +inf). The
     backward pass gives the exact implicit gradient; every neighbour takes part in it. It can be applied once.
+    With the quantile penalty a |r| the result is a weighted quantile, the median at level 0; with the huber penalty, a
+    smoothed |r|, it lies between the two.
 
     Parameters
     ----------
@@ -264,10 +266,10 @@ def variational_dilation(
         Nonnegative weights, None for ones.
     logit_level : number, () or (C,)
         log(tau / (1 - tau)), finite.
-    penalty : {"expectile"}
-        Penalty of the residuals.
-    smoothing : None
-        Only penalties that are smoothed take one.
+    penalty : {"expectile", "quantile", "huber"}
+        Penalty of the residuals. The last two are computed by tensor code.
+    smoothing : number, () or (C,), for "huber" alone
+        mu > 0: the penalty is a r^2 / (2 mu) where |r| <= mu and a (|r| - mu / 2) elsewhere. It gets a gradient too.
     stride, rate, padding
         As in `dilation`; with "geodesic" the weight beyond the border is 0. A pixel whose window holds no neighbour of
         positive weight has no minimiser: it is NaN.
@@ -285,6 +287,9 @@ def variational_dilation(
     The idea of families between erosion and dilation by minimisation is that of Najman, Pesquet and Talbot (ISMM 2015,
     doi 10.1007/978-3-319-18720-4_40). Where v_k = y_i the residual counts as positive.
 
+    Quantile and huber energies may be flat at their minimum: the middle of the minimisers is taken, and its gradient goes
+    by halves to the neighbours at the two ends. The quantile has no gradient in weight and level, being piecewise constant.
+
     Examples
     --------
     >>> import torch
@@ -294,12 +299,13 @@ def variational_dilation(
     >>> variational_dilation(x, torch.zeros(1, 3), None, 10.0)
     tensor([[[[1.0000, 0.9999, 1.0000]]]])
     """
-    check_penalty(penalty, smoothing)
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
-    return minimise_separable(x, bias, weight, level, _geometry(x, bias, stride, rate, padding, False))
+    mu = check_smoothing(penalty, smoothing, x.shape[1], x)
+    geometry = _geometry(x, bias, stride, rate, padding, False)
+    return minimise_separable(x, bias, weight, level, geometry, penalty, mu)
 
 
 def _negative_offsets(bias: Tensor) -> Tensor:
@@ -315,7 +321,7 @@ def variational_erosion(
     logit_level: Tensor | float,
     *,
     penalty: str = "expectile",
-    smoothing: float | None = None,
+    smoothing: Tensor | float | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
@@ -332,13 +338,13 @@ def variational_erosion(
     >>> variational_erosion(x, torch.zeros(1, 3), None, 12.0).round(decimals=3)
     tensor([[[[0., 0., 1., 1.]]]])
     """
-    check_penalty(penalty, smoothing)
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
+    mu = check_smoothing(penalty, smoothing, x.shape[1], x)
     geometry = _geometry(x, bias, stride, rate, padding, True)
-    return minimise_separable(x, _negative_offsets(bias), weight, -level, geometry)
+    return minimise_separable(x, _negative_offsets(bias), weight, -level, geometry, penalty, mu)
 
 
 def _two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
@@ -355,7 +361,7 @@ def variational_opening(
     logit_levels: Tensor | Sequence[float],
     *,
     penalty: str = "expectile",
-    smoothing: float | None = None,
+    smoothing: Tensor | float | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
@@ -388,7 +394,7 @@ def variational_closing(
     logit_levels: Tensor | Sequence[float],
     *,
     penalty: str = "expectile",
-    smoothing: float | None = None,
+    smoothing: Tensor | float | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",

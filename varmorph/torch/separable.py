@@ -1,7 +1,8 @@
 """Separable variational operators: each pixel minimises its own energy over the edges of its window.
 
-Plain tensor code, section by section of the expectile penalty: rho_tau(r) = a_tau(r) r^2 / 2 with a_tau(r) = tau where
-r >= 0 and 1 - tau elsewhere. The minimiser of sum_k w_k rho_tau(v_k - z) is the weighted expectile of v = x + b.
+Plain tensor code. With the expectile penalty, rho_tau(r) = a_tau(r) r^2 / 2 with a_tau(r) = tau where r >= 0 and 1 - tau
+elsewhere, the minimiser of sum_k w_k rho_tau(v_k - z) is the weighted expectile of v = x + b. For the other two penalties
+see `varmorph.torch.penalties`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,25 @@ from torch import Tensor
 
 from varmorph.torch.implicit import frozen_newton_step
 from varmorph.torch.neighbours import edge_values, inside_image, per_edge
+from varmorph.torch.penalties import minimise_huber, minimise_quantile
 from varmorph.torch.windows import Window
 
-__all__ = ["expectile", "minimise_expectile"]
+__all__ = ["minimise_expectile", "solve"]
 
 
-def expectile(x: Tensor, bias: Tensor, weight: Tensor, level: Tensor, window: Window, outside: float | None) -> Tensor:
-    """Minimise the separable expectile energy of each pixel, with the exact implicit gradient.
+def solve(
+    x: Tensor,
+    bias: Tensor,
+    weight: Tensor,
+    level: Tensor,
+    window: Window,
+    outside: float | None,
+    penalty: str = "expectile",
+    smoothing: Tensor | None = None,
+) -> Tensor:
+    """Minimise the separable energy of each pixel, with the exact implicit gradient.
 
-    x : (N, C, H, W).  bias, weight : (C, K).  level : (C,), the logit of tau.
+    x : (N, C, H, W).  bias, weight : (C, K).  level : (C,), the logit of tau.  smoothing : (C,), for "huber".
     outside : value beyond the image, or None where edges from beyond the image are absent.
     """
     offset = per_edge(bias, window)
@@ -30,6 +41,10 @@ def expectile(x: Tensor, bias: Tensor, weight: Tensor, level: Tensor, window: Wi
     if outside is None and window.leaves_image:
         weights = weights * inside_image(window, x.device)
     tau, cotau = (torch.sigmoid(sign * level)[None, None, :, None, None] for sign in (1, -1))
+    if penalty == "quantile":
+        return minimise_quantile(values, weights, tau, cotau)
+    if smoothing is not None:
+        return minimise_huber(values, weights, tau, cotau, smoothing[None, None, :, None, None])
     solution, _ = minimise_expectile(values, weights, tau, cotau)
     return frozen_newton_step(values, weights, tau, cotau, solution)
 

@@ -74,9 +74,31 @@ def test_variational_operators_and_their_gradients(image, size, options, backend
     assert_close(found.detach(), expected, 1e-12)
     cotangent = np.random.default_rng(0).standard_normal(expected.shape)
     gradients = torch.autograd.grad(found, leaves, torch.from_numpy(cotangent))
-    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent, **options)
+    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent, **options)[:4]
     for gradient, gradient_expected in zip(gradients, exact, strict=True):
         assert_close(gradient, gradient_expected, 1e-10)
+
+
+@every_option
+@pytest.mark.parametrize("name", ["variational_dilation", "variational_erosion"])
+@pytest.mark.parametrize("smoothing", [None, 0.05, 0.7, 5.0])
+def test_quantile_and_huber_operators_and_their_gradients(image, size, options, name, smoothing):
+    options = {**options, "penalty": "quantile" if smoothing is None else "huber"}
+    leaves = [argument.requires_grad_() for argument in arguments(image, size)]
+    arrays = [leaf.detach().numpy() for leaf in leaves]
+    if smoothing is not None:
+        leaves.append(torch.full((image[1],), smoothing, dtype=torch.float64, requires_grad=True))
+        options["smoothing"] = leaves[-1].detach().numpy()
+    expected = getattr(reference, name)(*arrays, **options)
+    found = getattr(varmorph.torch, name)(
+        *leaves[:4], **{**options, **({"smoothing": leaves[-1]} if smoothing else {})}
+    )
+    assert_close(found.detach(), expected, 1e-12)
+    cotangent = np.random.default_rng(0).standard_normal(expected.shape)
+    gradients = torch.autograd.grad(found, leaves, torch.from_numpy(cotangent), allow_unused=True)
+    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent, **options)
+    for gradient, leaf, gradient_expected in zip(gradients, leaves, exact, strict=False):
+        assert_close(torch.zeros_like(leaf) if gradient is None else gradient, gradient_expected, 1e-10)
 
 
 @every_backend

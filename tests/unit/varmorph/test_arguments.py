@@ -45,9 +45,24 @@ WRONG = [
     (lambda: variational_dilation(X, FLAT, None, torch.inf), ValueError, r"logit_level must be finite .* found inf"),
     (lambda: variational_dilation(X, FLAT, None, "high"), TypeError, "logit_level must be a torch.Tensor, found str"),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="quantile"),
+        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="square"),
         ValueError,
-        "penalty must be 'expectile', found 'quantile'",
+        "penalty must be one of 'expectile', 'quantile', 'huber', found 'square'",
+    ),
+    (
+        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber"),
+        ValueError,
+        "smoothing must be a positive number for penalty 'huber', found None",
+    ),
+    (
+        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber", smoothing=-1.0),
+        ValueError,
+        r"smoothing must be positive, found \[-1.0",
+    ),
+    (
+        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber", smoothing=torch.inf),
+        ValueError,
+        "smoothing must be finite, found inf",
     ),
     (
         lambda: variational_erosion(X, FLAT, None, 0.0, smoothing=0.1),
@@ -59,7 +74,7 @@ WRONG = [
     (lambda: Dilation2d(0, 3), ValueError, "channels must be a positive integer, found 0"),
     (lambda: Dilation2d(2, (3, 0)), ValueError, r"kernel_size must be a positive integer .* found \(3, 0\)"),
     (lambda: Dilation2d(2, 3, padding="same"), ValueError, "padding must be one of"),
-    (lambda: VariationalDilation2d(2, 3, penalty="huber"), ValueError, "penalty must be 'expectile', found 'huber'"),
+    (lambda: VariationalDilation2d(2, 3, penalty="huber"), ValueError, "smoothing must be a positive number .* None"),
 ]
 
 

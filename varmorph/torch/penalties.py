@@ -1,0 +1,165 @@
+"""Separable minimisers of the two penalties that are no least squares: weighted quantiles and Huber's smoothing of them.
+
+Each pixel minimises sum_k w_k a_tau(r_k) h(r_k), r_k = v_k - z, a_tau(r) = tau where r >= 0 and 1 - tau elsewhere, with
+h(r) = |r| (quantile), or r^2 / (2 mu) where |r| <= mu and |r| - mu / 2 elsewhere (huber). The minimisers may fill an
+interval: its midpoint is taken. Both functions pick the piece of the energy on which the solution lies without recording
+gradients, then write the solution on that piece as a formula, whose derivative is the implicit gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Huber", "minimise_huber", "minimise_quantile"]
+
+SAFE_STEPS = 200  # bisection alone would need as many as the mantissa has bits
+
+
+def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor) -> Tensor:
+    """Return the weighted quantile: the midpoint between the least and the greatest minimiser.
+
+    The gradient goes to the selected neighbour (the first of equal ones), or by halves to the two ends; weight and level
+    get none, since the quantile is piecewise constant in them.
+
+    Parameters
+    ----------
+    values : (T, N, C, H, W)
+        Value at the start of each edge plus its offset.
+    weight : broadcastable to values
+        Nonnegative edge weights, 0 where an edge is absent.
+    tau, cotau : broadcastable to values
+        The level and one minus the level.
+
+    Returns
+    -------
+    (N, C, H, W)
+        NaN where no edge has positive weight, or a value is NaN.
+    """
+    with torch.no_grad():
+        weights = weight.expand_as(values)
+        ordered, order = values.detach().sort(0)
+        mass = weights.gather(0, order)
+        total = mass.sum(0)
+        up_to = mass.cumsum(0)
+        slack = _tolerance(values) * total
+        least = (cotau * up_to - tau * (total - up_to) < -slack).sum(0, keepdim=True)
+        before = up_to - mass
+        greatest = (cotau * before - tau * (total - before) <= slack).sum(0, keepdim=True) - 1
+        last = values.shape[0] - 1
+        present = weights > 0
+        ends = [_first(values, ordered.gather(0, place.clamp(0, last)), present) for place in (least, greatest)]
+        undefined = (total <= 0) | values.isnan().any(0)
+    halves = [values.gather(0, end).squeeze(0) / 2 for end in ends]
+    return (halves[0] + halves[1]).masked_fill(undefined, torch.nan)
+
+
+def _first(values: Tensor, chosen: Tensor, present: Tensor) -> Tensor:
+    """Index of the first neighbour that has the chosen value."""
+    return ((values == chosen) & present).to(torch.uint8).argmax(0, keepdim=True)
+
+
+def _tolerance(values: Tensor) -> float:
+    """Part of the total weight that still counts as zero: the same for every tie."""
+    return 1e-12 if values.dtype == torch.float64 else 1e-5
+
+
+class Huber(NamedTuple):
+    """The smoothed problem: edge values and weights as in `minimise_quantile`, and mu > 0."""
+
+    values: Tensor
+    weight: Tensor
+    tau: Tensor
+    cotau: Tensor
+    smoothing: Tensor
+
+    def slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivative of the energy at z, and its derivative: both sums over the edges."""
+        residual = self.values - z
+        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
+        limited = (residual / self.smoothing).clamp(-1, 1)
+        return -(factor * limited).sum(0), self.curvature(z)
+
+    def curvature(self, z: Tensor) -> Tensor:
+        """Sum of w_k a_k / mu over the edges with |r_k| <= mu."""
+        residual = self.values - z
+        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
+        return (factor * (residual.abs() <= self.smoothing)).sum(0) / self.smoothing.squeeze(0)
+
+    def on_its_piece(self, z: Tensor) -> Tensor:
+        """Solve for z where the edges that are curved, above and below at z stay so; NaN where none is curved."""
+        residual = (self.values - z).detach()
+        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
+        curved = residual.abs() <= self.smoothing
+        pulled = (factor * torch.where(curved, self.values, self.smoothing * residual.sign())).sum(0)
+        return pulled / (factor * curved).sum(0)
+
+
+def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor) -> Tensor:
+    """Return the minimiser for Huber's penalty, the midpoint of the flat piece where there is one.
+
+    On a flat piece no edge is curved: the gradient goes by halves to the first neighbour at each of its ends, and weight,
+    level and smoothing get none. Elsewhere the gradient is the implicit one, in all of them.
+
+    Parameters
+    ----------
+    values, weight, tau, cotau
+        As in `minimise_quantile`.
+    smoothing : broadcastable to values
+        mu > 0.
+    """
+    problem = Huber(values, weight, tau, cotau, smoothing)
+    fixed = Huber(*(part.detach() for part in problem))
+    with torch.no_grad():
+        absent = fixed.weight.expand_as(values) <= 0
+        z = _safeguarded_newton(fixed, absent)
+        flat, ends = _flat_piece(fixed, absent, z)
+        undefined = absent.all(0) | fixed.values.isnan().any(0)
+        other = flat | undefined
+    # The formula divides by 0 there: other numbers take their place, since 0 * inf in the backward pass would be NaN.
+    guarded = problem._replace(weight=torch.where(other, 1.0, weight), values=values.masked_fill(other, 0.0))
+    middle = (values.gather(0, ends[0]).squeeze(0) + values.gather(0, ends[1]).squeeze(0)) / 2
+    solution = torch.where(other, middle, guarded.on_its_piece(z.masked_fill(other, 0.0)))
+    return solution.masked_fill(undefined, torch.nan)
+
+
+def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
+    """Newton's method inside a bracket: the derivative of the energy rises, but in pieces of any slope."""
+    values, smoothing = problem.values, problem.smoothing
+    low = values.masked_fill(absent, torch.inf).amin(0)
+    high = values.masked_fill(absent, -torch.inf).amax(0)
+    slack = _tolerance(values) * problem.weight.expand_as(values).sum(0)
+    unit = 4 * torch.finfo(values.dtype).eps
+    z = low + (high - low) / 2
+    for step in range(SAFE_STEPS):
+        slope, curvature = problem.slope(z)
+        low, high = torch.where(slope < 0, z, low), torch.where(slope > 0, z, high)
+        newton = problem.on_its_piece(z)
+        rounding = unit * (z.abs() + smoothing.squeeze(0))
+        safe = (curvature > 0) & (newton >= low - rounding) & (newton <= high + rounding)
+        if step % 3 == 2:  # a bracket that Newton's steps close from one side only is halved as well
+            safe &= slope.abs() <= slack
+        proposed = torch.where(safe, newton, low + (high - low) / 2)
+        proposed = torch.where((curvature == 0) & (slope.abs() <= slack), z, proposed)
+        moved = (proposed - z).abs() > rounding
+        z = proposed
+        if not moved.any():
+            break
+    return z
+
+
+def _flat_piece(problem: Huber, absent: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Say where the minimisers fill an interval, and which neighbours lie at its two ends."""
+    values, mu = problem.values, problem.smoothing
+    near = 64 * torch.finfo(values.dtype).eps * (z.abs() + mu)
+    distance = (values - z).masked_fill(absent, torch.inf)
+    curved = (distance.abs() < mu - near).any(0)
+    slope, _ = problem.slope(z)
+    level = slope.abs() <= 8 * _tolerance(values) * problem.weight.expand_as(values).sum(0)
+    behind = (values + mu).masked_fill(absent | (distance > 0), -torch.inf)
+    ahead = (values - mu).masked_fill(absent | (distance < 0), torch.inf)
+    ends = behind.argmax(0, keepdim=True), ahead.argmin(0, keepdim=True)
+    between = behind.isfinite().any(0) & ahead.isfinite().any(0)
+    return ~curved & level & between, ends
