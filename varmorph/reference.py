@@ -255,7 +255,7 @@ def _expectile(problem: _Problem) -> Array:
     return np.where((tau >= cotau)[..., 0], means.max(-1), means.min(-1))
 
 
-TIE = 1e-12  # part of the total weight that still counts as zero
+TIE = 1e-12  # part of min(tau, 1 - tau) times the total weight that still counts as zero
 
 
 def _middle(low: Array, high: Array) -> Array:
@@ -267,7 +267,8 @@ def _quantile(problem: _Problem) -> Array:
     """Give the middle of the values at which the one-sided derivatives of the energy do not agree in sign."""
     values, weight, tau, cotau = problem
     weight = np.broadcast_to(weight, values.shape)
-    tau, cotau, slack = tau[..., 0], cotau[..., 0], TIE * weight.sum(-1)
+    tau, cotau = tau[..., 0], cotau[..., 0]
+    slack = TIE * np.minimum(tau, cotau) * weight.sum(-1)
     low, high = np.full(values.shape[:-1], np.inf), np.full(values.shape[:-1], -np.inf)
     for k in range(values.shape[-1]):
         value, candidate = values[..., k], weight[..., k] > 0
@@ -289,7 +290,7 @@ def _huber_slope(problem: _Problem, z: Array, mu: Array) -> Array:
 def _huber(problem: _Problem, mu: Array) -> Array:
     """Give the middle of the zeros of the derivative: it is linear between the points v_k - mu, v_k and v_k + mu."""
     weight = np.broadcast_to(problem.weight, problem.values.shape)
-    slack = TIE * weight.sum(-1)
+    slack = TIE * np.minimum(problem.tau, problem.cotau)[..., 0] * weight.sum(-1)
     corners = np.concatenate([problem.values - mu, problem.values, problem.values + mu], -1)
     real = np.concatenate([weight > 0] * 3, -1)
     slopes = np.stack([_huber_slope(problem, corners[..., k], mu) for k in range(corners.shape[-1])], -1)
@@ -444,10 +445,11 @@ def _implicit_gradient(
     residual = values - y[..., None]
     limit = {"expectile": np.inf, "quantile": 0.0, "huber": options["smoothing"]}[options["penalty"]]
     mu = _smoothing(problem, limit)
-    a = np.where(residual >= 0, tau, cotau)
+    near = 1e-12 * (np.abs(values) + mu) if options["penalty"] == "huber" else 0.0  # ties of rounded values
+    a = np.where(residual >= -near, tau, cotau)
     present = edges.present & (function.reshape(len(function), -1)[:, edges.element] > -np.inf)
     flat, ends = _flat_piece(problem, residual, mu)
-    curved = (np.abs(residual) <= mu) & ~flat
+    curved = (np.abs(residual) <= mu + near) & ~flat
     total = np.where(flat, 1.0, (weights * a * curved).sum(-1, keepdims=True))
     limited = np.where(flat, 0.0, np.clip(residual, -mu, mu))
     by_value = pull * np.where(flat, ends, weights * a * curved / total)

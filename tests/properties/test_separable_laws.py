@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ class Problem:
     size: tuple[int, int]
     padding: str
     spread: float
+    penalty: ClassVar[dict] = {}  # set by the fixture `computed_by`
 
     def __post_init__(self):
         channels = self.shape[1]
@@ -45,7 +47,7 @@ class Problem:
             self.weight,
             self.level if level is None else level,
         )
-        return operator(*arguments, padding=self.padding)
+        return operator(*arguments, padding=self.padding, **self.penalty)
 
 
 @st.composite
@@ -70,10 +72,21 @@ def single_windows(draw):
     return problem, (problem.x + problem.bias).flatten(1), problem.weight.flatten()
 
 
-@pytest.fixture(params=["tensor", "auto"], autouse=True)
-def computed_by(request):
-    with backend(request.param):
-        yield request.param
+EXPECTILE = [pytest.param(("tensor", {}), id="tensor"), pytest.param(("auto", {}), id="auto")]
+QUANTILE = pytest.param(("tensor", {"penalty": "quantile"}), id="quantile")
+HUBER = pytest.param(("tensor", {"penalty": "huber", "smoothing": 0.5}), id="huber")
+
+
+@pytest.fixture(params=EXPECTILE, autouse=True)
+def computed_by(request, monkeypatch):
+    name, penalty = request.param
+    monkeypatch.setattr(Problem, "penalty", penalty)
+    with backend(name):
+        yield
+
+
+every_penalty = pytest.mark.parametrize("computed_by", [*EXPECTILE, QUANTILE, HUBER], indirect=True)
+one_degree = pytest.mark.parametrize("computed_by", [*EXPECTILE, QUANTILE], indirect=True)
 
 
 both_operators = pytest.mark.parametrize("operator", [variational_dilation, variational_erosion])
@@ -93,6 +106,7 @@ def test_the_output_is_the_minimiser_of_its_energy(drawn):
     assert sup(slope) <= SMALL * (weight.sum() * problem.spread).item()
 
 
+@every_penalty
 @both_operators
 @given(problem=problems())
 def test_there_is_one_finite_output_for_every_pixel(operator, problem):
@@ -101,6 +115,7 @@ def test_there_is_one_finite_output_for_every_pixel(operator, problem):
     assert torch.isfinite(y).all()
 
 
+@every_penalty
 @both_operators
 @given(problem=problems(), constant=st.floats(-5, 5))
 def test_adding_a_constant_to_the_image_adds_it_to_the_output(operator, problem, constant):
@@ -108,6 +123,7 @@ def test_adding_a_constant_to_the_image_adds_it_to_the_output(operator, problem,
     assert sup(shifted - problem.apply(operator) - constant) <= SMALL * (5 + problem.spread)
 
 
+@every_penalty
 @both_operators
 @given(problem=problems())
 def test_the_operator_is_increasing(operator, problem):
@@ -115,18 +131,21 @@ def test_the_operator_is_increasing(operator, problem):
     assert (problem.apply(operator, x=higher) >= problem.apply(operator) - SMALL * problem.spread).all()
 
 
+@every_penalty
 @given(problem=problems(), step=st.floats(0, 4))
 def test_the_dilation_increases_with_its_level(problem, step):
     higher = problem.apply(variational_dilation, level=problem.level + step)
     assert (higher >= problem.apply(variational_dilation) - SMALL * (1 + problem.spread)).all()
 
 
+@every_penalty
 @given(problem=problems(), step=st.floats(0, 4))
 def test_the_erosion_decreases_with_its_level(problem, step):
     higher = problem.apply(variational_erosion, level=problem.level + step)
     assert (higher <= problem.apply(variational_erosion) + SMALL * (1 + problem.spread)).all()
 
 
+@every_penalty
 @both_operators
 @given(problem=problems())
 def test_the_operator_is_1_lipschitz_in_the_sup_norm(operator, problem):
@@ -135,6 +154,7 @@ def test_the_operator_is_1_lipschitz_in_the_sup_norm(operator, problem):
     assert sup(apart) <= sup(other - problem.x) * (1 + SMALL)
 
 
+@every_penalty
 @both_operators
 @given(problem=problems())
 def test_the_operator_is_self_dual(operator, problem):
@@ -142,6 +162,7 @@ def test_the_operator_is_self_dual(operator, problem):
     assert sup(mirrored + problem.apply(operator)) <= SMALL * (1 + problem.spread)
 
 
+@one_degree
 @both_operators
 @given(problem=problems(), factor=st.floats(0.1, 10))
 def test_the_operator_is_homogeneous(operator, problem, factor):
@@ -161,6 +182,7 @@ def test_the_distance_to_the_max_plus_dilation_is_bounded(drawn):
     assert (distance <= bound + SMALL * (1 + problem.spread)).all()
 
 
+@every_penalty
 @pytest.mark.parametrize(("variational", "exact"), [(variational_dilation, dilation), (variational_erosion, erosion)])
 @given(problem=problems())
 def test_a_large_level_gives_the_exact_operator(variational, exact, problem):
@@ -168,6 +190,7 @@ def test_a_large_level_gives_the_exact_operator(variational, exact, problem):
     assert sup(limit - exact(problem.x, problem.bias, padding=problem.padding)) <= 1e-10 * (1 + problem.spread)
 
 
+@every_penalty
 @both_operators
 @given(problem=problems())
 def test_rows_of_the_jacobian_are_nonnegative_and_sum_to_one(operator, problem):

@@ -43,14 +43,17 @@ def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor
         ordered, order = values.detach().sort(0)
         mass = weights.gather(0, order)
         total = mass.sum(0)
-        up_to = mass.cumsum(0)
-        slack = _tolerance(values) * total
-        least = (cotau * up_to - tau * (total - up_to) < -slack).sum(0, keepdim=True)
-        before = up_to - mass
-        greatest = (cotau * before - tau * (total - before) <= slack).sum(0, keepdim=True) - 1
-        last = values.shape[0] - 1
+        # exclusive sums, so that nothing below the least value and above the greatest is exactly 0
+        none = torch.zeros_like(mass[:1])
+        below = torch.cat((none, mass[:-1].cumsum(0)))
+        above = torch.cat((mass[1:].flip(0).cumsum(0).flip(0), none))
+        slack = _slack(values, tau, cotau, total)
+        rises = (cotau * (below + mass) - tau * above >= -slack) & (mass > 0)
+        falls = (cotau * below - tau * (above + mass) <= slack) & (mass > 0)
+        least = rises.to(torch.uint8).argmax(0, keepdim=True)
+        greatest = values.shape[0] - 1 - falls.flip(0).to(torch.uint8).argmax(0, keepdim=True)
         present = weights > 0
-        ends = [_first(values, ordered.gather(0, place.clamp(0, last)), present) for place in (least, greatest)]
+        ends = [_first(values, ordered.gather(0, place), present) for place in (least, greatest)]
         undefined = (total <= 0) | values.isnan().any(0)
     halves = [values.gather(0, end).squeeze(0) / 2 for end in ends]
     return (halves[0] + halves[1]).masked_fill(undefined, torch.nan)
@@ -61,9 +64,13 @@ def _first(values: Tensor, chosen: Tensor, present: Tensor) -> Tensor:
     return ((values == chosen) & present).to(torch.uint8).argmax(0, keepdim=True)
 
 
-def _tolerance(values: Tensor) -> float:
-    """Part of the total weight that still counts as zero: the same for every tie."""
-    return 1e-12 if values.dtype == torch.float64 else 1e-5
+def _slack(values: Tensor, tau: Tensor, cotau: Tensor, total: Tensor) -> Tensor:
+    """How far from 0 the derivative of the energy may lie and still count as 0: the same for every tie.
+
+    Where the pulls of the edges above and below cancel, each is at most min(tau, 1 - tau) times the total weight.
+    """
+    part = 1e-12 if values.dtype == torch.float64 else 1e-5
+    return part * torch.minimum(tau, cotau).squeeze(0) * total
 
 
 class Huber(NamedTuple):
@@ -88,11 +95,14 @@ class Huber(NamedTuple):
         factor = self.weight * self.tau.where(residual >= 0, self.cotau)
         return (factor * (residual.abs() <= self.smoothing)).sum(0) / self.smoothing.squeeze(0)
 
-    def on_its_piece(self, z: Tensor) -> Tensor:
-        """Solve for z where the edges that are curved, above and below at z stay so; NaN where none is curved."""
+    def on_its_piece(self, z: Tensor, near: Tensor | float = 0.0) -> Tensor:
+        """Solve for z where the edges that are curved, above and below at z stay so; NaN where none is curved.
+
+        A residual below 0, or beyond mu, by less than `near` is a tie: it counts as above, and as curved.
+        """
         residual = (self.values - z).detach()
-        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
-        curved = residual.abs() <= self.smoothing
+        factor = self.weight * self.tau.where(residual >= -near, self.cotau)
+        curved = residual.abs() <= self.smoothing.detach() + near
         pulled = (factor * torch.where(curved, self.values, self.smoothing * residual.sign())).sum(0)
         return pulled / (factor * curved).sum(0)
 
@@ -116,12 +126,13 @@ def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, s
         absent = fixed.weight.expand_as(values) <= 0
         z = _safeguarded_newton(fixed, absent)
         flat, ends = _flat_piece(fixed, absent, z)
+        z, near = _choose_piece(fixed, z)
         undefined = absent.all(0) | fixed.values.isnan().any(0)
         other = flat | undefined
     # The formula divides by 0 there: other numbers take their place, since 0 * inf in the backward pass would be NaN.
     guarded = problem._replace(weight=torch.where(other, 1.0, weight), values=values.masked_fill(other, 0.0))
     middle = (values.gather(0, ends[0]).squeeze(0) + values.gather(0, ends[1]).squeeze(0)) / 2
-    solution = torch.where(other, middle, guarded.on_its_piece(z.masked_fill(other, 0.0)))
+    solution = torch.where(other, middle, guarded.on_its_piece(z.masked_fill(other, 0.0), near))
     return solution.masked_fill(undefined, torch.nan)
 
 
@@ -130,7 +141,7 @@ def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
     values, smoothing = problem.values, problem.smoothing
     low = values.masked_fill(absent, torch.inf).amin(0)
     high = values.masked_fill(absent, -torch.inf).amax(0)
-    slack = _tolerance(values) * problem.weight.expand_as(values).sum(0)
+    slack = _slack(values, problem.tau, problem.cotau, problem.weight.expand_as(values).sum(0))
     unit = 4 * torch.finfo(values.dtype).eps
     z = low + (high - low) / 2
     for step in range(SAFE_STEPS):
@@ -150,16 +161,39 @@ def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
     return z
 
 
+def _choose_piece(problem: Huber, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the point and the tolerance at which the formula of a piece gives z again.
+
+    Ties count as above and as curved, unless the formula then leads elsewhere: z may equal a neighbour's value by
+    rounding alone, at very high and low levels.
+    """
+    near = _rounding(problem, z)
+    none = torch.zeros_like(near)
+    points = torch.stack((z, z, z + near, z - near))
+    tolerances = torch.stack((near, none, none, none))
+    found = torch.stack([problem.on_its_piece(*pair) for pair in zip(points, tolerances, strict=True)])
+    errors = (found - z).abs().nan_to_num(nan=torch.inf)
+    errors = errors.where(errors > 4 * near, 0.0)  # the first that is good enough
+    best = errors.argmin(0, keepdim=True)
+    return points.gather(0, best).squeeze(0), tolerances.gather(0, best).squeeze(0)
+
+
+def _rounding(problem: Huber, z: Tensor) -> Tensor:
+    return 64 * torch.finfo(z.dtype).eps * (z.abs() + problem.smoothing.squeeze(0))
+
+
 def _flat_piece(problem: Huber, absent: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Say where the minimisers fill an interval, and which neighbours lie at its two ends."""
     values, mu = problem.values, problem.smoothing
-    near = 64 * torch.finfo(values.dtype).eps * (z.abs() + mu)
+    near = _rounding(problem, z)
     distance = (values - z).masked_fill(absent, torch.inf)
     curved = (distance.abs() < mu - near).any(0)
-    slope, _ = problem.slope(z)
-    level = slope.abs() <= 8 * _tolerance(values) * problem.weight.expand_as(values).sum(0)
     behind = (values + mu).masked_fill(absent | (distance > 0), -torch.inf)
     ahead = (values - mu).masked_fill(absent | (distance < 0), torch.inf)
     ends = behind.argmax(0, keepdim=True), ahead.argmin(0, keepdim=True)
     between = behind.isfinite().any(0) & ahead.isfinite().any(0)
+    # z itself may lie at an end by rounding, where the derivative says nothing about the piece
+    middle = (behind.amax(0) + ahead.amin(0)) / 2
+    slope, _ = problem.slope(middle.where(between, z))
+    level = slope.abs() <= _slack(values, problem.tau, problem.cotau, problem.weight.expand_as(values).sum(0))
     return ~curved & level & between, ends
