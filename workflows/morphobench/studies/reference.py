@@ -53,7 +53,7 @@ def solve_reference(instance: Instance) -> Reference:
     spread = float(np.ptp(window.value[inside].numpy()))
     return Reference(
         value,
-        tuple(gradients),
+        gradients[: len(instance.arguments)],  # the expectile has no smoothing
         above(window, torch.as_tensor(value)).numpy(),
         bool((residual.abs() <= TIE * spread).any()),
         float(np.ptp(value)),
