@@ -24,6 +24,7 @@ __all__ = [
     "gradient",
     "internal_gradient",
     "opening",
+    "reconstruction",
     "variational_closing",
     "variational_dilation",
     "variational_dilation_gradient",
@@ -210,6 +211,24 @@ def white_top_hat(x: ArrayLike, bias: ArrayLike, *, rate: Any = 1, padding: Padd
 def black_top_hat(x: ArrayLike, bias: ArrayLike, *, rate: Any = 1, padding: Padding = "geodesic") -> Array:
     """Closing minus image."""
     return closing(x, bias, rate=rate, padding=padding) - _image(x)
+
+
+def reconstruction(
+    marker: ArrayLike, mask: ArrayLike, bias: ArrayLike | None = None, *, by: str = "dilation", connectivity: int = 8
+) -> Array:
+    """Repeat u <- min(mask, dilation(u, bias)) from u = min(marker, mask) until nothing changes.
+
+    >>> reconstruction([[[[0.0, 2.0, 0.0, 1.0, 0.0]]]], [[[[1.0, 3.0, 1.0, 2.0, 1.0]]]])
+    array([[[[1., 2., 1., 1., 1.]]]])
+    """
+    if by == "erosion":
+        return -reconstruction(-_image(marker), -_image(mask), bias, connectivity=connectivity)
+    if bias is None:
+        bias = np.where(np.abs(np.indices((3, 3)) - 1).sum(0) * 4 > connectivity, -np.inf, 0.0)
+    u, before = np.minimum(_image(marker), _image(mask)), None
+    while before is None or (u != before).any():
+        before, u = u, np.minimum(_image(mask), np.maximum(u, dilation(u, bias)))
+    return u
 
 
 # --- separable variational operators --------------------------------------------------------------------------------
