@@ -93,3 +93,27 @@ def test_layers_train_with_every_penalty():
 def test_the_kernels_say_that_they_do_not_have_the_penalty():
     with backend("cpu"), pytest.raises(ValueError, match="no kernel for penalty 'quantile'"):
         variational_dilation(torch.zeros(1, 1, 3, 3), torch.zeros(3, 3), None, 0.0, penalty="quantile")
+
+
+@every_penalty
+@pytest.mark.parametrize("operator", [variational_dilation, variational_erosion])
+def test_gradcheck(operator, penalty):
+    torch.manual_seed(0)
+    x, bias = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
+    weight, level = torch.rand(2, 2, 3, dtype=torch.float64) + 0.5, torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    leaves = [tensor.requires_grad_() for tensor in (x, bias, weight, level)]
+    assert torch.autograd.gradcheck(lambda *arguments: operator(*arguments, **penalty), leaves, eps=1e-7, atol=1e-5)
+
+
+def test_the_smoothing_has_a_gradient():
+    arguments = [
+        torch.from_numpy(array)[:, 1:6] if array.ndim == 4 else torch.from_numpy(array)[1:6]
+        for array in drawn(1, False)
+    ]
+    smoothing = torch.full((5,), 0.5, dtype=torch.float64, requires_grad=True)
+
+    def smoothed(mu):
+        return variational_dilation(*arguments, penalty="huber", smoothing=mu)
+
+    assert torch.autograd.gradcheck(smoothed, smoothing, eps=1e-7, atol=1e-5)
+    assert torch.autograd.grad(smoothed(smoothing).square().sum(), smoothing)[0].all()
