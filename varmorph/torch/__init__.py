@@ -18,12 +18,14 @@ from varmorph.torch.functional import (
 )
 from varmorph.torch.geodesic import (
     closing_by_reconstruction,
+    extended_maxima,
     fill_holes,
     h_convex,
     h_maxima,
     h_minima,
     opening_by_reconstruction,
     reconstruction,
+    regional_maxima,
 )
 from varmorph.torch.layers import (
     BlackTopHat2d,
@@ -57,6 +59,7 @@ __all__ = [
     "closing_by_reconstruction",
     "dilation",
     "erosion",
+    "extended_maxima",
     "external_gradient",
     "fill_holes",
     "gradient",
@@ -67,6 +70,7 @@ __all__ = [
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
+    "regional_maxima",
     "variational_closing",
     "variational_dilation",
     "variational_erosion",

@@ -19,12 +19,14 @@ from varmorph.torch.windows import Window, window
 
 __all__ = [
     "closing_by_reconstruction",
+    "extended_maxima",
     "fill_holes",
     "h_convex",
     "h_maxima",
     "h_minima",
     "opening_by_reconstruction",
     "reconstruction",
+    "regional_maxima",
 ]
 
 Direction = Literal["dilation", "erosion"]
@@ -201,6 +203,28 @@ def h_minima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
 def h_convex(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
     """What `h_maxima` takes away: the domes of height at most h."""
     return x - h_maxima(x, h, connectivity=connectivity)
+
+
+def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
+    """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient.
+
+    A constant image is one such plateau.
+
+    Examples
+    --------
+    >>> import torch
+    >>> regional_maxima(torch.tensor([[[[0.0, 2.0, 2.0, 1.0, 3.0]]]]))
+    tensor([[[[False,  True,  True, False,  True]]]])
+    """
+    x = check_image(x).detach()
+    x = x if x.dtype == torch.float64 else x.float()
+    # From the next lower number every pixel is reached again that has a higher neighbour, or is connected to one that has.
+    return reconstruction(x.nextafter(torch.full_like(x, -torch.inf)), x, connectivity=connectivity) < x
+
+
+def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
+    """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient."""
+    return regional_maxima(h_maxima(x, h, connectivity=connectivity), connectivity=connectivity)
 
 
 def opening_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8) -> Tensor:

@@ -129,6 +129,22 @@ def test_domes_and_basins():
     assert torch.equal(h_minima(x, 2.0), -h_maxima(-x, 2.0))
 
 
+@every_kind
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_regional_maxima_are_those_of_scikit_image(plateaus, connectivity):
+    _, x = images(7, plateaus, (3, 2, 9, 11))
+    found = varmorph.torch.regional_maxima(torch.from_numpy(x), connectivity=connectivity).numpy()
+    for n, c in np.ndindex(3, 2):
+        expected = morphology.local_maxima(x[n, c], connectivity=1 if connectivity == 4 else 2)
+        np.testing.assert_array_equal(found[n, c], expected)
+
+
+def test_extended_maxima_are_the_domes_that_are_high_enough():
+    x = torch.tensor([[[[0.0, 5.0, 4.0, 5.0, 0.0, 1.0, 0.0, 7.0]]]])
+    found = varmorph.torch.extended_maxima(x, 2.0)
+    assert found.flatten().tolist() == [False, True, True, True, False, False, False, True]
+
+
 def test_opening_by_reconstruction_keeps_whole_what_it_keeps():
     x = torch.zeros(1, 1, 8, 12)
     x[..., 1:7, 1:7] = 1
