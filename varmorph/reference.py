@@ -282,12 +282,16 @@ def _middle(low: Array, high: Array) -> Array:
     return np.where(np.isfinite(low) & np.isfinite(high), low + (high - low) / 2, np.nan)
 
 
+def _slack(problem: _Problem) -> Array:
+    weight = np.broadcast_to(problem.weight, problem.values.shape)
+    return TIE * np.minimum(problem.tau, problem.cotau)[..., 0] * weight.sum(-1)
+
+
 def _quantile(problem: _Problem) -> Array:
     """Give the middle of the values at which the one-sided derivatives of the energy do not agree in sign."""
     values, weight, tau, cotau = problem
     weight = np.broadcast_to(weight, values.shape)
-    tau, cotau = tau[..., 0], cotau[..., 0]
-    slack = TIE * np.minimum(tau, cotau) * weight.sum(-1)
+    tau, cotau, slack = tau[..., 0], cotau[..., 0], _slack(problem)
     low, high = np.full(values.shape[:-1], np.inf), np.full(values.shape[:-1], -np.inf)
     for k in range(values.shape[-1]):
         value, candidate = values[..., k], weight[..., k] > 0
@@ -309,7 +313,7 @@ def _huber_slope(problem: _Problem, z: Array, mu: Array) -> Array:
 def _huber(problem: _Problem, mu: Array) -> Array:
     """Give the middle of the zeros of the derivative: it is linear between the points v_k - mu, v_k and v_k + mu."""
     weight = np.broadcast_to(problem.weight, problem.values.shape)
-    slack = TIE * np.minimum(problem.tau, problem.cotau)[..., 0] * weight.sum(-1)
+    slack = _slack(problem)
     corners = np.concatenate([problem.values - mu, problem.values, problem.values + mu], -1)
     real = np.concatenate([weight > 0] * 3, -1)
     slopes = np.stack([_huber_slope(problem, corners[..., k], mu) for k in range(corners.shape[-1])], -1)

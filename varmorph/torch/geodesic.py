@@ -162,11 +162,12 @@ class _Reconstruction(torch.autograd.Function):
 
 def _parents(slot: Tensor, seen: Window) -> Tensor:
     """Flat index, over all planes, of the pixel that raised each pixel; a root is its own parent."""
-    own = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
-    pixels = torch.arange(slot[0, 0].numel(), dtype=torch.float64, device=slot.device).view(1, 1, *slot.shape[-2:])
-    sources = edge_values(pixels, seen, 0.0).long().expand(-1, *slot.shape)
-    source = sources.gather(0, slot.clamp(min=0)[None])[0]
-    return torch.where(slot == ROOT, own, own - pixels.long() + source)
+    (height, width), device = slot.shape[-2:], slot.device
+    rows, columns = (torch.as_tensor(axis.source, device=device) for axis in (seen.rows, seen.columns))
+    sources = (rows[:, None, :, None] * width + columns[None, :, None, :]).flatten(0, 1)  # the pixel at each slot
+    i, j = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    own = torch.arange(slot.numel(), device=device).view(slot.shape)
+    return torch.where(slot == ROOT, own, own - (i * width + j) + sources[slot.clamp(min=0), i, j])
 
 
 def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, is_root: Tensor) -> Tensor:

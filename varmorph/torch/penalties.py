@@ -26,12 +26,8 @@ def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor
 
     Parameters
     ----------
-    values : (T, N, C, H, W)
-        Value at the start of each edge plus its offset.
-    weight : broadcastable to values
-        Nonnegative edge weights, 0 where an edge is absent.
-    tau, cotau : broadcastable to values
-        The level and one minus the level.
+    values, weight, tau, cotau
+        As in `varmorph.torch.implicit.frozen_newton_step`.
 
     Returns
     -------
@@ -55,8 +51,12 @@ def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor
         present = weights > 0
         ends = [_first(values, ordered.gather(0, place), present) for place in (least, greatest)]
         undefined = (total <= 0) | values.isnan().any(0)
-    halves = [values.gather(0, end).squeeze(0) / 2 for end in ends]
-    return (halves[0] + halves[1]).masked_fill(undefined, torch.nan)
+    return _middle(values, *ends).masked_fill(undefined, torch.nan)
+
+
+def _middle(values: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Middle of two neighbours, given by their indices."""
+    return values.gather(0, first).squeeze(0) / 2 + values.gather(0, second).squeeze(0) / 2
 
 
 def _first(values: Tensor, chosen: Tensor, present: Tensor) -> Tensor:
@@ -82,29 +82,29 @@ class Huber(NamedTuple):
     cotau: Tensor
     smoothing: Tensor
 
-    def slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivative of the energy at z, and its derivative: both sums over the edges."""
-        residual = self.values - z
-        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
-        limited = (residual / self.smoothing).clamp(-1, 1)
-        return -(factor * limited).sum(0), self.curvature(z)
-
-    def curvature(self, z: Tensor) -> Tensor:
-        """Sum of w_k a_k / mu over the edges with |r_k| <= mu."""
-        residual = self.values - z
-        factor = self.weight * self.tau.where(residual >= 0, self.cotau)
-        return (factor * (residual.abs() <= self.smoothing)).sum(0) / self.smoothing.squeeze(0)
+    def slope(self, z: Tensor) -> Tensor:
+        """Derivative of the energy at z."""
+        residual, factor = self._pulls(z)
+        return -(factor * (residual / self.smoothing).clamp(-1, 1)).sum(0)
 
     def on_its_piece(self, z: Tensor, near: Tensor | float = 0.0) -> Tensor:
-        """Solve for z where the edges that are curved, above and below at z stay so; NaN where none is curved.
+        """Solve for z where the edges that are curved, above and below at z stay so; NaN or infinite where none is curved.
 
         A residual below 0, or beyond mu, by less than `near` is a tie: it counts as above, and as curved.
         """
-        residual = (self.values - z).detach()
-        factor = self.weight * self.tau.where(residual >= -near, self.cotau)
+        residual, factor = self._pulls(z, near)
         curved = residual.abs() <= self.smoothing.detach() + near
         pulled = (factor * torch.where(curved, self.values, self.smoothing * residual.sign())).sum(0)
         return pulled / (factor * curved).sum(0)
+
+    def _pulls(self, z: Tensor, near: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+        """Residuals, without gradient, and the weight times tau above or 1 - tau below."""
+        residual = (self.values - z).detach()
+        return residual, self.weight * self.tau.where(residual >= -near, self.cotau)
+
+    def slack(self) -> Tensor:
+        """How far from 0 its derivative may lie and still count as 0."""
+        return _slack(self.values, self.tau, self.cotau, self.weight.expand_as(self.values).sum(0))
 
 
 def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, s
         other = flat | undefined
     # The formula divides by 0 there: other numbers take their place, since 0 * inf in the backward pass would be NaN.
     guarded = problem._replace(weight=torch.where(other, 1.0, weight), values=values.masked_fill(other, 0.0))
-    middle = (values.gather(0, ends[0]).squeeze(0) + values.gather(0, ends[1]).squeeze(0)) / 2
+    middle = _middle(values, *ends)
     solution = torch.where(other, middle, guarded.on_its_piece(z.masked_fill(other, 0.0), near))
     return solution.masked_fill(undefined, torch.nan)
 
@@ -141,19 +141,19 @@ def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
     values, smoothing = problem.values, problem.smoothing
     low = values.masked_fill(absent, torch.inf).amin(0)
     high = values.masked_fill(absent, -torch.inf).amax(0)
-    slack = _slack(values, problem.tau, problem.cotau, problem.weight.expand_as(values).sum(0))
+    slack = problem.slack()
     unit = 4 * torch.finfo(values.dtype).eps
     z = low + (high - low) / 2
     for step in range(SAFE_STEPS):
-        slope, curvature = problem.slope(z)
+        slope = problem.slope(z)
         low, high = torch.where(slope < 0, z, low), torch.where(slope > 0, z, high)
-        newton = problem.on_its_piece(z)
+        newton = problem.on_its_piece(z)  # not finite where no edge is curved
         rounding = unit * (z.abs() + smoothing.squeeze(0))
-        safe = (curvature > 0) & (newton >= low - rounding) & (newton <= high + rounding)
+        safe = (newton >= low - rounding) & (newton <= high + rounding)
         if step % 3 == 2:  # a bracket that Newton's steps close from one side only is halved as well
             safe &= slope.abs() <= slack
         proposed = torch.where(safe, newton, low + (high - low) / 2)
-        proposed = torch.where((curvature == 0) & (slope.abs() <= slack), z, proposed)
+        proposed = torch.where(~newton.isfinite() & (slope.abs() <= slack), z, proposed)
         moved = (proposed - z).abs() > rounding
         z = proposed
         if not moved.any():
@@ -194,6 +194,5 @@ def _flat_piece(problem: Huber, absent: Tensor, z: Tensor) -> tuple[Tensor, tupl
     between = behind.isfinite().any(0) & ahead.isfinite().any(0)
     # z itself may lie at an end by rounding, where the derivative says nothing about the piece
     middle = (behind.amax(0) + ahead.amin(0)) / 2
-    slope, _ = problem.slope(middle.where(between, z))
-    level = slope.abs() <= _slack(values, problem.tau, problem.cotau, problem.weight.expand_as(values).sum(0))
+    level = problem.slope(middle.where(between, z)).abs() <= problem.slack()
     return ~curved & level & between, ends

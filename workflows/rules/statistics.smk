@@ -94,6 +94,5 @@ rule verify:
         "../../environment.yml"
     params:
         config=CONFIG,
-        settings=SETTINGS,
     shell:
         "python -m morphobench verify --config {params.config:q} 2>&1 | tee {log:q}"
