@@ -1,6 +1,17 @@
 """Morphological operators for PyTorch: exact (max-plus) and variational, as functions and as layers."""
 
+from varmorph.torch.adjoints import Implicit, Neumann, OneStep, Truncated, Unrolled
 from varmorph.torch.backends import backend
+from varmorph.torch.certificates import (
+    BackwardCertificate,
+    Certificate,
+    ConvergenceError,
+    ConvergenceWarning,
+    ForwardCertificate,
+)
+from varmorph.torch.coupled import joint_closing, joint_opening, regularised_dilation
+from varmorph.torch.coupled_layers import JointClosing2d, JointOpening2d, RegularisedDilation2d
+from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import (
     black_top_hat,
     closing,
@@ -27,6 +38,18 @@ from varmorph.torch.geodesic import (
     reconstruction,
     regional_maxima,
 )
+from varmorph.torch.geodesic_layers import HMaxima2d, Leveling2d, Reconstruction2d
+from varmorph.torch.graph import (
+    graph_closing,
+    graph_dilation,
+    graph_erosion,
+    graph_opening,
+    joint_graph_closing,
+    joint_graph_opening,
+    variational_graph_dilation,
+    variational_graph_erosion,
+)
+from varmorph.torch.incidence import GraphEdges, GraphPulls, Pulls, Sides, WindowEdges
 from varmorph.torch.layers import (
     BlackTopHat2d,
     Closing2d,
@@ -40,19 +63,55 @@ from varmorph.torch.layers import (
     VariationalOpening2d,
     WhiteTopHat2d,
 )
+from varmorph.torch.leveling import leveling
+from varmorph.torch.minimisation import Solution, minimise
+from varmorph.torch.penalties import Penalty
+from varmorph.torch.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
 
 __all__ = [
+    "ADMM",
+    "AcceleratedGradient",
+    "Anderson",
+    "BackwardCertificate",
     "BlackTopHat2d",
+    "Certificate",
     "Closing2d",
+    "ConvergenceError",
+    "ConvergenceWarning",
     "Dilation2d",
+    "Edges",
+    "Energy",
     "Erosion2d",
+    "FixedPoint",
+    "ForwardCertificate",
     "Gradient2d",
+    "GraphEdges",
+    "GraphPulls",
+    "HMaxima2d",
+    "Implicit",
+    "JointClosing2d",
+    "JointOpening2d",
+    "Leveling2d",
+    "Neumann",
+    "Newton",
+    "OneStep",
     "Opening2d",
+    "Penalty",
+    "PrimalDual",
+    "Pulls",
+    "Reconstruction2d",
+    "RegularisedDilation2d",
+    "Ridge",
+    "Sides",
+    "Solution",
+    "Truncated",
+    "Unrolled",
     "VariationalClosing2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
     "VariationalOpening2d",
     "WhiteTopHat2d",
+    "WindowEdges",
     "backend",
     "black_top_hat",
     "closing",
@@ -63,17 +122,30 @@ __all__ = [
     "external_gradient",
     "fill_holes",
     "gradient",
+    "graph_closing",
+    "graph_dilation",
+    "graph_erosion",
+    "graph_opening",
     "h_convex",
     "h_maxima",
     "h_minima",
     "internal_gradient",
+    "joint_closing",
+    "joint_graph_closing",
+    "joint_graph_opening",
+    "joint_opening",
+    "leveling",
+    "minimise",
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
     "regional_maxima",
+    "regularised_dilation",
     "variational_closing",
     "variational_dilation",
     "variational_erosion",
+    "variational_graph_dilation",
+    "variational_graph_erosion",
     "variational_opening",
     "white_top_hat",
 ]

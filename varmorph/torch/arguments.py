@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,17 +13,29 @@ from varmorph.torch.windows import PADDINGS, Padding
 
 __all__ = [
     "check_bias",
+    "check_channels",
+    "check_connectivity",
+    "check_direction",
+    "check_edge_penalty",
+    "check_edge_weights",
+    "check_edges",
+    "check_features",
     "check_image",
+    "check_image_pair",
     "check_level",
+    "check_nonnegative",
     "check_padding",
     "check_penalty",
+    "check_per_edge",
     "check_smoothing",
     "check_weight",
     "check_window_fits",
     "pair",
+    "two_levels",
 ]
 
 PENALTIES = ("expectile", "quantile", "huber")
+Direction = Literal["dilation", "erosion"]
 
 
 def _check_tensor(name: str, value: object) -> Tensor:
@@ -39,6 +52,36 @@ def check_image(x: object, name: str = "x") -> Tensor:
     if image.ndim != 4 or 0 in image.shape[1:]:
         raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {tuple(image.shape)}")
     return image
+
+
+def check_image_pair(first: object, second: object, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    """Require two images of one shape."""
+    images = check_image(first, names[0]), check_image(second, names[1])
+    if images[0].shape != images[1].shape:
+        found = " and ".join(str(tuple(image.shape)) for image in images)
+        raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {found}")
+    return images
+
+
+def check_channels(channels: int) -> int:
+    """Require a positive number of channels."""
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"channels must be a positive integer, found {channels!r}")
+    return channels
+
+
+def check_connectivity(connectivity: int) -> int:
+    """Require 4 or 8 neighbours of a pixel."""
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, found {connectivity!r}")
+    return connectivity
+
+
+def check_direction(by: Direction) -> Direction:
+    """Require one of the two directions of a reconstruction."""
+    if by not in ("dilation", "erosion"):
+        raise ValueError(f"by must be 'dilation' or 'erosion', found {by!r}")
+    return by
 
 
 def _per_channel(name: str, value: object, channels: int) -> Tensor:
@@ -109,6 +152,95 @@ def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: in
     if not bool((mu > 0).all()):
         raise ValueError(f"smoothing must be positive, found {mu.tolist()}")
     return mu
+
+
+def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> Tensor:
+    """Require finite numbers >= 0, scalar or (C,); return (C,)."""
+    numbers = check_level(value, channels, like, name)
+    if not bool((numbers >= 0).all()):
+        raise ValueError(f"{name} must be >= 0, found {numbers.tolist()}")
+    return numbers
+
+
+def check_edge_penalty(penalty: str, smoothing: object, channels: int, like: Tensor) -> Tensor | None:
+    """Require penalty "quadratic", or "huber" with a positive smoothing; return the smoothing (C,) or None."""
+    if penalty not in ("quadratic", "huber"):
+        raise ValueError(f"edge_penalty must be 'quadratic' or 'huber', found {penalty!r}")
+    if (penalty == "huber") != (smoothing is not None):
+        expected = "a positive number" if penalty == "huber" else "None"
+        raise ValueError(f"edge_smoothing must be {expected} for edge_penalty {penalty!r}, found {smoothing!r}")
+    if smoothing is None:
+        return None
+    mu = check_level(smoothing, channels, like, "edge_smoothing")
+    if not bool((mu > 0).all()):
+        raise ValueError(f"edge_smoothing must be positive, found {mu.tolist()}")
+    return mu
+
+
+def check_edge_weights(value: object, image: Tensor) -> Tensor:
+    """Require (N, 1 or C, 2, H, W), finite and >= 0."""
+    weights = _check_tensor("edge_weights", value)
+    samples, channels, height, width = image.shape
+    allowed = [(samples, c, 2, height, width) for c in (1, channels)]
+    if tuple(weights.shape) not in allowed:
+        raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {tuple(weights.shape)}")
+    if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+        raise ValueError("edge_weights must hold finite numbers >= 0, found a negative number, infinity or NaN")
+    return weights
+
+
+def check_features(x: object) -> Tensor:
+    """Require floating point features (nodes, F) or (B, nodes, F), with at least one node and feature."""
+    features = _check_tensor("x", x)
+    if features.ndim not in (2, 3) or 0 in features.shape[-2:]:
+        raise ValueError(
+            f"x must have shape (nodes, F) or (B, nodes, F), nodes and F >= 1, found {tuple(features.shape)}"
+        )
+    return features
+
+
+def check_edges(name: str, edges: object, nodes: int, device: torch.device) -> Tensor:
+    """Require integers (2, E) between 0 and nodes - 1; return them as int64 on the device."""
+    if not isinstance(edges, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, found {type(edges).__name__}")
+    if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
+        raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
+    if edges.ndim != 2 or edges.shape[0] != 2:
+        raise ValueError(f"{name} must have shape (2, E), found {tuple(edges.shape)}")
+    if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
+        raise ValueError(
+            f"{name} must name nodes from 0 to {nodes - 1}, found numbers from {int(edges.min())} to {int(edges.max())}"
+        )
+    return edges.to(device=device, dtype=torch.long)
+
+
+def check_per_edge(name: str, value: object, edges: int, features: int, like: Tensor, default: float) -> Tensor:
+    """Require a number, () or (E,) or (E, F), or None for the default; return (1 or F, E).
+
+    A bias is finite or -inf, a weight finite and >= 0.
+    """
+    if value is None:
+        return torch.full((1, edges), default, dtype=like.dtype, device=like.device)
+    if isinstance(value, (int, float)):
+        value = torch.as_tensor(float(value), dtype=like.dtype, device=like.device)
+    numbers = _check_tensor(name, value)
+    if tuple(numbers.shape) not in ((), (edges,), (edges, features)):
+        raise ValueError(
+            f"{name} must be a number or have shape ({edges},) or ({edges}, {features}), found {tuple(numbers.shape)}"
+        )
+    if name == "bias" and not bool((torch.isfinite(numbers) | torch.isneginf(numbers)).all()):
+        raise ValueError("bias must hold finite numbers or -inf, found NaN or +inf")
+    if name == "weight" and not bool((torch.isfinite(numbers) & (numbers >= 0)).all()):
+        raise ValueError("weight must hold finite numbers >= 0, found a negative number, infinity or NaN")
+    return numbers.t() if numbers.ndim == 2 else numbers.expand(edges)[None]
+
+
+def two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
+    """Require two levels: two numbers, (2,) or (2, C)."""
+    found = tuple(levels.shape) if isinstance(levels, Tensor) else levels
+    if not isinstance(levels, (Tensor, Sequence)) or found == () or len(levels) != 2:
+        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
+    return levels[0], levels[1]
 
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from varmorph.torch import maxplus, separable
 from varmorph.torch.windows import Padding, is_uniform, shifted_window, window
 
-__all__ = ["backend", "dilate", "minimise_separable"]
+__all__ = ["backend", "compute_dtype", "dilate", "minimise_separable"]
 
 BACKENDS = ("auto", "tensor", "cpu")
 _chosen: ContextVar[str] = ContextVar("varmorph_backend", default="auto")
@@ -67,14 +67,15 @@ def _use_kernels(x: Tensor, padding: Padding, reverse: bool, penalty: str = "exp
     return possible and x.numel() > 0  # nothing to compute: the tensor code gets the empty shape right
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+def compute_dtype(*images: Tensor) -> torch.dtype:
+    """Return float64 if an image has it, else float32: shorter numbers are computed as float32."""
+    return torch.float64 if any(image.dtype == torch.float64 for image in images) else torch.float32
 
 
 def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     """Compute sign * max(sign * x + bias) over the windows: the dilation for sign 1, the erosion for -1."""
     padding, reverse = geometry[-2:]
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     image, function = x.to(dtype), bias.to(dtype).flatten(1)
     outside = sign * padding if isinstance(padding, float) else -torch.inf
     if _use_kernels(x, padding, reverse):
@@ -99,7 +100,7 @@ def minimise_separable(
 ) -> Tensor:
     """Minimise the separable energy with offsets `bias` (-inf: absent) and edge level `level`."""
     padding, reverse = geometry[-2:]
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     image, function, weights = x.to(dtype), bias.to(dtype).flatten(1), weight.to(dtype).flatten(1)
     outside = padding if isinstance(padding, float) else None
     if _use_kernels(x, padding, reverse, penalty):

@@ -16,6 +16,7 @@ from varmorph.torch.arguments import (
     check_weight,
     check_window_fits,
     pair,
+    two_levels,
 )
 from varmorph.torch.backends import Geometry, dilate, minimise_separable
 from varmorph.torch.windows import Padding
@@ -53,7 +54,7 @@ def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
     Parameters
     ----------
     x : (N, C, H, W)
-        Images, floating point.
+        Images, floating point. NaN spreads to the windows that hold it; infinity is a value like others.
     bias : (C, kh, kw) or (kh, kw)
         Structuring function; -inf leaves an element out. The origin is (kh // 2, kw // 2).
     stride, rate : int or pair
@@ -76,7 +77,8 @@ def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
 
     Notes
     -----
-    Where several elements attain the maximum, the first in row-major order takes the gradient.
+    Where several elements attain the maximum, the first in row-major order takes the gradient. J. Serra (1982), Image
+    Analysis and Mathematical Morphology; P. Soille (2003), Morphological Image Analysis, 2nd edition, chapter 3.
 
     Examples
     --------
@@ -98,7 +100,7 @@ def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     full dilation, which is larger than the image, and not `dilation` with padding "valid".
     With a stride the erosion of stride 1 is sampled.
 
-    Arguments, result and errors are those of `dilation`.
+    Arguments, result, errors and sources are those of `dilation`.
 
     Examples
     --------
@@ -115,7 +117,7 @@ def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
 def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
     """Opening: dilation of the erosion. A stride samples the result.
 
-    Arguments and errors are those of `dilation`.
+    Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
 
     Examples
     --------
@@ -129,7 +131,7 @@ def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
 def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
     """Closing: erosion of the dilation. A stride samples the result.
 
-    Arguments and errors are those of `dilation`.
+    Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
 
     Examples
     --------
@@ -184,7 +186,11 @@ def _difference(
 
 
 def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
-    """Morphological gradient: dilation minus erosion. A stride samples the result; see `dilation`.
+    """Morphological gradient: dilation minus erosion. A stride samples the result.
+
+    Arguments, result and errors are those of `dilation`; with padding "valid" the result has the pixels where both exist,
+    and it is an error if there are none. Where infinities of one sign are subtracted the result is NaN. Soille (2003),
+    chapter 3.
 
     Examples
     --------
@@ -200,7 +206,16 @@ def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
 def internal_gradient(
     x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
 ) -> Tensor:
-    """Internal gradient: the image minus its erosion. A stride samples the result; see `dilation`."""
+    """Internal gradient: the image minus its erosion. A stride samples the result.
+
+    Arguments, result, errors and source are those of `gradient`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> internal_gradient(torch.tensor([[[[0.0, 0.0, 5.0, 5.0]]]]), torch.zeros(1, 3))
+    tensor([[[[0., 0., 5., 0.]]]])
+    """
     low = erosion(x, bias, rate=rate, padding=padding)
     return _difference((x, False, False), (low, True, False), bias, stride, rate, padding)
 
@@ -208,7 +223,16 @@ def internal_gradient(
 def external_gradient(
     x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
 ) -> Tensor:
-    """External gradient: the dilation minus the image. A stride samples the result; see `dilation`."""
+    """External gradient: the dilation minus the image. A stride samples the result.
+
+    Arguments, result, errors and source are those of `gradient`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> external_gradient(torch.tensor([[[[0.0, 0.0, 5.0, 5.0]]]]), torch.zeros(1, 3))
+    tensor([[[[0., 5., 0., 0.]]]])
+    """
     high = dilation(x, bias, rate=rate, padding=padding)
     return _difference((high, False, True), (x, False, False), bias, stride, rate, padding)
 
@@ -216,7 +240,9 @@ def external_gradient(
 def white_top_hat(
     x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
 ) -> Tensor:
-    """White top-hat: the image minus its opening. A stride samples the result; see `dilation`.
+    """White top-hat: the image minus its opening. A stride samples the result.
+
+    Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.
 
     Examples
     --------
@@ -231,7 +257,16 @@ def white_top_hat(
 def black_top_hat(
     x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
 ) -> Tensor:
-    """Black top-hat: the closing minus the image. A stride samples the result; see `dilation`."""
+    """Black top-hat: the closing minus the image. A stride samples the result.
+
+    Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> black_top_hat(torch.tensor([[[[3.0, 0.0, 3.0, 1.0, 1.0, 1.0]]]]), torch.zeros(1, 3))
+    tensor([[[[0., 3., 0., 0., 0., 0.]]]])
+    """
     closed = closing(x, bias, rate=rate, padding=padding)
     return _difference((closed, True, True), (x, False, False), bias, stride, rate, padding)
 
@@ -274,6 +309,10 @@ def variational_dilation(
         As in `dilation`; with "geodesic" the weight beyond the border is 0. A pixel whose window holds no neighbour of
         positive weight has no minimiser: it is NaN.
 
+    Returns
+    -------
+    (N, C, ceil(H / stride), ceil(W / stride)), smaller with padding "valid".
+
     Raises
     ------
     TypeError
@@ -289,6 +328,10 @@ def variational_dilation(
 
     Quantile and huber energies may be flat at their minimum: the middle of the minimisers is taken, and its gradient goes
     by halves to the neighbours at the two ends. The quantile has no gradient in weight and level, being piecewise constant.
+
+    NaN spreads to the windows that hold it, even at weight 0, and no further. An infinite pixel is a value like others to
+    the quantile. With the expectile a window that holds one is infinite, or NaN if it holds both infinities, or one at
+    weight 0; with the huber penalty it is infinite or NaN. The gradient of an infinite result means nothing.
 
     Examples
     --------
@@ -308,7 +351,7 @@ def variational_dilation(
     return minimise_separable(x, bias, weight, level, geometry, penalty, mu)
 
 
-def _negative_offsets(bias: Tensor) -> Tensor:
+def negative_offsets(bias: Tensor) -> Tensor:
     """Change the sign of a structuring function; an element that is left out stays out."""
     absent = torch.isneginf(bias)
     return (-bias.masked_fill(absent, 0.0)).masked_fill(absent, -torch.inf)
@@ -344,14 +387,7 @@ def variational_erosion(
     level = check_level(logit_level, x.shape[1], x)
     mu = check_smoothing(penalty, smoothing, x.shape[1], x)
     geometry = _geometry(x, bias, stride, rate, padding, True)
-    return minimise_separable(x, _negative_offsets(bias), weight, -level, geometry, penalty, mu)
-
-
-def _two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
-    found = tuple(levels.shape) if isinstance(levels, Tensor) else levels
-    if not isinstance(levels, (Tensor, Sequence)) or found == () or len(levels) != 2:
-        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
-    return levels[0], levels[1]
+    return minimise_separable(x, negative_offsets(bias), weight, -level, geometry, penalty, mu)
 
 
 def variational_opening(
@@ -369,7 +405,7 @@ def variational_opening(
     """Variational opening: erosion edges at edge level logit_levels[0], then dilation edges at logit_levels[1].
 
     Levels (-s, s) tend to `opening` by `bias` as s grows. `logit_levels` is (2,) or (2, C), or two numbers. The other
-    arguments and errors are those of `variational_dilation`; a stride samples the result.
+    arguments, result and errors are those of `variational_dilation`; a stride samples the result.
 
     Examples
     --------
@@ -378,7 +414,7 @@ def variational_opening(
     >>> variational_opening(x, torch.zeros(1, 3), None, (-14.0, 14.0)).round(decimals=3)
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
-    first, second = _two_levels(logit_levels)
+    first, second = two_levels(logit_levels)
     eroded = variational_erosion(
         x, bias, weight, -first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )
@@ -401,9 +437,16 @@ def variational_closing(
 ) -> Tensor:
     """Variational closing: dilation edges at edge level logit_levels[0], then erosion edges at logit_levels[1].
 
-    Levels (s, -s) tend to `closing` by `bias` as s grows. Arguments are those of `variational_opening`.
+    Levels (s, -s) tend to `closing` by `bias` as s grows. Arguments, result and errors are those of `variational_opening`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])
+    >>> variational_closing(x, torch.zeros(1, 3), None, (14.0, -14.0)).round(decimals=3)
+    tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
-    first, second = _two_levels(logit_levels)
+    first, second = two_levels(logit_levels)
     dilated = variational_dilation(
         x, bias, weight, first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )

@@ -7,14 +7,23 @@ gradient from its leaves to its roots. No iterations are stored.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from varmorph.torch.arguments import check_bias, check_image
+from varmorph.torch.arguments import (
+    Direction,
+    check_bias,
+    check_connectivity,
+    check_direction,
+    check_image,
+    check_image_pair,
+    check_nonnegative,
+)
+from varmorph.torch.backends import compute_dtype
 from varmorph.torch.functional import dilation, erosion
-from varmorph.torch.neighbours import edge_values, per_edge
+from varmorph.torch.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
 from varmorph.torch.windows import Window, window
 
 __all__ = [
@@ -29,7 +38,6 @@ __all__ = [
     "regional_maxima",
 ]
 
-Direction = Literal["dilation", "erosion"]
 ROOT = -1
 
 
@@ -53,13 +61,14 @@ def reconstruction(
     Returns
     -------
     (N, C, H, W)
+        Of the dtype of `mask`. A pixel that is NaN in marker or mask is NaN; no neighbour copies it.
 
     Raises
     ------
     TypeError
         If an image is not a floating point tensor.
     ValueError
-        If shapes differ, or bias is positive somewhere or not 0 at its origin.
+        If shapes differ, connectivity is neither 4 nor 8, or bias is positive somewhere or not 0 at its origin.
 
     Notes
     -----
@@ -75,26 +84,14 @@ def reconstruction(
     >>> reconstruction(mask - 1, mask)
     tensor([[[[1., 2., 1., 1., 1.]]]])
     """
-    marker, mask = check_image(marker, "marker"), check_image(mask, "mask")
-    if marker.shape != mask.shape:
-        raise ValueError(f"marker and mask must have one shape, found {tuple(marker.shape)} and {tuple(mask.shape)}")
-    if by not in ("dilation", "erosion"):
-        raise ValueError(f"by must be 'dilation' or 'erosion', found {by!r}")
-    offsets = _neighbourhood(connectivity, mask) if bias is None else bias
-    offsets = _check_offsets(check_bias(offsets, mask.shape[1]))
-    dtype = torch.float64 if torch.float64 in (marker.dtype, mask.dtype) else torch.float32
-    sign = 1 if by == "dilation" else -1
+    marker, mask = check_image_pair(marker, mask, ("marker", "mask"))
+    if bias is None:
+        bias = flat_neighbourhood(check_connectivity(connectivity), mask.dtype, mask.device)
+    offsets = _check_offsets(check_bias(bias, mask.shape[1]))
+    dtype = compute_dtype(marker, mask)
+    sign = 1 if check_direction(by) == "dilation" else -1
     images = sign * marker.to(dtype), sign * mask.to(dtype)
     return (sign * _Reconstruction.apply(*images, offsets.to(dtype))).to(mask.dtype)
-
-
-def _neighbourhood(connectivity: int, like: Tensor) -> Tensor:
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity must be 4 or 8, found {connectivity!r}")
-    flat = torch.zeros(3, 3, dtype=like.dtype, device=like.device)
-    if connectivity == 4:
-        flat[::2, ::2] = -torch.inf
-    return flat
 
 
 def _check_offsets(bias: Tensor) -> Tensor:
@@ -138,8 +135,8 @@ class _Reconstruction(torch.autograd.Function):
         if ctx.empty:
             return torch.minimum(marker, mask)
         size = (bias.shape[-2], bias.shape[-1])
-        ctx.window = window((mask.shape[-2], mask.shape[-1]), size, (1, 1), (1, 1), "geodesic", False)
-        grown = _grow(marker, mask, bias, ctx.window)
+        seen = window((mask.shape[-2], mask.shape[-1]), size, (1, 1), (1, 1), "geodesic", False)
+        grown = _grow(marker, mask, bias, seen)
         ctx.save_for_backward(grown.slot, grown.of_mask)
         return grown.value
 
@@ -151,23 +148,19 @@ class _Reconstruction(torch.autograd.Function):
             return cotangent, cotangent, cotangent.new_zeros(ctx.bias_shape)
         slot, of_mask = ctx.saved_tensors
         is_root = slot == ROOT
-        total = _sum_to_the_roots(cotangent, _parents(slot, ctx.window), is_root)
-        elements = torch.as_tensor(ctx.window.elements, device=slot.device)[slot.clamp(min=0)]
+        total = _sum_to_the_roots(cotangent, _parents(slot, ctx.bias_shape[-2:]), is_root)
         channels, size = slot.shape[1], ctx.bias_shape[-2] * ctx.bias_shape[-1]
-        place = elements + size * torch.arange(channels, device=slot.device)[:, None, None]
+        place = slot + size * torch.arange(channels, device=slot.device)[:, None, None]
         by_bias = total.new_zeros(channels * size).index_add(0, place[~is_root], total[~is_root])
         by_root = total.masked_fill(~is_root, 0.0)
         return by_root.masked_fill(of_mask, 0.0), by_root.masked_fill(~of_mask, 0.0), by_bias.view(ctx.bias_shape)
 
 
-def _parents(slot: Tensor, seen: Window) -> Tensor:
+def _parents(slot: Tensor, size: tuple[int, int]) -> Tensor:
     """Flat index, over all planes, of the pixel that raised each pixel; a root is its own parent."""
-    (height, width), device = slot.shape[-2:], slot.device
-    rows, columns = (torch.as_tensor(axis.source, device=device) for axis in (seen.rows, seen.columns))
-    sources = (rows[:, None, :, None] * width + columns[None, :, None, :]).flatten(0, 1)  # the pixel at each slot
-    i, j = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    own = torch.arange(slot.numel(), device=device).view(slot.shape)
-    return torch.where(slot == ROOT, own, own - (i * width + j) + sources[slot.clamp(min=0), i, j])
+    shifts = flat_shifts(size, slot.shape[-1], slot.device)
+    own = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
+    return torch.where(slot == ROOT, own, own + shifts[slot.clamp(min=0)])
 
 
 def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, is_root: Tensor) -> Tensor:
@@ -187,29 +180,82 @@ def h_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
 
     It is an image, not the binary map that scikit-image gives the name.
 
+    Parameters
+    ----------
+    x : (N, C, H, W)
+        Images, floating point; computed in float32 unless they are float64.
+    h : number, () or (C,)
+        Height >= 0, one for each channel or for all. It gets a gradient: -1 from every pixel that comes from x - h.
+    connectivity : {4, 8}
+        Neighbours of a pixel.
+
+    Returns
+    -------
+    (N, C, H, W)
+
+    Raises
+    ------
+    TypeError
+        If x or h is not a floating point tensor (or, for h, a number).
+    ValueError
+        If a shape does not fit, h is negative, infinite or NaN, or connectivity is neither 4 nor 8.
+
+    Notes
+    -----
+    Its gradient is that of `reconstruction`. P. Soille (2003), Morphological Image Analysis, 2nd edition, chapter 6.
+
     Examples
     --------
     >>> import torch
     >>> h_maxima(torch.tensor([[[[0.0, 5.0, 0.0, 1.0, 0.0]]]]), 2.0)
     tensor([[[[0., 3., 0., 0., 0.]]]])
     """
-    return reconstruction(x - h, x, connectivity=connectivity)
+    image, height = _image_and_height(x, h)
+    return reconstruction(image - height, image, connectivity=connectivity).to(x.dtype)
+
+
+def _image_and_height(x: Tensor, h: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Check both and bring them to the dtype of the computation: rounded to few bits, x - h could meet another plateau."""
+    image = check_image(x)
+    image = image.to(compute_dtype(image))
+    return image, check_nonnegative("h", h, image.shape[1], image).to(image.dtype)[:, None, None]
 
 
 def h_minima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
-    """Raise every minimum by h, or to the height at which it joins a lower one; the dual of `h_maxima`."""
-    return reconstruction(x + h, x, by="erosion", connectivity=connectivity)
+    """Raise every minimum by h, or to the height at which it joins a lower one: -h_maxima(-x, h).
+
+    Arguments, result, errors and source are those of `h_maxima`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> h_minima(torch.tensor([[[[5.0, 0.0, 5.0, 4.0, 5.0]]]]), 2.0)
+    tensor([[[[5., 2., 5., 5., 5.]]]])
+    """
+    image, height = _image_and_height(x, h)
+    return reconstruction(image + height, image, by="erosion", connectivity=connectivity).to(x.dtype)
 
 
 def h_convex(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
-    """What `h_maxima` takes away: the domes of height at most h."""
-    return x - h_maxima(x, h, connectivity=connectivity)
+    """What `h_maxima` takes away: the domes of height at most h.
+
+    Arguments, result, errors and source are those of `h_maxima`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> h_convex(torch.tensor([[[[0.0, 5.0, 0.0, 1.0, 0.0]]]]), 2.0)
+    tensor([[[[0., 2., 0., 1., 0.]]]])
+    """
+    image, height = _image_and_height(x, h)
+    return (image - reconstruction(image - height, image, connectivity=connectivity)).to(x.dtype)
 
 
 def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient.
 
-    A constant image is one such plateau.
+    A constant image is one such plateau. Arguments and errors are those of `h_maxima`. L. Vincent (1993), see
+    `reconstruction`.
 
     Examples
     --------
@@ -218,30 +264,61 @@ def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     tensor([[[[False,  True,  True, False,  True]]]])
     """
     x = check_image(x).detach()
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x.to(compute_dtype(x))
     # From the next lower number every pixel is reached again that has a higher neighbour, or is connected to one that has.
     return reconstruction(x.nextafter(torch.full_like(x, -torch.inf)), x, connectivity=connectivity) < x
 
 
 def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
-    """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient."""
-    return regional_maxima(h_maxima(x, h, connectivity=connectivity), connectivity=connectivity)
+    """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient.
+
+    Arguments, errors and source are those of `h_maxima`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> extended_maxima(torch.tensor([[[[0.0, 5.0, 4.0, 0.0, 1.0, 0.0]]]]), 2.0)
+    tensor([[[[False,  True,  True, False, False, False]]]])
+    """
+    image, height = _image_and_height(x, h)
+    return regional_maxima(h_maxima(image, height.flatten(), connectivity=connectivity), connectivity=connectivity)
 
 
 def opening_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8) -> Tensor:
-    """Reconstruct x from its erosion: what the erosion leaves keeps its shape; the rest goes. `bias` as in `erosion`."""
+    """Reconstruct x from its erosion: what the erosion leaves keeps its shape, the rest goes.
+
+    Arguments and errors are those of `erosion` and `reconstruction`. Soille (2003), chapter 6, see `h_maxima`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 4.0]]]])
+    >>> opening_by_reconstruction(x, torch.zeros(1, 3))
+    tensor([[[[0., 0., 0., 2., 2., 2.]]]])
+    """
     return reconstruction(erosion(x, bias), x, connectivity=connectivity)
 
 
 def closing_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8) -> Tensor:
-    """Reconstruct x by erosion from its dilation; the dual of `opening_by_reconstruction`."""
+    """Reconstruct x by erosion from its dilation: what the dilation leaves dark keeps its shape, the rest is filled.
+
+    It is -opening_by_reconstruction(-x, ...) where `bias` is symmetric; arguments, errors and source as there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[[3.0, 0.0, 3.0, 2.0, 2.0, 1.0]]]])
+    >>> closing_by_reconstruction(x, torch.zeros(1, 3))
+    tensor([[[[3., 3., 3., 2., 2., 2.]]]])
+    """
     return reconstruction(dilation(x, bias), x, by="erosion", connectivity=connectivity)
 
 
 def fill_holes(x: Tensor, *, connectivity: int = 8) -> Tensor:
     """Fill the minima that do not touch the border of the image.
 
-    `connectivity` is that of the holes' surroundings: what is dark and connected to the border stays.
+    `connectivity` is that of the holes' surroundings: what is dark and connected to the border stays. Arguments and errors
+    are otherwise those of `h_maxima`. L. Vincent (1993), see `reconstruction`.
 
     Examples
     --------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from varmorph.torch import functional
-from varmorph.torch.arguments import check_padding, check_penalty, pair
+from varmorph.torch.arguments import check_channels, check_padding, check_penalty, pair
 from varmorph.torch.windows import Padding
 
 __all__ = [
@@ -42,9 +42,7 @@ class _Window2d(nn.Module):
         padding: Padding = "geodesic",
     ) -> None:
         super().__init__()
-        if not isinstance(channels, int) or channels < 1:
-            raise ValueError(f"channels must be a positive integer, found {channels!r}")
-        self.channels = channels
+        self.channels = check_channels(channels)
         self.kernel_size = pair("kernel_size", kernel_size)
         self.stride = pair("stride", stride)
         self.rate = pair("rate", rate)
@@ -55,7 +53,7 @@ class _Window2d(nn.Module):
         """Start with a flat structuring function: the operator by a full rectangle."""
         nn.init.zeros_(self.bias)
 
-    def _options(self) -> dict[str, object]:
+    def _options(self) -> dict[str, Any]:
         return {"stride": self.stride, "rate": self.rate, "padding": self.padding}
 
     def extra_repr(self) -> str:
@@ -101,6 +99,16 @@ class Dilation2d(_MaxPlus2d):
     stride, rate, padding
         As in `varmorph.torch.dilation`.
 
+    Attributes
+    ----------
+    bias : (C, kh, kw)
+        The structuring function, zeros at first.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or, in `forward`, as `varmorph.torch.dilation` does.
+
     Examples
     --------
     >>> import torch
@@ -115,42 +123,96 @@ class Dilation2d(_MaxPlus2d):
 
 
 class Erosion2d(_MaxPlus2d):
-    """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function; arguments as there."""
+    """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.erosion`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Erosion2d(1, (1, 3))(torch.tensor([[[[1.0, 2.0, 3.0]]]])).detach()
+    tensor([[[[1., 1., 2.]]]])
+    """
 
     operator = staticmethod(functional.erosion)
 
 
 class Opening2d(_MaxPlus2d):
-    """Opening: erosion, then dilation, by one structuring function; arguments as `Dilation2d`."""
+    """Opening: erosion, then dilation, by one structuring function.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.opening`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Opening2d(1, (1, 3))(torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])).detach()
+    tensor([[[[0., 0., 0., 2., 2., 2.]]]])
+    """
 
     operator = staticmethod(functional.opening)
 
 
 class Closing2d(_MaxPlus2d):
-    """Closing: dilation, then erosion, by one structuring function; arguments as `Dilation2d`."""
+    """Closing: dilation, then erosion, by one structuring function.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.closing`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Closing2d(1, (1, 3))(torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])).detach()
+    tensor([[[[2., 2., 2., 0., 0., 0.]]]])
+    """
 
     operator = staticmethod(functional.closing)
 
 
 class Gradient2d(_MaxPlus2d):
-    """Morphological gradient: dilation minus erosion; arguments as `Dilation2d`."""
+    """Morphological gradient: dilation minus erosion.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.gradient`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Gradient2d(1, (1, 3))(torch.tensor([[[[0.0, 0.0, 5.0, 5.0]]]])).detach()
+    tensor([[[[0., 5., 5., 0.]]]])
+    """
 
     operator = staticmethod(functional.gradient)
 
 
 class WhiteTopHat2d(_MaxPlus2d):
-    """White top-hat: the image minus its opening; arguments as `Dilation2d`."""
+    """White top-hat: the image minus its opening.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.white_top_hat`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> WhiteTopHat2d(1, (1, 3))(torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])).detach()
+    tensor([[[[0., 3., 0., 0., 0., 0.]]]])
+    """
 
     operator = staticmethod(functional.white_top_hat)
 
 
 class BlackTopHat2d(_MaxPlus2d):
-    """Black top-hat: the closing minus the image; arguments as `Dilation2d`."""
+    """Black top-hat: the closing minus the image.
+
+    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.black_top_hat`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> BlackTopHat2d(1, (1, 3))(torch.tensor([[[[3.0, 0.0, 3.0, 1.0, 1.0, 1.0]]]])).detach()
+    tensor([[[[0., 3., 0., 0., 0., 0.]]]])
+    """
 
     operator = staticmethod(functional.black_top_hat)
 
 
-class _Variational2d(_Window2d):
+class VariationalLayer2d(_Window2d):
     """What the variational layers share: weights stored as logarithms, so that they stay positive."""
 
     def __init__(
@@ -180,11 +242,11 @@ class _Variational2d(_Window2d):
         """The weights (channels, kh, kw), positive."""
         return self.log_weight.exp()
 
-    def _options(self) -> dict[str, object]:
+    def _options(self) -> dict[str, Any]:
         return {**super()._options(), "penalty": self.penalty, "smoothing": self.smoothing}
 
 
-class _SingleLevel2d(_Variational2d):
+class _SingleLevel2d(VariationalLayer2d):
     def __init__(
         self,
         channels: int,
@@ -235,6 +297,11 @@ class VariationalDilation2d(_SingleLevel2d):
     logit_level : (C,)
         Logits of the levels.
 
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or, in `forward`, as `varmorph.torch.variational_dilation` does.
+
     Examples
     --------
     >>> import torch
@@ -249,12 +316,20 @@ class VariationalDilation2d(_SingleLevel2d):
 
 
 class VariationalErosion2d(_SingleLevel2d):
-    """Variational erosion: the reversed edges of `VariationalDilation2d`; arguments as there."""
+    """Variational erosion: the reversed edges of `VariationalDilation2d`; arguments, attributes and errors as there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = VariationalErosion2d(1, (1, 3), initial_level=12.0)
+    >>> layer(torch.tensor([[[[1.0, 2.0, 3.0]]]])).detach().round(decimals=3)
+    tensor([[[[1., 1., 2.]]]])
+    """
 
     operator = staticmethod(functional.variational_erosion)
 
 
-class _TwoLevels2d(_Variational2d):
+class _TwoLevels2d(VariationalLayer2d):
     signs: ClassVar[tuple[int, int]]
 
     def __init__(
@@ -291,7 +366,14 @@ class _TwoLevels2d(_Variational2d):
 class VariationalOpening2d(_TwoLevels2d):
     """Variational opening; `logit_levels` (2, channels) starts at (-initial_level, initial_level).
 
-    Arguments are those of `VariationalDilation2d`.
+    Arguments, the other attributes and errors are those of `VariationalDilation2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = VariationalOpening2d(1, (1, 3), initial_level=14.0)
+    >>> layer(torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])).detach().round(decimals=3)
+    tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
 
     operator = staticmethod(functional.variational_opening)
@@ -301,7 +383,14 @@ class VariationalOpening2d(_TwoLevels2d):
 class VariationalClosing2d(_TwoLevels2d):
     """Variational closing; `logit_levels` (2, channels) starts at (initial_level, -initial_level).
 
-    Arguments are those of `VariationalDilation2d`.
+    Arguments, the other attributes and errors are those of `VariationalDilation2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = VariationalClosing2d(1, (1, 3), initial_level=14.0)
+    >>> layer(torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])).detach().round(decimals=3)
+    tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
 
     operator = staticmethod(functional.variational_closing)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from varmorph.torch.windows import OUTSIDE, AxisSlots, Window
 
-__all__ = ["edge_values", "inside_image", "per_edge"]
+__all__ = ["add_at_sources", "edge_values", "flat_neighbourhood", "flat_shifts", "inside_image", "per_edge"]
 
 
 def _take(x: Tensor, slots: AxisSlots, dim: int) -> Tensor:
@@ -38,3 +38,38 @@ def per_edge(parameter: Tensor, window: Window) -> Tensor:
     """Spread a structuring function (C, K) over the edges: (T, 1, C, 1, 1)."""
     elements = torch.as_tensor(window.elements, device=parameter.device)
     return parameter.index_select(1, elements).t()[:, None, :, None, None]
+
+
+def _give_back(e: Tensor, slots: AxisSlots, dim: int, length: int) -> Tensor:
+    """Add up along one axis what `_take` has read; the leading axis of slots is summed over."""
+    index = torch.as_tensor(slots.source.clip(min=0), device=e.device).reshape(-1)
+    lines = e.movedim(0, dim - 1).flatten(dim - 1, dim)
+    shape = list(lines.shape)
+    shape[dim] = length
+    return lines.new_zeros(shape).index_add(dim, index, lines)
+
+
+def add_at_sources(e: Tensor, window: Window, image: tuple[int, int]) -> Tensor:
+    """Add up, for each pixel, the numbers on the edges that start there: the adjoint of `edge_values`.
+
+    (T, N, C, height, width) to (N, C, H, W); what comes from beyond the image is left out.
+    """
+    if window.leaves_image:
+        e = torch.where(inside_image(window, e.device), e, 0.0)
+    slots = e.unflatten(0, (window.rows.source.shape[0], window.columns.source.shape[0]))
+    lines = _give_back(slots.transpose(0, 1), window.columns, -1, image[1])
+    return _give_back(lines, window.rows, -2, image[0])
+
+
+def flat_neighbourhood(connectivity: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Build the flat structuring function (3, 3) of a pixel and its 4 or 8 neighbours: 0, and -inf at those left out."""
+    flat = torch.zeros(3, 3, dtype=dtype, device=device)
+    if connectivity == 4:
+        flat[::2, ::2] = -torch.inf
+    return flat
+
+
+def flat_shifts(size: tuple[int, int], width: int, device: torch.device) -> Tensor:
+    """Say how far from its pixel each element of a window lies (kh * kw,), in an image of this width laid out flat."""
+    rows, columns = (torch.arange(length, device=device) - length // 2 for length in size)
+    return (rows[:, None] * width + columns).flatten()

@@ -2,7 +2,7 @@
 
 Plain tensor code. With the expectile penalty, rho_tau(r) = a_tau(r) r^2 / 2 with a_tau(r) = tau where r >= 0 and 1 - tau
 elsewhere, the minimiser of sum_k w_k rho_tau(v_k - z) is the weighted expectile of v = x + b. For the other two penalties
-see `varmorph.torch.penalties`.
+see `varmorph.torch.quantiles`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,28 @@ from torch import Tensor
 
 from varmorph.torch.implicit import frozen_newton_step
 from varmorph.torch.neighbours import edge_values, inside_image, per_edge
-from varmorph.torch.penalties import minimise_huber, minimise_quantile
+from varmorph.torch.quantiles import minimise_huber, minimise_quantile
 from varmorph.torch.windows import Window
 
-__all__ = ["minimise_expectile", "solve"]
+__all__ = ["minimise_each", "minimise_expectile", "solve", "window_pulls"]
+
+
+def window_pulls(
+    x: Tensor, bias: Tensor, weight: Tensor, window: Window, outside: float | None
+) -> tuple[Tensor, Tensor]:
+    """List what pulls each pixel: values x + b (T, N, C, H, W), and weights broadcastable to them, 0 for absent edges.
+
+    x : (N, C, H, W).  bias, weight : (C, K).
+    outside : value beyond the image, or None where edges from beyond the image are absent.
+    """
+    offset = per_edge(bias, window)
+    absent = torch.isneginf(offset)
+    values = edge_values(x, window, 0.0 if outside is None else outside)
+    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
+    weights = per_edge(weight, window).masked_fill(absent, 0.0)
+    if outside is None and window.leaves_image:
+        weights = weights * inside_image(window, x.device)
+    return values, weights
 
 
 def solve(
@@ -28,23 +46,24 @@ def solve(
     penalty: str = "expectile",
     smoothing: Tensor | None = None,
 ) -> Tensor:
-    """Minimise the separable energy of each pixel, with the exact implicit gradient.
+    """Minimise the separable energy of each pixel; arguments as `window_pulls`, level and smoothing (C,)."""
+    values, weights = window_pulls(x, bias, weight, window, outside)
+    return minimise_each(values, weights, level, penalty, smoothing)
 
-    x : (N, C, H, W).  bias, weight : (C, K).  level : (C,), the logit of tau.  smoothing : (C,), for "huber".
-    outside : value beyond the image, or None where edges from beyond the image are absent.
+
+def minimise_each(
+    values: Tensor, weights: Tensor, level: Tensor, penalty: str = "expectile", smoothing: Tensor | None = None
+) -> Tensor:
+    """Minimise over each unknown alone, with the exact implicit gradient.
+
+    values : (T, N, C, ...).  weights : broadcastable to values.  level, smoothing : (C,), the logit of tau, and mu.
     """
-    offset = per_edge(bias, window)
-    absent = torch.isneginf(offset)
-    values = edge_values(x, window, 0.0 if outside is None else outside)
-    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
-    weights = per_edge(weight, window).masked_fill(absent, 0.0)
-    if outside is None and window.leaves_image:
-        weights = weights * inside_image(window, x.device)
-    tau, cotau = (torch.sigmoid(sign * level)[None, None, :, None, None] for sign in (1, -1))
+    behind = (None, None, slice(None), *(None,) * (values.ndim - 3))
+    tau, cotau = torch.sigmoid(level)[behind], torch.sigmoid(-level)[behind]
     if penalty == "quantile":
         return minimise_quantile(values, weights, tau, cotau)
     if smoothing is not None:
-        return minimise_huber(values, weights, tau, cotau, smoothing[None, None, :, None, None])
+        return minimise_huber(values, weights, tau, cotau, smoothing[behind])
     solution, _ = minimise_expectile(values, weights, tau, cotau)
     return frozen_newton_step(values, weights, tau, cotau, solution)
 

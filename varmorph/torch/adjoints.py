@@ -1,0 +1,267 @@
+"""How a minimiser is differentiated: implicitly, by a series, by one step, or through the iterations (section 5).
+
+At a minimiser z* grad_z E(z*, theta) = 0. With H the generalised Hessian there, a loss L has the derivative
+
+    H v = dL/dz*,    dL/dtheta = -v^T d(grad_z E)/dtheta.
+
+The three adjoints without iterations differ in how they find v; nothing of the forward solver is stored for them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.certificates import POLICIES, BackwardCertificate, Certificate, OnFailure, apply_policy
+from varmorph.torch.conjugate_gradients import conjugate_gradients
+from varmorph.torch.energy import Energy, Evaluation, Laplacian, dot
+from varmorph.torch.solvers import FixedPoint, Solver
+
+__all__ = ["Adjoint", "Implicit", "Neumann", "OneStep", "Truncated", "Unrolled"]
+
+
+class Adjoint(ABC):
+    """A way to differentiate a minimiser."""
+
+    unrolls: ClassVar[bool] = False
+
+    @abstractmethod
+    def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
+        """Return the minimiser `at.z` with a gradient in the parameters of the energy.
+
+        certificate : its field `backward` is filled by the backward pass, with tensors of the given shape.
+        """
+
+
+class _Pull(NamedTuple):
+    """Solution v of H v = q, and what is known of it, for each problem (N, C)."""
+
+    v: Tensor
+    iterations: Tensor
+    residual: Tensor
+
+
+class _LinearAdjoint(Adjoint):
+    """What the adjoints that compute v share."""
+
+    on_failure: OnFailure | None
+
+    def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
+        z = at.z.detach()
+        gradient = energy.gradient(z)
+        if not gradient.requires_grad:
+            return z
+        residuals = tuple(r.detach() for r in at.residuals)
+        return _Attached.apply(gradient, z, self, energy, residuals, certificate, shape)
+
+    @abstractmethod
+    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
+        """Find v."""
+
+    @abstractmethod
+    def goal(self, dtype: torch.dtype) -> float:
+        """Relative residual up to which v counts as converged."""
+
+    def _check(self, tolerance: float | None) -> None:
+        if tolerance is not None and not tolerance >= 0:
+            raise ValueError(f"tolerance must be a number >= 0 or None, found {tolerance!r}")
+        if self.on_failure is not None and self.on_failure not in POLICIES:
+            raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {self.on_failure!r}")
+
+
+def _default_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
+    if tolerance is not None:
+        return tolerance
+    return 1e-10 if dtype == torch.float64 else 1e-6
+
+
+class _Attached(torch.autograd.Function):
+    """Give a minimiser the gradient -v in the gradient of its energy; automatic differentiation does the rest."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gradient: Tensor,
+        z: Tensor,
+        adjoint: _LinearAdjoint,
+        energy: Energy,
+        residuals: tuple[Tensor, ...],
+        certificate: Certificate,
+        shape: tuple[int, ...],
+    ) -> Tensor:
+        ctx.parts = (adjoint, energy, residuals, certificate, shape)
+        return z.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (q,) = cotangents
+        adjoint, energy, residuals, certificate, shape = ctx.parts
+        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+            raise ValueError(
+                "a coupled problem with penalty 'quantile' has no implicit gradient: use 'huber' and a ridge,"
+                " or adjoint Unrolled() with solver PrimalDual()"
+            )
+        hessian = energy.hessian(residuals)
+        pull = adjoint.pull_back(hessian, q)
+        singular = (~hessian.reaches_known() & (energy.connections.diagonal > 0)).flatten(1).any(1)
+        residual = pull.residual.amax(1)
+        converged = residual <= adjoint.goal(q.dtype)
+        certificate.backward = BackwardCertificate(
+            *(entry.view(shape) for entry in (converged, pull.iterations.amax(1), residual, singular))
+        )
+        v = pull.v
+        if adjoint.on_failure is not None:
+            v = apply_policy(adjoint.on_failure, ~converged | singular, v, residual, f"backward pass of {adjoint}")
+        return (-v, *(None,) * 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implicit(_LinearAdjoint):
+    """The implicit gradient: H v = dL/dz* by conjugate gradients, with a tolerance and a certificate of its own.
+
+    At kinks H holds the selection of `Penalty.curvature`; the result is then an element of a conservative Jacobian if H
+    is regular for every selection (Bolte, Le, Pauwels, Silveti-Falls, NeurIPS 2021, theorem 2). Where H is singular the
+    certificate says so.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        Norm of the residual relative to dL/dz*. Default: 1e-10 in float64, 1e-6 in float32.
+    max_steps : int
+        Most conjugate gradient steps.
+    on_failure : {"warn", "raise", "nan"}
+        As for solvers; "nan" gives NaN to every gradient that the sample takes part in.
+    """
+
+    tolerance: float | None = None
+    max_steps: int = 2000
+    on_failure: OnFailure = "warn"
+
+    def __post_init__(self) -> None:
+        self._check(self.tolerance)
+
+    def goal(self, dtype: torch.dtype) -> float:
+        return _default_tolerance(self.tolerance, dtype)
+
+    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
+        return _Pull(*conjugate_gradients(hessian, q, self.goal(q.dtype), self.max_steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neumann(_LinearAdjoint):
+    """A truncated Neumann series, v = sum_{j < terms} (I - D^-1 H)^j D^-1 dL/dz*, D the diagonal of H.
+
+    The series of the fixed-point iteration of `FixedPoint`, whose Jacobian is I - D^-1 H. It converges as that does:
+    slowly where the coupling is strong. An approximation by choice: its residual stands in the certificate, and is no
+    failure.
+
+    Parameters
+    ----------
+    terms : int
+        Number of terms; 1 is the Jacobian-free gradient.
+    tolerance : float, optional
+        Residual up to which the certificate says `converged`; as `Implicit`.
+    """
+
+    terms: int = 10
+    tolerance: float | None = None
+    on_failure: None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.terms, int) or self.terms < 1:
+            raise ValueError(f"terms must be a positive integer, found {self.terms!r}")
+        self._check(self.tolerance)
+
+    def goal(self, dtype: torch.dtype) -> float:
+        return _default_tolerance(self.tolerance, dtype)
+
+    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
+        positive = hessian.diagonal > 0
+        inverse = positive / hessian.diagonal.where(positive, 1.0)
+        v = inverse * q
+        for _ in range(self.terms - 1):
+            v = v + inverse * (q - hessian(v))
+        residual, size = q - hessian(v), dot(q, q).sqrt()
+        relative = (dot(residual, residual).sqrt() / size.where(size > 0, 1.0)).view(q.shape[:2])
+        return _Pull(v, torch.full(q.shape[:2], self.terms, device=q.device), relative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStep(_LinearAdjoint):
+    """The derivative of one more step of a method at the minimiser (Bolte, Pauwels, Vaiter, NeurIPS 2023).
+
+    Newton's step has derivative 0 in its starting point, so that differentiating one of them, with the Hessian held fixed,
+    is exact: it solves the system of `Implicit`. A step of relaxation costs no solve; this is the Jacobian-free gradient of
+    deep equilibrium models (Fung et al., AAAI 2022), as wrong as relaxation is slow.
+
+    Parameters
+    ----------
+    step : {"newton", "relaxation"}
+        The step that is differentiated.
+    tolerance, max_steps, on_failure
+        Of Newton's system, as `Implicit`.
+    """
+
+    step: Literal["newton", "relaxation"] = "newton"
+    tolerance: float | None = None
+    max_steps: int = 2000
+    on_failure: OnFailure | None = "warn"
+
+    def __post_init__(self) -> None:
+        if self.step not in ("newton", "relaxation"):
+            raise ValueError(f"step must be 'newton' or 'relaxation', found {self.step!r}")
+        if self.step == "relaxation":  # an approximation by choice, as Neumann's
+            object.__setattr__(self, "on_failure", None)
+        self._check(self.tolerance)
+
+    def goal(self, dtype: torch.dtype) -> float:
+        return _default_tolerance(self.tolerance, dtype)
+
+    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
+        if self.step == "newton":
+            return _Pull(*conjugate_gradients(hessian, q, self.goal(q.dtype), self.max_steps))
+        return Neumann(terms=1).pull_back(hessian, q)
+
+
+@dataclass(frozen=True)
+class Unrolled(Adjoint):
+    """Automatic differentiation through every iteration of the solver.
+
+    Memory grows with their number. It gives the gradient of what was computed, so that there is no backward certificate;
+    the gradient lags behind the solution. `FixedPoint` and `AcceleratedGradient` are the usual solvers to unroll.
+    """
+
+    unrolls: ClassVar[bool] = True
+
+    def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
+        return at.z
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncated(Adjoint):
+    """Automatic differentiation through some iterations of a solver that is started again at the minimiser.
+
+    Parameters
+    ----------
+    steps : int
+        Number of iterations that are stored.
+    through : Solver
+        The solver that is differentiated.
+    """
+
+    steps: int = 5
+    through: Solver = field(default_factory=FixedPoint)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a positive integer, found {self.steps!r}")
+        if not isinstance(self.through, Solver):
+            raise TypeError(f"through must be a solver such as FixedPoint(), found {type(self.through).__name__}")
+
+    def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
+        return self.through.run(energy, at.z.detach(), fixed_steps=self.steps).at.z

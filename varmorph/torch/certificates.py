@@ -1,0 +1,130 @@
+"""What a solve says of itself: whether it converged, sample by sample, and what happens where it did not."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "POLICIES",
+    "ActiveSet",
+    "BackwardCertificate",
+    "Certificate",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "ForwardCertificate",
+    "OnFailure",
+    "apply_policy",
+]
+
+OnFailure = Literal["warn", "raise", "nan"]
+POLICIES = ("warn", "raise", "nan")
+
+
+class ConvergenceWarning(RuntimeWarning):
+    """Some samples of a batch have not converged; the certificate says which."""
+
+
+class ConvergenceError(RuntimeError):
+    """Some samples of a batch have not converged, and the failure policy is "raise"."""
+
+
+@dataclass
+class ActiveSet:
+    """On which pieces of their penalties the residuals lie at the solution.
+
+    Parameters
+    ----------
+    margin : (N,)
+        Distance of the residuals to the nearest kink of their penalty, relative to the range of the data.
+    identified : (N,)
+        Iteration after which no residual changed its piece any more.
+    """
+
+    margin: Tensor
+    identified: Tensor
+
+
+@dataclass
+class ForwardCertificate:
+    """The forward solve, sample by sample: shape (N,) for images, () for one graph, (B,) for a batch of graphs.
+
+    Parameters
+    ----------
+    converged : bool
+        Whether the residual is within the solver's tolerance.
+    iterations : int
+        Steps of the solver, of the slowest channel.
+    residual : float
+        Greatest gradient of the energy over diagonal and range of the data; with the quantile penalty the duality gap
+        over the energy's scale. NaN where the data are not finite.
+    linear_steps : int
+        Steps of conjugate gradients inside the solver.
+    unique : bool
+        Whether the minimiser is known to be the only one: the Hessian is regular there.
+    active : ActiveSet
+        Distance to a kink, and when the pieces were identified.
+    """
+
+    converged: Tensor
+    iterations: Tensor
+    residual: Tensor
+    linear_steps: Tensor
+    unique: Tensor
+    active: ActiveSet
+
+
+@dataclass
+class BackwardCertificate:
+    """The adjoint solve, sample by sample; see `ForwardCertificate`.
+
+    Parameters
+    ----------
+    converged : bool
+        Whether the residual is within the adjoint's tolerance.
+    iterations : int
+        Steps of conjugate gradients, or terms of the series.
+    residual : float
+        Norm of H v - dL/dz over that of dL/dz.
+    singular : bool
+        Whether the Hessian is singular: the gradient is then no implicit gradient.
+    """
+
+    converged: Tensor
+    iterations: Tensor
+    residual: Tensor
+    singular: Tensor
+
+
+@dataclass
+class Certificate:
+    """Both solves of one call; `backward` is None until the backward pass has run, and stays None for `Unrolled`."""
+
+    forward: ForwardCertificate
+    backward: BackwardCertificate | None = None
+
+
+def apply_policy(policy: OnFailure, failed: Tensor, value: Tensor, residual: Tensor, what: str) -> Tensor:
+    """Do what was asked for where a solve failed; return the value, with NaN in failed samples for "nan".
+
+    failed, residual : (N,).  value : (N, ...).  what : the solve, with its tolerance and limit.
+    """
+    if not bool(failed.any()):
+        return value
+    if policy == "nan":
+        return value.masked_fill(failed.view(-1, *(1,) * (value.ndim - 1)), torch.nan)
+    if policy == "raise":
+        samples = failed.nonzero().flatten().tolist()
+        raise ConvergenceError(
+            f"{what} did not converge for samples {samples}, residuals {residual[failed].tolist()};"
+            ' raise max_steps or tolerance, or accept it by on_failure="warn" or "nan"'
+        )
+    # One text for one solver, so that Python's filter prints it once.
+    warnings.warn(
+        f"{what} did not converge for some samples; the certificate says which", ConvergenceWarning, stacklevel=2
+    )
+    return value

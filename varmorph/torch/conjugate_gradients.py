@@ -1,0 +1,60 @@
+"""Conjugate gradients for many independent problems at once, each with a stop of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.energy import Laplacian, dot
+
+__all__ = ["LinearSolution", "conjugate_gradients"]
+
+
+class LinearSolution(NamedTuple):
+    """Solution of the shape of z, and for each problem (N, C) the steps taken and the residual relative to the right side."""
+
+    value: Tensor
+    steps: Tensor
+    residual: Tensor
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient, 0 where the denominator is not positive: nothing is left to do there, or the matrix is singular."""
+    safe = denominator > 0
+    return numerator.where(safe, 0.0) / denominator.where(safe, 1.0)
+
+
+def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | float, max_steps: int) -> LinearSolution:
+    """Solve matrix(v) = right, preconditioned by the diagonal, until the residual norm is tolerance times that of right.
+
+    right : (N, C, ...).  tolerance : number or (N, C).  A problem that has stopped does not move any more; one that
+    holds NaN stops at once and keeps residual NaN.
+    """
+    inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
+    # Scaled to norm 1, so that squares neither overflow nor vanish in single precision.
+    size = dot(right, right).detach().sqrt()
+    size = size.where(size > 0, 1.0)
+    residual = right / size
+    value = torch.zeros_like(right)
+    conditioned = inverse * residual
+    direction, product = conditioned, dot(residual, conditioned)
+    steps = torch.zeros(right.shape[:2], dtype=torch.long, device=right.device)
+    norm = dot(residual, residual).sqrt().flatten(1)
+    limit = torch.as_tensor(tolerance, dtype=right.dtype, device=right.device).expand_as(norm)
+    for _ in range(max_steps):
+        active = norm > limit
+        if not bool(active.any()):
+            break
+        moving = active.view(size.shape)
+        image = matrix(direction)
+        length = _ratio(product, dot(direction, image)).where(moving, 0.0)
+        value = value + length * direction
+        residual = residual - length * image
+        conditioned = inverse * residual
+        before, product = product, dot(residual, conditioned).where(moving, product)
+        direction = torch.where(moving, conditioned + _ratio(product, before) * direction, direction)
+        steps = steps + active
+        norm = dot(residual, residual).sqrt().flatten(1)
+    return LinearSolution(value * size, steps, norm)

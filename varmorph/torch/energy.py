@@ -1,0 +1,254 @@
+"""Energies on a graph (mathematics.md section 1): E(z) = sum_e w_e rho(r_e), r_e = z_s + b_e - z_t, plus a ridge.
+
+Everything that a solver or an adjoint asks of an energy is here; none of them knows what the edges join. All numbers
+that a solver compares are taken problem by problem: z is (N, C, ...), and each of the N x C problems stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.incidence import Incidence
+from varmorph.torch.penalties import Penalty
+
+__all__ = ["Edges", "Energy", "Evaluation", "Laplacian", "Ridge", "dot"]
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each problem: (N, C, 1, ...), to multiply z with."""
+    return (a * b).sum(tuple(range(2, a.ndim)), keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """One family of edges.
+
+    Parameters
+    ----------
+    incidence : Incidence
+        What the edges join.
+    offset : Tensor
+        b, for known sources x + b: the part of the residual that does not depend on z. Broadcastable to the edges.
+    weight : Tensor
+        w >= 0, broadcastable to the edges; 0 where an edge is absent.
+    penalty : Penalty
+        rho.
+    """
+
+    incidence: Incidence
+    offset: Tensor
+    weight: Tensor
+    penalty: Penalty
+
+    def residual(self, z: Tensor) -> Tensor:
+        """R = z_s + b - z_t on every edge."""
+        return self.offset + self.incidence.difference(z)
+
+
+class Ridge(NamedTuple):
+    """The term weight / 2 |z - anchor|^2: weight >= 0, broadcastable to z, and the point it pulls to."""
+
+    weight: Tensor
+    anchor: Tensor
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Derivative in z."""
+        return self.weight * (z - self.anchor)
+
+
+class Evaluation(NamedTuple):
+    """An energy at one point.
+
+    `gradient` and `diagonal` have the shape of z; the diagonal is that of the reweighted least squares matrix, which is
+    the Hessian's for square penalties and positive for all. `residuals` holds r for each family of edges.
+    """
+
+    z: Tensor
+    residuals: tuple[Tensor, ...]
+    gradient: Tensor
+    diagonal: Tensor
+
+
+class Laplacian:
+    """The graph Laplacian of conductances c_e, plus the ridge: v -> sum_e c_e (A_e v) A_e + kappa v."""
+
+    def __init__(self, energy: Energy, conductances: Sequence[Tensor]) -> None:
+        self.coupled = [
+            (edges.incidence, c)
+            for edges, c in zip(energy.edges, conductances, strict=True)
+            if not edges.incidence.grounded
+        ]
+        grounded = [
+            edges.incidence.degree(c)
+            for edges, c in zip(energy.edges, conductances, strict=True)
+            if edges.incidence.grounded
+        ]
+        zero = torch.zeros_like(energy.zeros)
+        self.grounded = sum(grounded, start=zero if energy.ridge is None else zero + energy.ridge.weight)
+        self.diagonal = sum((incidence.degree(c) for incidence, c in self.coupled), start=self.grounded)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Apply it to v, which has the shape of z."""
+        result = self.grounded * v
+        for incidence, c in self.coupled:
+            result = result + incidence.divergence(c * incidence.difference(v))
+        return result
+
+    def reaches_known(self) -> Tensor:
+        """Tell which unknowns are joined to a known one by conductances > 0, where the matrix is regular; shape of z."""
+        reached = self.grounded > 0
+        while not bool(reached.all()):
+            around = reached.to(self.grounded.dtype)
+            for incidence, c in self.coupled:
+                joined = (c > 0).to(around.dtype)
+                around = around + incidence.add_at_target(joined * incidence.at_source(around))
+                around = around + incidence.add_at_source(joined * incidence.at_target(around))
+            if bool(((around > 0) == reached).all()):
+                break
+            reached = around > 0
+        return reached
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """A sum of families of edges, and optionally a ridge.
+
+    Parameters
+    ----------
+    edges : sequence of Edges
+        The families. The energy has one minimiser where every unknown is joined to a known one by edges whose penalty
+        is curved.
+    zeros : Tensor
+        Zeros of the shape of z, (N, C, ...), dtype and device of the computation.
+    ridge : Ridge, optional
+        Pull of each unknown to a point.
+    """
+
+    edges: Sequence[Edges]
+    zeros: Tensor
+    ridge: Ridge | None = None
+
+    def evaluate(self, z: Tensor) -> Evaluation:
+        """Residuals, gradient and diagonal at z."""
+        residuals = tuple(edges.residual(z) for edges in self.edges)
+        gradient, diagonal = torch.zeros_like(z), torch.zeros_like(z)
+        if self.ridge is not None:
+            gradient, diagonal = self.ridge.gradient(z), diagonal + self.ridge.weight
+        for edges, r in zip(self.edges, residuals, strict=True):
+            slope, stiffness = edges.penalty.forces(r)
+            gradient = gradient + edges.incidence.divergence(edges.weight * slope)
+            diagonal = diagonal + edges.incidence.degree((edges.weight * stiffness).detach())
+        return Evaluation(z, residuals, gradient, diagonal)
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Gradient of E in z; differentiable in every parameter of the energy."""
+        gradient = torch.zeros_like(z) if self.ridge is None else self.ridge.gradient(z)
+        for edges in self.edges:
+            gradient = gradient + edges.incidence.divergence(edges.weight * edges.penalty.slope(edges.residual(z)))
+        return gradient
+
+    def value(self, at: Evaluation) -> Tensor:
+        """E of each problem (N, C), summed in float64 where the device has it."""
+        wide = torch.float64 if at.z.device.type != "mps" else None
+        total = torch.zeros(at.z.shape[:2], dtype=wide or at.z.dtype, device=at.z.device)
+        for edges, r in zip(self.edges, at.residuals, strict=True):
+            energy = edges.weight * edges.penalty.energy(r)
+            total = total + edges.incidence.per_problem(energy).sum(-1, dtype=wide)
+        if self.ridge is not None:
+            total = total + (self.ridge.weight / 2 * (at.z - self.ridge.anchor) ** 2).flatten(2).sum(-1, dtype=wide)
+        return total
+
+    def hessian(self, residuals: Sequence[Tensor]) -> Laplacian:
+        """The generalised Hessian, with the selection of section 5 at kinks."""
+        return Laplacian(
+            self, [edges.weight * edges.penalty.curvature(r) for edges, r in zip(self.edges, residuals, strict=True)]
+        )
+
+    @cached_property
+    def connections(self) -> Laplacian:
+        """The Laplacian of the weights: which unknowns are joined at all."""
+        return Laplacian(
+            self, [edges.weight.detach() * torch.ones_like(edges.residual(self.zeros)) for edges in self.edges]
+        )
+
+    def _known(self, grounded: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield offsets, and which of them count, of the families that start at known values or at unknowns."""
+        for edges in self.edges:
+            if edges.incidence.grounded is grounded:
+                shape = torch.broadcast_shapes(edges.weight.shape, edges.offset.shape)
+                offset = edges.incidence.per_problem(edges.offset.detach().expand(shape))
+                present = edges.incidence.per_problem((edges.weight > 0).expand(shape))
+                if offset.shape[-1]:
+                    yield offset, present
+
+    @cached_property
+    def box(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest known value of each problem, (N, C): the minimiser lies between, if no offsets come on top."""
+        least = torch.full(self.zeros.shape[:2], torch.inf, dtype=self.zeros.dtype, device=self.zeros.device)
+        greatest = -least
+        for offset, present in self._known(grounded=True):
+            least = torch.minimum(least, offset.where(present, torch.inf).amin(-1))
+            greatest = torch.maximum(greatest, offset.where(present, -torch.inf).amax(-1))
+        if self.ridge is not None:
+            known = self.ridge.anchor.detach().flatten(2)
+            least, greatest = torch.minimum(least, known.amin(-1)), torch.maximum(greatest, known.amax(-1))
+        return least, greatest
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Range of the known values, and of offsets between unknowns, of each problem (N, C); NaN where not finite."""
+        least, greatest = self.box
+        total = greatest - least
+        for offset, present in self._known(grounded=False):
+            reach = offset.where(present, -torch.inf).amax(-1) - offset.where(present, torch.inf).amin(-1)
+            total = total + reach.where(present.any(-1), 0.0)
+        return total.where(total.isfinite(), torch.nan)
+
+    @cached_property
+    def curvature_bound(self) -> Tensor:
+        """Bound of the row sums of |Hessian|, of the shape of z; infinite where a penalty has a corner."""
+        bound = self.zeros if self.ridge is None else self.zeros + self.ridge.weight
+        for edges in self.edges:
+            ends = 1 if edges.incidence.grounded else 2
+            greatest = torch.as_tensor(edges.penalty.greatest_curvature())
+            shape = edges.residual(self.zeros).shape
+            bound = bound + edges.incidence.degree((ends * edges.weight * greatest).expand(shape))
+        return bound.detach()
+
+    def forces(self, residuals: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Forces on the edges, w rho'(r), for each family."""
+        return tuple(edges.weight * edges.penalty.slope(r) for edges, r in zip(self.edges, residuals, strict=True))
+
+    def relative_residual(self, at: Evaluation) -> Tensor:
+        """Largest gradient over diagonal and range, of each problem (N, C): how far one local step would move."""
+        moves = (at.gradient / at.diagonal).where(at.diagonal > 0, 0.0).abs().flatten(2).amax(-1)
+        return (moves / self.spread).where(self.spread != 0, 0.0)
+
+    def pieces(self, residuals: Sequence[Tensor]) -> list[Tensor]:
+        """The active set: on which piece of its penalty each residual lies, -1 where the weight is 0."""
+        return [
+            edges.penalty.piece(r).masked_fill(edges.weight <= 0, -1)
+            for edges, r in zip(self.edges, residuals, strict=True)
+        ]
+
+    def differ(self, pieces: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """Tell for which problems (N, C) two active sets differ."""
+        changed = torch.zeros(self.zeros.shape[:2], dtype=torch.bool, device=self.zeros.device)
+        for edges, piece, other in zip(self.edges, pieces, others, strict=True):
+            changed = changed | edges.incidence.per_problem(piece != other).any(-1)
+        return changed
+
+    def margin(self, residuals: Sequence[Tensor]) -> Tensor:
+        """Distance of the residuals to the nearest kink, relative to the range, of each problem (N, C)."""
+        least = torch.full(self.zeros.shape[:2], torch.inf, dtype=self.zeros.dtype, device=self.zeros.device)
+        for edges, r in zip(self.edges, residuals, strict=True):
+            distance = edges.penalty.distance_to_kink(r).masked_fill(edges.weight <= 0, torch.inf)
+            if distance.numel():
+                least = torch.minimum(least, edges.incidence.per_problem(distance).amin(-1))
+        return (least / self.spread).where(self.spread != 0, 0.0)

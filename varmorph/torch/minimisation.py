@@ -1,0 +1,157 @@
+"""Minimise an energy: a solver finds the minimiser, an adjoint differentiates it, a certificate says how well both went."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.adjoints import Adjoint, Implicit
+from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
+from varmorph.torch.energy import Energy
+from varmorph.torch.solvers import Newton, Solver
+from varmorph.torch.solvers.iteration import Run
+
+__all__ = ["Solution", "certify", "minimise", "minimise_parts"]
+
+
+class Solution(NamedTuple):
+    """A minimiser and its certificate.
+
+    Parameters
+    ----------
+    value : Tensor
+        The minimiser, differentiable in everything that the energy is made of.
+    certificate : Certificate
+        `certificate.forward`, and after the backward pass `certificate.backward`.
+    unknowns : Tensor
+        All unknowns, without gradient: what `start=` takes to start the next solve near this one.
+    """
+
+    value: Tensor
+    certificate: Certificate
+    unknowns: Tensor
+
+
+def minimise(
+    energy: Energy, z0: Tensor | None = None, *, solver: Solver | None = None, adjoint: Adjoint | None = None
+) -> Solution:
+    """Minimise an energy.
+
+    Parameters
+    ----------
+    energy : Energy
+        Families of edges between unknowns z (N, C, ...) and known values.
+    z0 : (N, C, ...), optional
+        Where to start; default: the reweighted mean of the known values around each unknown.
+    solver : Solver
+        Default `Newton()`.
+    adjoint : Adjoint
+        Default `Implicit()`.
+
+    Returns
+    -------
+    Solution
+        The certificate's tensors are (N,). An unknown that no path of edges joins to a known value has no minimiser:
+        it is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If solver or adjoint is not one, or the solver cannot treat a penalty.
+    ConvergenceError
+        If a sample has not converged and the policy is "raise".
+
+    Examples
+    --------
+    Two unknowns, pulled to 0 and 1 by squares, and to each other by Huber's penalty.
+
+    >>> import torch
+    >>> from varmorph.torch import Edges, Energy, Penalty, Pulls, Sides, minimise
+    >>> known = torch.tensor([[[[0.0, 1.0]]]])
+    >>> pulls = Edges(Pulls(), known[None], torch.ones(()), Penalty("square"))
+    >>> between = Edges(Sides(-1), torch.zeros(()), torch.tensor(0.2), Penalty("huber", smoothing=torch.tensor(0.1)))
+    >>> minimise(Energy([pulls, between], torch.zeros(1, 1, 1, 2))).value
+    tensor([[[[0.2000, 0.8000]]]])
+    """
+    return minimise_parts(energy, z0, solver, adjoint, (energy.zeros.shape[0],))
+
+
+def _checked(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Adjoint]:
+    solver = Newton() if solver is None else solver
+    adjoint = Implicit() if adjoint is None else adjoint
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"solver must be one of varmorph.torch's solvers, such as Newton(), found {type(solver).__name__}"
+        )
+    if not isinstance(adjoint, Adjoint):
+        raise TypeError(
+            f"adjoint must be one of varmorph.torch's adjoints, such as Implicit(), found {type(adjoint).__name__}"
+        )
+    return solver, adjoint
+
+
+@torch.compiler.disable
+def minimise_parts(
+    energy: Energy, z0: Tensor | None, solver: Solver | None, adjoint: Adjoint | None, shape: tuple[int, ...]
+) -> Solution:
+    """Minimise, with certificates of a given shape: (N,), or () for one graph.
+
+    How many iterations run depends on the data, so `torch.compile` leaves this to the interpreter.
+    """
+    solver, adjoint = _checked(solver, adjoint)
+    if z0 is not None and z0.shape != energy.zeros.shape:
+        raise ValueError(f"the start must have shape {tuple(energy.zeros.shape)}, found {tuple(z0.shape)}")
+    unrolled = adjoint.unrolls and torch.is_grad_enabled()
+    with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
+        start = _weighted_mean(energy) if z0 is None else z0.detach().to(energy.zeros)
+        run = solver.run(energy, start)
+    certificate = Certificate(_forward_certificate(energy, run, shape))
+    value = adjoint.attach(energy, run.at, certificate, shape)
+    joined = energy.connections.reaches_known()
+    value = value if bool(joined.all()) else value.masked_fill(~joined, torch.nan)
+    failed = ~run.converged.all(1)
+    what = f"{solver} in {value.dtype}".replace("torch.", "")
+    value = apply_policy(solver.on_failure, failed, value, run.residual.amax(1), what)
+    return Solution(value, certificate, value.detach())
+
+
+def certify(energy: Energy, z: Tensor, shape: tuple[int, ...]) -> Certificate:
+    """Certify a minimiser that was found without iterations; it counts as converged where it is a number."""
+    with torch.no_grad():
+        at = energy.evaluate(z)
+        none = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
+        corner = any(edges.penalty.h == "absolute" for edges in energy.edges)
+        residual = torch.zeros_like(energy.spread) if corner else energy.relative_residual(at)
+        run = Run(at, energy.spread.isfinite(), none, residual, none, none)
+    return Certificate(_forward_certificate(energy, run, shape))
+
+
+def _weighted_mean(energy: Energy) -> Tensor:
+    """One step of reweighted least squares without the edges between unknowns, for those that are pulled."""
+    at = energy.evaluate(energy.zeros)
+    pulls, total = torch.zeros_like(at.z), torch.zeros_like(at.z)
+    for edges in energy.edges:
+        if edges.incidence.grounded:
+            weight = edges.weight.expand(torch.broadcast_shapes(edges.weight.shape, edges.offset.shape))
+            pulls = pulls + edges.incidence.add_at_target(weight * edges.offset)
+            total = total + edges.incidence.add_at_target(weight)
+    least, greatest = energy.box
+    middle = ((least + greatest) / 2).view(*least.shape, *(1,) * (at.z.ndim - 2))
+    return torch.where(total > 0, pulls / total.where(total > 0, 1.0), middle).detach()
+
+
+def _forward_certificate(energy: Energy, run: Run, shape: tuple[int, ...]) -> ForwardCertificate:
+    with torch.no_grad():
+        residuals = tuple(r.detach() for r in run.at.residuals)
+        regular = energy.hessian(residuals).reaches_known() | (energy.connections.diagonal <= 0)
+        margin = energy.margin(residuals).amin(1)
+    return ForwardCertificate(
+        converged=run.converged.all(1).view(shape),
+        iterations=run.iterations.amax(1).view(shape),
+        residual=run.residual.amax(1).view(shape),
+        linear_steps=run.linear_steps.amax(1).view(shape),
+        unique=regular.flatten(1).all(1).view(shape),
+        active=ActiveSet(margin.view(shape), run.identified.amax(1).view(shape)),
+    )

@@ -1,0 +1,115 @@
+"""The loop that all solvers share: who is done, who goes on, and the certificate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from varmorph.torch.certificates import POLICIES, OnFailure
+from varmorph.torch.energy import Energy, Evaluation
+
+__all__ = ["Run", "Solver", "hold", "spread_over"]
+
+
+def spread_over(per_problem: Tensor, z: Tensor) -> Tensor:
+    """Give numbers of problems (N, C) the dimensions of z."""
+    return per_problem.view(*per_problem.shape, *(1,) * (z.ndim - 2))
+
+
+def hold(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Move the problems that are still active (N, C), hold the others."""
+    return torch.where(spread_over(active, new), new, old)
+
+
+class Run(NamedTuple):
+    """Where a solver ended. `at` is the energy there; the others are numbers of problems (N, C)."""
+
+    at: Evaluation
+    converged: Tensor
+    iterations: Tensor
+    residual: Tensor
+    linear_steps: Tensor
+    identified: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC):
+    """What all solvers share.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        Residual at which a sample is done (see `ForwardCertificate.residual`). Default: 1e-9 in float64, 1e-6 in float32.
+    max_steps : int
+        Most iterations.
+    on_failure : {"warn", "raise", "nan"}
+        What happens to samples that are not done by then: a `ConvergenceWarning`, a `ConvergenceError`, or NaN.
+    """
+
+    tolerance: float | None = None
+    max_steps: int
+    on_failure: OnFailure = "warn"
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise ValueError(f"tolerance must be a number >= 0 or None, found {self.tolerance!r}")
+        if not isinstance(self.max_steps, int) or self.max_steps < 0:
+            raise ValueError(f"max_steps must be an integer >= 0, found {self.max_steps!r}")
+        if self.on_failure not in POLICIES:
+            raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {self.on_failure!r}")
+
+    @abstractmethod
+    def start(self, energy: Energy, z: Tensor) -> Any:
+        """Make the first state; its attribute `at` is the energy evaluated at the iterate."""
+
+    @abstractmethod
+    def step(
+        self, energy: Energy, state: Any, active: Tensor, residual: Tensor, tolerance: float
+    ) -> tuple[Any, Tensor]:
+        """Make the next state, holding `state.at` for problems that are not active; return it and the linear steps taken.
+
+        active : (N, C) bool.  residual : (N, C), at the state.  tolerance : the residual that is asked for.
+        """
+
+    def residual(self, energy: Energy, state: Any) -> Tensor:
+        """Residual of each problem (N, C)."""
+        return energy.relative_residual(state.at)
+
+    def check(self, energy: Energy) -> None:
+        """Refuse an energy that the solver cannot minimise."""
+        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+            raise ValueError(
+                f"{type(self).__name__} needs penalties with a derivative, found 'quantile': use PrimalDual() or ADMM(),"
+                " or penalty 'huber' with a small smoothing"
+            )
+
+    def tolerance_for(self, dtype: torch.dtype) -> float:
+        """The tolerance, or its default for the dtype."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return 1e-9 if dtype == torch.float64 else 1e-6
+
+    def run(self, energy: Energy, z: Tensor, *, fixed_steps: int | None = None) -> Run:
+        """Iterate from z until every problem is done; with `fixed_steps`, that many steps for all of them."""
+        self.check(energy)
+        tolerance = self.tolerance_for(z.dtype)
+        state = self.start(energy, z)
+        iterations = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
+        linear_steps, identified = iterations, iterations
+        pieces: Sequence[Tensor] = energy.pieces(state.at.residuals)
+        for _ in range(self.max_steps if fixed_steps is None else fixed_steps):
+            residual = self.residual(energy, state).detach()
+            active = residual > tolerance if fixed_steps is None else torch.ones_like(residual, dtype=torch.bool)
+            if not bool(active.any()):
+                break
+            state, linear = self.step(energy, state, active, residual, tolerance)
+            iterations, linear_steps = iterations + active, linear_steps + linear
+            before, pieces = pieces, energy.pieces(state.at.residuals)
+            identified = torch.where(energy.differ(pieces, before), iterations, identified)
+        residual = self.residual(energy, state).detach()
+        return Run(state.at, residual <= tolerance, iterations, residual, linear_steps, identified)
