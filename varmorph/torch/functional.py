@@ -331,7 +331,7 @@ def variational_dilation(
 
     NaN spreads to the windows that hold it, even at weight 0, and no further. An infinite pixel is a value like others to
     the quantile. With the expectile a window that holds one is infinite, or NaN if it holds both infinities, or one at
-    weight 0; with the huber penalty it is infinite or NaN. The gradient of an infinite result means nothing.
+    weight 0; with the huber penalty it is NaN. The gradient of an infinite result means nothing.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from varmorph.torch.adjoints import Adjoint, Implicit
 from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy import Energy
 from varmorph.torch.solvers import Newton, Solver
-from varmorph.torch.solvers.iteration import Run
+from varmorph.torch.solvers.iteration import Run, spread_over
 
 __all__ = ["Solution", "certify", "minimise", "minimise_parts"]
 
@@ -54,7 +54,7 @@ def minimise(
     -------
     Solution
         The certificate's tensors are (N,). An unknown that no path of edges joins to a known value has no minimiser:
-        it is NaN.
+        it is NaN. So is a problem with a known value that is not finite; its sample is not converged.
 
     Raises
     ------
@@ -109,8 +109,9 @@ def minimise_parts(
         run = solver.run(energy, start)
     certificate = Certificate(_forward_certificate(energy, run, shape))
     value = adjoint.attach(energy, run.at, certificate, shape)
-    joined = energy.connections.reaches_known()
-    value = value if bool(joined.all()) else value.masked_fill(~joined, torch.nan)
+    finite = spread_over(energy.spread.isfinite(), value)
+    defined = energy.connections.reaches_known() & finite
+    value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)
     failed = ~run.converged.all(1)
     what = f"{solver} in {value.dtype}".replace("torch.", "")
     value = apply_policy(solver.on_failure, failed, value, run.residual.amax(1), what)

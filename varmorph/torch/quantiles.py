@@ -119,6 +119,11 @@ def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, s
         As in `minimise_quantile`.
     smoothing : broadcastable to values
         mu > 0.
+
+    Returns
+    -------
+    (N, C, H, W)
+        NaN where no edge has positive weight, or a value is not finite.
     """
     problem = Huber(values, weight, tau, cotau, smoothing)
     fixed = Huber(*(part.detach() for part in problem))
@@ -127,7 +132,7 @@ def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, s
         z = _safeguarded_newton(fixed, absent)
         flat, ends = _flat_piece(fixed, absent, z)
         z, near = _choose_piece(fixed, z)
-        undefined = absent.all(0) | fixed.values.isnan().any(0)
+        undefined = absent.all(0) | ~fixed.values.isfinite().all(0)
         other = flat | undefined
     # The formula divides by 0 there: other numbers take their place, since 0 * inf in the backward pass would be NaN.
     guarded = problem._replace(weight=torch.where(other, 1.0, weight), values=values.masked_fill(other, 0.0))

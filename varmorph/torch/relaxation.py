@@ -37,24 +37,34 @@ def _scalar_slopes(energy: Energy, z: Tensor, trial: Tensor) -> tuple[Tensor, Te
 
 
 def relaxed(energy: Energy, z: Tensor, steps: int) -> Tensor:
-    """Minimise over each unknown alone, by at most `steps` Newton steps inside a bracket.
+    """Minimise over each unknown alone, by at most `steps` Newton steps inside a bracket and one more.
 
-    Where the second derivative is 0 a step of reweighted least squares is taken instead. The values are exact when the
-    pieces of the penalties no longer change.
+    The last step, with its slope's denominator held fixed, carries the gradient: Newton's map has derivative 0 where it
+    starts at its fixed point, so that the derivative of this one step is that of the scalar minimiser.
     """
+    with torch.no_grad():
+        trial = _scalar_minimisers(energy, z, steps)
+    slope, curvature, stiffness = _scalar_slopes(energy, z, trial)
+    return trial - _step(slope, curvature, stiffness)
+
+
+def _step(slope: Tensor, curvature: Tensor, stiffness: Tensor) -> Tensor:
+    """Newton's step; one of reweighted least squares where the second derivative is 0."""
+    scale = torch.where(curvature > 1e-6 * stiffness, curvature, stiffness)
+    return slope.where(scale > 0, 0.0) / scale.where(scale > 0, 1.0)
+
+
+def _scalar_minimisers(energy: Energy, z: Tensor, steps: int) -> Tensor:
     unit = 4 * torch.finfo(z.dtype).eps
     low, high = torch.full_like(z, -torch.inf), torch.full_like(z, torch.inf)
     trial = z
     for _ in range(steps):
         slope, curvature, stiffness = _scalar_slopes(energy, z, trial)
-        here, rising = trial.detach(), slope.detach()
-        low, high = torch.where(rising < 0, here, low), torch.where(rising > 0, here, high)
-        scale = torch.where(curvature > 1e-6 * stiffness, curvature, stiffness)
-        change = slope.where(scale > 0, 0.0) / scale.where(scale > 0, 1.0)
-        if bool((change.detach().abs() <= unit * here.abs()).all()):
+        low, high = torch.where(slope < 0, trial, low), torch.where(slope > 0, trial, high)
+        change = _step(slope, curvature, stiffness)
+        if bool((change.abs() <= unit * trial.abs()).all()):
             break
         trial = trial - change
-        outside = (trial.detach() < low) | (trial.detach() > high)
-        halved = outside & low.isfinite() & high.isfinite()
+        halved = ((trial < low) | (trial > high)) & low.isfinite() & high.isfinite()
         trial = torch.where(halved, low + (high - low) / 2, trial)
     return trial

@@ -20,14 +20,15 @@ def _stiffness(energy: Energy, edges: Edges) -> Tensor:
 
     Any positive number gives a convergent method; this one makes edges of different weights move alike.
     """
-    scale = edges.incidence.over_edges(energy.spread.where(energy.spread > 0, 1.0), edges.residual(energy.zeros))
+    edge = edges.residual(energy.zeros)
+    scale = edges.incidence.over_edges(energy.spread.where(energy.spread > 0, 1.0), edge)
     rho = edges.penalty
     side = 1.0 if rho.tau is None or rho.cotau is None else (rho.tau * rho.cotau).sqrt()
     width = torch.ones_like(scale) if rho.h == "square" else 0.1 * scale
     if rho.smoothing is not None:
         width = torch.maximum(rho.smoothing, width)
     stiffness = edges.weight * side / width
-    return stiffness.detach().expand(torch.broadcast_shapes(stiffness.shape, scale.shape))
+    return stiffness.detach().expand(edge.shape)
 
 
 def _prox(edges: Edges, r: Tensor, stiffness: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""Geodesic reconstruction, levelings, and the operators built on them: every loop runs until nothing changes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from varmorph.reference.edges import Array, as_image
+from varmorph.reference.exact import dilation, erosion
+
+
+def _neighbourhood(connectivity: int) -> Array:
+    """Give the flat structuring function of a pixel and its 4 or 8 neighbours."""
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, found {connectivity!r}")
+    return np.where(np.abs(np.indices((3, 3)) - 1).sum(0) * 4 > connectivity, -np.inf, 0.0)
+
+
+def reconstruction(
+    marker: ArrayLike, mask: ArrayLike, bias: ArrayLike | None = None, *, by: str = "dilation", connectivity: int = 8
+) -> Array:
+    """Repeat u <- min(mask, dilation(u, bias)) from u = min(marker, mask) until nothing changes.
+
+    >>> reconstruction([[[[0.0, 2.0, 0.0, 1.0, 0.0]]]], [[[[1.0, 3.0, 1.0, 2.0, 1.0]]]])
+    array([[[[1., 2., 1., 1., 1.]]]])
+    """
+    if by == "erosion":
+        return -reconstruction(-as_image(marker), -as_image(mask), bias, connectivity=connectivity)
+    if bias is None:
+        bias = _neighbourhood(connectivity)
+    u, before = np.minimum(as_image(marker), as_image(mask)), None
+    while before is None or (u != before).any():
+        before, u = u, np.minimum(as_image(mask), np.maximum(u, dilation(u, bias)))
+    return u
+
+
+def leveling(marker: ArrayLike, reference: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Repeat m <- max(erosion(m), min(dilation(m), reference)) for all pixels at once until nothing changes.
+
+    The erosion and the dilation are flat, over a pixel and its neighbours.
+
+    >>> leveling([[[[2.0, 2.0, 2.0, 0.0, 0.0]]]], [[[[1.0, 5.0, 3.0, 0.0, 1.0]]]])
+    array([[[[2., 2., 2., 0., 0.]]]])
+    """
+    flat, upper = _neighbourhood(connectivity), as_image(reference)
+    m, before = as_image(marker), None
+    while before is None or (m != before).any():
+        before, m = m, np.maximum(erosion(m, flat), np.minimum(dilation(m, flat), upper))
+    return m
+
+
+def h_maxima(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Reconstruct x from x - h: every maximum is lowered by h, or to the height at which it joins a higher one."""
+    return reconstruction(as_image(x) - h, x, connectivity=connectivity)
+
+
+def h_minima(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Reconstruct x from x + h by erosion: every minimum is raised."""
+    return reconstruction(as_image(x) + h, x, by="erosion", connectivity=connectivity)
+
+
+def h_convex(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
+    """What `h_maxima` takes away: the domes of height at most h."""
+    return as_image(x) - h_maxima(x, h, connectivity=connectivity)
+
+
+def opening_by_reconstruction(x: ArrayLike, bias: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Reconstruct x from its erosion."""
+    return reconstruction(erosion(x, bias), x, connectivity=connectivity)
+
+
+def closing_by_reconstruction(x: ArrayLike, bias: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Reconstruct x by erosion from its dilation."""
+    return reconstruction(dilation(x, bias), x, by="erosion", connectivity=connectivity)
+
+
+def fill_holes(x: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Give each pixel the least height, over all paths to the border, of the highest pixel of a path."""
+    x = as_image(x)
+    marker = x.copy()
+    marker[..., 1:-1, 1:-1] = np.inf
+    return reconstruction(marker, x, by="erosion", connectivity=connectivity)
+
+
+def regional_maxima(x: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Tell which pixels belong to a plateau of equal values, all of whose neighbours are lower.
+
+    >>> regional_maxima([[[[0.0, 2.0, 2.0, 1.0, 3.0]]]])
+    array([[[[False,  True,  True, False,  True]]]])
+    """
+    x, near = as_image(x), _neighbourhood(connectivity) == 0
+    result = np.zeros(x.shape, dtype=bool)
+    for n, c in np.ndindex(x.shape[:2]):
+        for height in np.unique(x[n, c]):
+            plateaus, number = ndimage.label(x[n, c] == height, structure=near)
+            for label in range(1, number + 1):
+                plateau = plateaus == label
+                around = ndimage.binary_dilation(plateau, structure=near) & ~plateau
+                result[n, c] |= plateau & (x[n, c][around] < height).all()
+    return result
+
+
+def extended_maxima(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
+    """Tell which pixels belong to the regional maxima of `h_maxima`."""
+    return regional_maxima(h_maxima(x, h, connectivity=connectivity), connectivity=connectivity)
