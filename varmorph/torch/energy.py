@@ -173,15 +173,18 @@ class Energy:
     @cached_property
     def connections(self) -> Laplacian:
         """The Laplacian of the weights: which unknowns are joined at all."""
-        return Laplacian(
-            self, [edges.weight.detach() * torch.ones_like(edges.residual(self.zeros)) for edges in self.edges]
-        )
+        weights = [edges.weight.detach().expand(shape) for edges, shape in zip(self.edges, self.shapes, strict=True)]
+        return Laplacian(self, weights)
+
+    @cached_property
+    def shapes(self) -> list[torch.Size]:
+        """Shape of the edges of each family."""
+        return [edges.residual(self.zeros).shape for edges in self.edges]
 
     def _known(self, grounded: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield offsets, and which of them count, of the families that start at known values or at unknowns."""
-        for edges in self.edges:
+        for edges, shape in zip(self.edges, self.shapes, strict=True):
             if edges.incidence.grounded is grounded:
-                shape = torch.broadcast_shapes(edges.weight.shape, edges.offset.shape)
                 offset = edges.incidence.per_problem(edges.offset.detach().expand(shape))
                 present = edges.incidence.per_problem((edges.weight > 0).expand(shape))
                 if offset.shape[-1]:
@@ -214,10 +217,9 @@ class Energy:
     def curvature_bound(self) -> Tensor:
         """Bound of the row sums of |Hessian|, of the shape of z; infinite where a penalty has a corner."""
         bound = self.zeros if self.ridge is None else self.zeros + self.ridge.weight
-        for edges in self.edges:
+        for edges, shape in zip(self.edges, self.shapes, strict=True):
             ends = 1 if edges.incidence.grounded else 2
             greatest = torch.as_tensor(edges.penalty.greatest_curvature())
-            shape = edges.residual(self.zeros).shape
             bound = bound + edges.incidence.degree((ends * edges.weight * greatest).expand(shape))
         return bound.detach()
 

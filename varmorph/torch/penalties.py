@@ -61,7 +61,12 @@ class Penalty:
             return self.side(r) * r
         if self.smoothing is None:
             return self.side(r) * r.sign()
-        return self.side(r) * (r / self.smoothing).clamp(-1, 1)
+        return self.side(r) * self._limited(r)
+
+    def _limited(self, r: Tensor) -> Tensor:
+        """r / mu between -1 and 1. A product and not `clamp`, so that a NaN in the backward pass is not masked to 0."""
+        straight = (r.abs() > self.smoothing).detach()
+        return ~straight * r / self.smoothing + straight * r.sign()
 
     def curvature(self, r: Tensor) -> Tensor:
         """Second derivative rho''(r), at a kink the selection that counts r >= 0 as above and abs(r) = mu as curved."""
@@ -79,7 +84,7 @@ class Penalty:
         size = r.abs()
         if self.smoothing is None:
             return side * r.sign(), side / size.clamp(min=torch.finfo(r.dtype).tiny)
-        return side * (r / self.smoothing).clamp(-1, 1), side / torch.maximum(size, self.smoothing)
+        return side * self._limited(r), side / torch.maximum(size, self.smoothing)
 
     def prox(self, r: Tensor, step: Tensor) -> Tensor:
         """Proximal map argmin_q step rho(q) + (q - r)^2 / 2; it keeps the sign of r."""

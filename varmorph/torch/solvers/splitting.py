@@ -31,6 +31,10 @@ def _stiffness(energy: Energy, edges: Edges) -> Tensor:
     return stiffness.detach().expand(edge.shape)
 
 
+def _stiffnesses(energy: Energy) -> list[Tensor]:
+    return [_stiffness(energy, edges) for edges in energy.edges]
+
+
 def _prox(edges: Edges, r: Tensor, stiffness: Tensor) -> Tensor:
     """Minimise w rho(q) + stiffness / 2 (q - r)^2 over q; an edge of weight 0 leaves r alone."""
     return edges.penalty.prox(r, edges.weight / stiffness.where(stiffness > 0, 1.0))
@@ -80,6 +84,7 @@ class _Splitting(Solver):
 
 class _PrimalDualState(NamedTuple):
     at: Evaluation
+    stiffnesses: list[Tensor]
     duals: tuple[Tensor, ...]
     extrapolated: Tensor
 
@@ -101,15 +106,14 @@ class PrimalDual(_Splitting):
 
     def start(self, energy: Energy, z: Tensor) -> _PrimalDualState:
         at = energy.evaluate(z)
-        return _PrimalDualState(at, energy.forces(at.residuals), z)
+        return _PrimalDualState(at, _stiffnesses(energy), energy.forces(at.residuals), z)
 
     def step(
         self, energy: Energy, state: _PrimalDualState, active: Tensor, residual: Tensor, tolerance: float
     ) -> tuple[_PrimalDualState, Tensor]:
         duals, total = [], torch.zeros_like(state.at.z)
         upwards = torch.zeros_like(state.at.z)
-        for edges, p in zip(energy.edges, state.duals, strict=True):
-            stiffness = _stiffness(energy, edges)
+        for edges, stiffness, p in zip(energy.edges, state.stiffnesses, state.duals, strict=True):
             ends = 1 if edges.incidence.grounded else 2
             sigma = stiffness / ends
             pulled = p + sigma * edges.residual(state.extrapolated)
@@ -124,11 +128,15 @@ class PrimalDual(_Splitting):
             ridge = energy.ridge
             z = (total * z + ridge.weight * ridge.anchor) / (total + ridge.weight)
         at = energy.evaluate(hold(active, z, state.at.z))
-        return _PrimalDualState(at, tuple(duals), 2 * z - state.at.z), torch.zeros_like(active, dtype=torch.long)
+        extrapolated = 2 * z - state.at.z
+        return _PrimalDualState(at, state.stiffnesses, tuple(duals), extrapolated), torch.zeros_like(
+            active, dtype=torch.long
+        )
 
 
 class _SplitState(NamedTuple):
     at: Evaluation
+    stiffnesses: list[Tensor]
     duals: tuple[Tensor, ...]  # forces on the edges
     copies: tuple[Tensor, ...]  # of the residuals
 
@@ -156,12 +164,12 @@ class ADMM(_Splitting):
 
     def start(self, energy: Energy, z: Tensor) -> _SplitState:
         at = energy.evaluate(z)
-        return _SplitState(at, energy.forces(at.residuals), at.residuals)
+        return _SplitState(at, _stiffnesses(energy), energy.forces(at.residuals), at.residuals)
 
     def step(
         self, energy: Energy, state: _SplitState, active: Tensor, residual: Tensor, tolerance: float
     ) -> tuple[_SplitState, Tensor]:
-        stiffnesses = [_stiffness(energy, edges) for edges in energy.edges]
+        stiffnesses = state.stiffnesses
         matrix = Laplacian(energy, stiffnesses)
         right = torch.zeros_like(state.at.z)
         for edges, k, r, q, p in zip(
@@ -179,4 +187,4 @@ class ADMM(_Splitting):
             target = mixed + p / k.where(k > 0, 1.0)
             copies.append(_prox(edges, target, k))
             duals.append((k * (target - copies[-1])).where(k > 0, 0.0))
-        return _SplitState(at, tuple(duals), tuple(copies)), solution.steps
+        return _SplitState(at, stiffnesses, tuple(duals), tuple(copies)), solution.steps
