@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 
 SHAPE, SMALL = (8, 16, 64, 64), (1, 2, 8, 8)
 ROUNDS = (3, 30)
@@ -19,13 +20,20 @@ def shape(timed):
 
 
 @pytest.fixture
-def measure(benchmark, timed, request):
-    """Give a function that times a call for about `--benchmark-max-time` seconds, or calls it once."""
-    seconds = float(request.config.getoption("benchmark_max_time"))
+def seconds(request):
+    return float(request.config.getoption("benchmark_max_time"))
 
-    def measure(call, **info):
+
+@pytest.fixture
+def measure(benchmark, timed, seconds):
+    """Give a function that times a call for about `--benchmark-max-time` seconds, or calls it once.
+
+    once : for a call that takes seconds and compiles nothing: time the first one, and no other.
+    """
+
+    def measure(call, *, once=False, **info):
         benchmark.extra_info.update(info)
-        if not timed:
+        if not timed or once:
             benchmark.pedantic(call)
             return
         call()  # compiles what is compiled at the first call
@@ -35,3 +43,25 @@ def measure(benchmark, timed, request):
         benchmark.pedantic(call, rounds=min(max(rounds, ROUNDS[0]), ROUNDS[1]), warmup_rounds=1)
 
     return measure
+
+
+@pytest.fixture
+def compare(measure):
+    """Time an operator on leaves, the first of which is the image, in one phase, and say what was timed."""
+
+    def compare(operator, function, leaves, *, implementation, window, phase, once=False):
+        if phase == "forward":
+            leaves = [leaf.detach() for leaf in leaves]
+            call = torch.no_grad()(lambda: function(*leaves))
+        else:
+            output = function(*leaves)
+            cotangent = torch.ones_like(output)
+
+            def call():
+                result = output if phase == "backward" else function(*leaves)
+                return torch.autograd.grad(result, leaves, cotangent, retain_graph=phase == "backward")
+
+        info = {"operator": operator, "implementation": implementation, "phase": phase, "window": [window, window]}
+        measure(call, once=once, **info, shape=list(leaves[0].shape), threads=torch.get_num_threads())
+
+    return compare

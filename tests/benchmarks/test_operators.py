@@ -27,26 +27,6 @@ def images(shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def compare(measure, shape):
-    """Time an operator on leaves, in one phase, and say what was timed."""
-
-    def compare(operator, function, leaves, *, implementation, window, phase):
-        if phase == "forward":
-            leaves = [leaf.detach() for leaf in leaves]
-            call = torch.no_grad()(lambda: function(*leaves))
-        else:
-            cotangent = torch.ones_like(function(*leaves))
-
-            def call():
-                return torch.autograd.grad(function(*leaves), leaves, cotangent)
-
-        info = {"operator": operator, "implementation": implementation, "phase": phase}
-        measure(call, **info, window=[window, window], shape=list(shape), threads=torch.get_num_threads())
-
-    return compare
-
-
 @every_phase
 @every_window
 @pytest.mark.parametrize("operator", [*MAX_PLUS, *VARIATIONAL])

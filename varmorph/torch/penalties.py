@@ -57,16 +57,16 @@ class Penalty:
 
     def slope(self, r: Tensor) -> Tensor:
         """Derivative rho'(r); for "absolute" the element 0 of the subdifferential at r = 0."""
-        if self.h == "square":
-            return self.side(r) * r
-        if self.smoothing is None:
-            return self.side(r) * r.sign()
-        return self.side(r) * self._limited(r)
+        return self.side(r) * self._slope_of_h(r)
 
-    def _limited(self, r: Tensor) -> Tensor:
-        """r / mu between -1 and 1. A product and not `clamp`, so that a NaN in the backward pass is not masked to 0."""
-        straight = (r.abs() > self.smoothing).detach()
-        return ~straight * r / self.smoothing + straight * r.sign()
+    def _slope_of_h(self, r: Tensor) -> Tensor:
+        if self.h == "square":
+            return r
+        if self.smoothing is None:
+            return r.sign()
+        # Products and no `clamp`, which would mask a NaN in the backward pass to 0.
+        curved = r.detach().abs() <= self.smoothing.detach()
+        return curved * r / self.smoothing + ~curved * r.sign()
 
     def curvature(self, r: Tensor) -> Tensor:
         """Second derivative rho''(r), at a kink the selection that counts r >= 0 as above and abs(r) = mu as curved."""
@@ -84,7 +84,7 @@ class Penalty:
         size = r.abs()
         if self.smoothing is None:
             return side * r.sign(), side / size.clamp(min=torch.finfo(r.dtype).tiny)
-        return side * self._limited(r), side / torch.maximum(size, self.smoothing)
+        return side * self._slope_of_h(r), side / torch.maximum(size, self.smoothing)
 
     def prox(self, r: Tensor, step: Tensor) -> Tensor:
         """Proximal map argmin_q step rho(q) + (q - r)^2 / 2; it keeps the sign of r."""

@@ -169,7 +169,9 @@ def test_memory_does_not_depend_on_the_number_of_iterations():
 
     def kept(tolerance, adjoint):
         solver = FixedPoint(tolerance=tolerance)
-        size, solution = saved_bytes(lambda: regularised_dilation(**arguments, coupling=2.0, solver=solver, adjoint=adjoint))
+        size, solution = saved_bytes(
+            lambda: regularised_dilation(**arguments, coupling=2.0, solver=solver, adjoint=adjoint)
+        )
         return size, solution.certificate.forward.iterations.max().item()
 
     (few, early), (many, late) = (kept(tolerance, Implicit()) for tolerance in (1e-2, 1e-6))
@@ -242,7 +244,9 @@ def test_certificates_of_graphs_have_the_shape_of_their_batch():
 def test_without_gradients_nothing_is_attached():
     x = drawn(0, 1, 1, 4, 4)
     for adjoint in (Implicit(), Unrolled(), Truncated()):
-        assert not regularised_dilation(x, torch.zeros(3, 3).double(), None, 1.0, 1.0, adjoint=adjoint).value.requires_grad
+        assert not regularised_dilation(
+            x, torch.zeros(3, 3).double(), None, 1.0, 1.0, adjoint=adjoint
+        ).value.requires_grad
     x.requires_grad_()
     with torch.no_grad():
         for adjoint in (Implicit(), Unrolled(), Truncated()):

@@ -87,7 +87,9 @@ def test_parameters_may_be_numbers_or_shared_by_channels():
     shared = {"bias": 0.1 * drawn(1, 3, 3), "weight": drawn(2, 3, 3).exp()}
     for number, tensor in ((0.4, torch.tensor(0.4, dtype=x.dtype)), (0.4, torch.full((2,), 0.4, dtype=x.dtype))):
         one, two = (
-            regularised_dilation(x, **shared, logit_level=v, coupling=v, ridge=v, edge_penalty="huber", edge_smoothing=v)
+            regularised_dilation(
+                x, **shared, logit_level=v, coupling=v, ridge=v, edge_penalty="huber", edge_smoothing=v
+            )
             for v in (number, tensor)
         )
         torch.testing.assert_close(one.value, two.value)

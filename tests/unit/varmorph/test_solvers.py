@@ -161,7 +161,9 @@ class TestFailure:
 
     @pytest.mark.parametrize("kind", [Newton, FixedPoint, Anderson, AcceleratedGradient, PrimalDual, ADMM])
     def test_a_warning_and_a_certificate(self, x, kind):
-        with pytest.warns(ConvergenceWarning, match=rf"{kind.__name__}\(.*max_steps=1.* did not converge for some samples"):
+        with pytest.warns(
+            ConvergenceWarning, match=rf"{kind.__name__}\(.*max_steps=1.* did not converge for some samples"
+        ):
             solution = regularised_dilation(x, *self.ARGUMENTS, solver=kind(max_steps=1))
         assert solution.certificate.forward.converged.tolist() == [True, False]
         assert solution.certificate.forward.residual[1] > 1e-9

@@ -1,0 +1,167 @@
+"""Operators that are found by iteration, beside each other and their peers: see `test_operators`.
+
+Regularised dilation and joint opening have offsets 0, weights 1, window 3 x 3 and logit level 3, on images of normal noise;
+solvers stop at the same residual, and every sample must have converged. All are computed in float32 but the small problem
+that is compared with cvxpylayers. Calls that take seconds are timed once.
+"""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+import varmorph.torch
+from varmorph.torch import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+
+LEVEL, COUPLING, ETA, TOLERANCE = 3.0, 1.0, 0.1, 1e-6
+SOLVERS = (Newton, AcceleratedGradient, Anderson, FixedPoint, PrimalDual, ADMM)
+
+every_phase = pytest.mark.parametrize("phase", ["forward", "forward and backward"])
+
+
+def noise(*shape, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.fixture
+def images(timed, seconds):
+    """Return a batch of 16 that takes minutes in all, or a smaller one where less time is given."""
+    if not timed:
+        return noise(2, 1, 8, 8)
+    return noise(16 if seconds >= 1 else 4 if seconds >= 0.1 else 1, 1, 128, 128)
+
+
+@pytest.fixture
+def compare_solutions(compare):
+    """Compare as `compare` does, and require that every solve has converged."""
+
+    def compare_solutions(operator, function, leaves, *, solver, phase, once):
+        certificates = []
+
+        def value(*leaves):
+            solution = function(*leaves, solver=solver)
+            certificates.append(solution.certificate)
+            return solution.value
+
+        name = f"varmorph, {type(solver).__name__}"
+        compare(operator, value, leaves, implementation=name, window=3, phase=phase, once=once)
+        assert all(certificate.forward.converged.all() for certificate in certificates)
+        if phase != "forward":
+            assert certificates[-1].backward.converged.all()
+
+    return compare_solutions
+
+
+def parameters(*levels):
+    """Offsets, weights, and levels with what stands behind them in the arguments."""
+    return [torch.zeros(1, 3, 3), torch.ones(1, 3, 3), *map(torch.tensor, levels)]
+
+
+def with_gradients(leaves):
+    return [leaf.requires_grad_() for leaf in leaves]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_regularised_dilation_by_every_solver(compare_solutions, images, solver):
+    leaves = [images, *parameters(LEVEL, COUPLING)]
+    function = varmorph.torch.regularised_dilation
+    solver = solver(tolerance=TOLERANCE)
+    once = not isinstance(solver, Newton)
+    compare_solutions("regularised_dilation", function, leaves, solver=solver, phase="forward", once=once)
+
+
+@pytest.mark.parametrize("phase", ["forward and backward", "backward"])
+def test_gradient_of_regularised_dilation(compare_solutions, images, phase):
+    leaves = with_gradients([images, *parameters(LEVEL, COUPLING)])
+    function = varmorph.torch.regularised_dilation
+    solver = Newton(tolerance=TOLERANCE)
+    compare_solutions("regularised_dilation", function, leaves, solver=solver, phase=phase, once=False)
+
+
+@every_phase
+def test_joint_opening(compare_solutions, images, phase):
+    leaves = with_gradients([images, *parameters((-LEVEL, LEVEL), ETA)])
+    solver = Newton(tolerance=TOLERANCE)
+    compare_solutions("joint_opening", varmorph.torch.joint_opening, leaves, solver=solver, phase=phase, once=True)
+
+
+@pytest.fixture
+def marker_and_mask(timed):
+    """Return smoothed noise, and the same lowered."""
+    side = 256 if timed else 16
+    mask = torch.nn.functional.avg_pool2d(noise(1, 1, side, side), 7, 1, 3)
+    return mask - 0.3, mask
+
+
+@every_phase
+def test_reconstruction(compare, marker_and_mask, phase):
+    leaves = with_gradients(list(marker_and_mask))
+    function = varmorph.torch.reconstruction
+    compare("reconstruction", function, leaves, implementation="varmorph", window=3, phase=phase)
+
+
+@every_phase
+def test_kornia_reconstruction(compare, marker_and_mask, phase):
+    morphology = pytest.importorskip("kornia.morphology", reason="kornia is not installed")
+    if not hasattr(morphology, "reconstruction"):
+        pytest.skip("kornia has reconstruction from version 0.9 on")
+    assert torch.equal(morphology.reconstruction(*marker_and_mask), varmorph.torch.reconstruction(*marker_and_mask))
+    leaves = with_gradients(list(marker_and_mask))
+    compare("reconstruction", morphology.reconstruction, leaves, implementation="kornia", window=3, phase=phase)
+
+
+def small_dilation(x):
+    flat = torch.zeros(3, 3, dtype=x.dtype)
+    return varmorph.torch.regularised_dilation(x, flat, None, LEVEL, COUPLING).value
+
+
+def convex_layer(cvxpy, cvxpylayers, side):
+    """Regularised dilation as a convex program of a modelling language: pixels (side^2,) in, pixels out."""
+    place = np.arange(side * side).reshape(side, side)
+    padded = np.pad(place, 1, constant_values=-1)
+    seen = np.stack([padded[i : i + side, j : j + side].ravel() for i in range(3) for j in range(3)])
+    targets, sources = np.broadcast_to(place.ravel(), seen.shape)[seen >= 0], seen[seen >= 0]
+    below, right = (place[:-1].ravel(), place[1:].ravel()), (place[:, :-1].ravel(), place[:, 1:].ravel())
+
+    def read(columns):
+        return sparse.csr_array((np.ones(columns.size), (np.arange(columns.size), columns)), (columns.size, side**2))
+
+    x, y = cvxpy.Parameter(side**2), cvxpy.Variable(side**2)
+    residual = read(sources) @ x - read(targets) @ y
+    tau, cotau = 1 / (1 + np.exp(-LEVEL)), 1 / (1 + np.exp(LEVEL))
+    data = tau * cvxpy.sum_squares(cvxpy.pos(residual)) + cotau * cvxpy.sum_squares(cvxpy.pos(-residual))
+    sides = sum(cvxpy.sum_squares((read(first) - read(second)) @ y) for first, second in (below, right))
+    problem = cvxpy.Problem(cvxpy.Minimize((data + COUPLING * sides) / 2))
+    return cvxpylayers.CvxpyLayer(problem, parameters=[x], variables=[y])
+
+
+@pytest.fixture
+def small_image(timed):
+    side = 24 if timed else 6
+    return noise(1, 1, side, side, dtype=torch.float64).requires_grad_()
+
+
+def test_small_regularised_dilation(compare, small_image):
+    options = {"implementation": "varmorph, Newton", "window": 3, "phase": "forward and backward"}
+    compare("regularised_dilation, float64", small_dilation, [small_image], **options)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about their own dependencies
+def test_cvxpylayers_small_regularised_dilation(compare, small_image):
+    reason = "cvxpylayers is not installed"
+    cvxpy = pytest.importorskip("cvxpy", reason=reason)
+    layers = pytest.importorskip("cvxpylayers.torch", reason=reason)
+    layer = convex_layer(cvxpy, layers, small_image.shape[-1])
+    accuracy = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-10)
+
+    def dilation(x):
+        # Clarabel, since SCS, the default, stops at differences of 1 from the minimiser here.
+        (y,) = layer(x.flatten(), solver_args={"solve_method": "Clarabel", **accuracy})
+        return y.view_as(x)
+
+    ours, theirs = small_dilation(small_image), dilation(small_image)
+    assert (theirs - ours).abs().max() <= 1e-5
+    expected, found = (torch.autograd.grad((y * y).sum(), small_image)[0] for y in (ours, theirs))
+    assert (found - expected).abs().max() <= 0.05 * expected.abs().max()  # it stops its least squares early
+    options = {"implementation": "cvxpylayers, Clarabel", "window": 3, "phase": "forward and backward"}
+    compare("regularised_dilation, float64", dilation, [small_image], **options, once=True)
