@@ -299,5 +299,5 @@ def test_wrong_settings_are_named(make, message):
 
 
 def test_truncation_needs_a_solver():
-    with pytest.raises(TypeError, match="through must be a solver such as FixedPoint.*found str"):
+    with pytest.raises(TypeError, match=r"through must be a solver such as FixedPoint.*found str"):
         Truncated(through="newton")

@@ -211,9 +211,9 @@ class TestFailure:
             Newton(**options)
 
     def test_what_is_no_solver_is_refused(self, x):
-        with pytest.raises(TypeError, match="solver must be one of .* found str"):
+        with pytest.raises(TypeError, match=r"solver must be one of .* found str"):
             regularised_dilation(x, *self.ARGUMENTS, solver="newton")
-        with pytest.raises(TypeError, match="adjoint must be one of .* found Newton"):
+        with pytest.raises(TypeError, match=r"adjoint must be one of .* found Newton"):
             regularised_dilation(x, *self.ARGUMENTS, adjoint=Newton())
         with pytest.raises(ValueError, match=r"start must have shape \(2, 1, 6, 6\), found \(6, 6\)"):
             regularised_dilation(x, *self.ARGUMENTS, start=torch.zeros(6, 6))

@@ -1,0 +1,77 @@
+"""What is kept for the backward pass: with a provenance or implicit gradient nothing that grows with the iterations."""
+
+import gc
+
+import pytest
+import torch
+
+from varmorph.torch import FixedPoint, Implicit, Newton, Unrolled, reconstruction, regularised_dilation
+
+
+def live_storages():
+    """Return the storages of all tensors that Python holds, by address."""
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
+
+
+def bytes_kept(call):
+    """Return the result of a call, and the bytes of all storages kept with it, each once.
+
+    Counted are tensors that autograd saves, and those that Python holds after the call and did not before: a function may
+    keep numbers in its context without autograd.
+    """
+    gc.collect()
+    before, saved = live_storages(), {}
+
+    def pack(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.detach()  # held, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = call()
+    gc.collect()
+    kept = saved | {place: tensor for place, tensor in live_storages().items() if place not in before}
+    return result, sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def noise(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_reconstruction_keeps_a_fiftieth_of_what_unrolling_keeps():
+    unrolled = pytest.importorskip("kornia.morphology", reason="kornia is not installed")
+    if not hasattr(unrolled, "reconstruction"):
+        pytest.skip("kornia has reconstruction from version 0.9 on")
+    mask = torch.nn.functional.avg_pool2d(noise(1, 1, 256, 256), 7, 1, 3)
+    leaves = (mask - 0.3).requires_grad_(), mask.requires_grad_()
+    ours, kept = bytes_kept(lambda: reconstruction(*leaves))
+    theirs, kept_by_kornia = bytes_kept(lambda: unrolled.reconstruction(*leaves))
+    assert torch.equal(ours, theirs)
+    assert kept <= 0.02 * kept_by_kornia
+
+
+@pytest.fixture
+def dilate():
+    image = noise(2, 1, 24, 24).double().requires_grad_()
+    flat = torch.zeros(3, 3, dtype=torch.float64)
+
+    def dilate(solver, adjoint):
+        solution, kept = bytes_kept(
+            lambda: regularised_dilation(image, flat, None, 3.0, 1.0, solver=solver, adjoint=adjoint)
+        )
+        return int(solution.certificate.forward.iterations.max()), kept
+
+    return dilate
+
+
+@pytest.mark.parametrize("solver", [Newton, FixedPoint])
+def test_implicit_gradient_keeps_as_much_after_few_iterations_as_after_many(dilate, solver):
+    (few, kept), (many, kept_after_many) = (dilate(solver(tolerance=t), Implicit()) for t in (1e-2, 1e-8))
+    assert few < many
+    assert kept == kept_after_many
+
+
+def test_unrolling_keeps_every_iteration(dilate):
+    (few, kept), (many, kept_after_many) = (dilate(FixedPoint(tolerance=t), Unrolled()) for t in (1e-2, 1e-8))
+    assert many >= 4 * few
+    assert kept_after_many >= 3 * kept
