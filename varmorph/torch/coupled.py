@@ -119,7 +119,7 @@ def regularised_dilation(
     >>> for coupling in (0.0, 1.0):
     ...     regularised_dilation(x, flat, None, 4.0, coupling).value.round(decimals=2)
     tensor([[[[0.0000, 3.8600, 3.8600, 3.8600, 0.0000]]]])
-    tensor([[[[2.1500, 3.2700, 3.4700, 3.2700, 2.1500]]]])
+    tensor([[[[3.6300, 3.7600, 3.7900, 3.7600, 3.6300]]]])
     >>> regularised_dilation(x, flat, None, 4.0, 1.0).certificate.forward.converged
     tensor([True])
     """

@@ -232,6 +232,23 @@ class Energy:
         moves = (at.gradient / at.diagonal).where(at.diagonal > 0, 0.0).abs().flatten(2).amax(-1)
         return (moves / self.spread).where(self.spread != 0, 0.0)
 
+    def rounding(self) -> Tensor:
+        """Difference of values that rounding alone may make, of each problem (N, C)."""
+        least, greatest = self.box
+        return 16 * torch.finfo(self.zeros.dtype).eps * (torch.maximum(least.abs(), greatest.abs()) + self.spread)
+
+    def residual_at_ties(self, at: Evaluation) -> Tensor:
+        """The relative residual, with residuals of the size of rounding on the stiffer side of their kink.
+
+        At a level near 0 or 1 the two sides differ by orders of magnitude. An edge that rounding put on the soft side would
+        count as far from its minimum, though the least movement brings it there.
+        """
+        diagonal = self.zeros if self.ridge is None else self.zeros + self.ridge.weight
+        for edges, r in zip(self.edges, at.residuals, strict=True):
+            near = edges.incidence.over_edges(self.rounding(), r)
+            diagonal = diagonal + edges.incidence.degree(edges.weight * edges.penalty.greatest_stiffness(r, near))
+        return self.relative_residual(at._replace(diagonal=diagonal))
+
     def pieces(self, residuals: Sequence[Tensor]) -> list[Tensor]:
         """The active set: on which piece of its penalty each residual lies, -1 where the weight is 0."""
         return [

@@ -263,7 +263,7 @@ def variational_graph_dilation(
     >>> variational_graph_dilation(x, path, None, None, 9.0).value.flatten().round(decimals=2)
     tensor([3., 3., 1., 2.])
     >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(decimals=1)
-    tensor([1.5000, 1.4000, 1.4000, 1.4000])
+    tensor([1.4000, 1.4000, 1.4000, 1.4000])
     """
     x = check_features(x)
     structure = _structure(x, edges, bias, weight, self_edge)

@@ -86,6 +86,14 @@ class Penalty:
             return side * r.sign(), side / size.clamp(min=torch.finfo(r.dtype).tiny)
         return side * self._slope_of_h(r), side / torch.maximum(size, self.smoothing)
 
+    def greatest_stiffness(self, r: Tensor, near: Tensor) -> Tensor:
+        """Stiffness, where abs(r) <= near that of the stiffer side: rounding alone decides on which side r lies."""
+        stiffness = self.forces(r)[1]
+        if self.tau is None or self.cotau is None:
+            return stiffness
+        stiffer = torch.maximum(self.tau, self.cotau) / self.side(r)
+        return torch.where(r.abs() <= near, stiffness * stiffer, stiffness)
+
     def prox(self, r: Tensor, step: Tensor) -> Tensor:
         """Proximal map argmin_q step rho(q) + (q - r)^2 / 2; it keeps the sign of r."""
         pull = step * self.side(r)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +51,9 @@ class Solver(ABC):
         What happens to samples that are not done by then: a `ConvergenceWarning`, a `ConvergenceError`, or NaN.
     """
 
+    # Whether a step that moves nothing means that no later one will.
+    descends: ClassVar[bool] = False
+
     tolerance: float | None = None
     max_steps: int
     on_failure: OnFailure = "warn"
@@ -80,6 +83,13 @@ class Solver(ABC):
         """Residual of each problem (N, C)."""
         return energy.relative_residual(state.at)
 
+    def final_residual(self, energy: Energy, state: Any, tolerance: float) -> Tensor:
+        """Residual of each problem (N, C) where the iterations end: ties are looked at where it matters."""
+        residual = self.residual(energy, state)
+        if bool((residual > tolerance).any()):
+            return torch.minimum(residual, energy.residual_at_ties(state.at))
+        return residual
+
     def check(self, energy: Energy) -> None:
         """Refuse an energy that the solver cannot minimise."""
         if any(edges.penalty.h == "absolute" for edges in energy.edges):
@@ -107,9 +117,12 @@ class Solver(ABC):
             active = residual > tolerance if fixed_steps is None else torch.ones_like(residual, dtype=torch.bool)
             if not bool(active.any()):
                 break
+            before_step = state.at.z
             state, linear = self.step(energy, state, active, residual, tolerance)
             iterations, linear_steps = iterations + active, linear_steps + linear
             before, pieces = pieces, energy.pieces(state.at.residuals)
             identified = torch.where(energy.differ(pieces, before), iterations, identified)
-        residual = self.residual(energy, state).detach()
+            if self.descends and fixed_steps is None and torch.equal(state.at.z, before_step):
+                break
+        residual = self.final_residual(energy, state, tolerance).detach()
         return Run(state.at, residual <= tolerance, iterations, residual, linear_steps, identified)

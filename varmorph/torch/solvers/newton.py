@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +45,9 @@ class Newton(Solver):
         Most conjugate gradient steps in one system.
     """
 
-    max_steps: int = 100
+    descends: ClassVar[bool] = True
+
+    max_steps: int = 200
     linear_steps: int = 1000
 
     def start(self, energy: Energy, z: Tensor) -> _State:

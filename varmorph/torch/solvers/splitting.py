@@ -81,6 +81,12 @@ class _Splitting(Solver):
             return duality_gap(energy, state.at, state.duals)
         return super().residual(energy, state)
 
+    def final_residual(self, energy: Energy, state: Any, tolerance: float) -> Tensor:
+        """The duality gap needs no second look."""
+        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+            return self.residual(energy, state)
+        return super().final_residual(energy, state, tolerance)
+
 
 class _PrimalDualState(NamedTuple):
     at: Evaluation
