@@ -56,7 +56,7 @@ class _LinearAdjoint(Adjoint):
         if not gradient.requires_grad:
             return z
         residuals = tuple(r.detach() for r in at.residuals)
-        return _Attached.apply(gradient, z, self, energy, residuals, certificate, shape)
+        return _Attached.apply(gradient, z, self, energy, certificate, shape, *residuals)
 
     @abstractmethod
     def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
@@ -89,18 +89,22 @@ class _Attached(torch.autograd.Function):
         z: Tensor,
         adjoint: _LinearAdjoint,
         energy: Energy,
-        residuals: tuple[Tensor, ...],
         certificate: Certificate,
         shape: tuple[int, ...],
+        *residuals: Tensor,
     ) -> Tensor:
-        ctx.parts = (adjoint, energy, residuals, certificate, shape)
+        ctx.parts = (adjoint, energy, certificate, shape)
+        ctx.save_for_backward(*residuals)
         return z.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (q,) = cotangents
-        adjoint, energy, residuals, certificate, shape = ctx.parts
+        adjoint, energy, certificate, shape = ctx.parts
+        residuals = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # v depends on the parameters too: a graph without it would give a second derivative that is silently wrong.
+            raise RuntimeError("coupled operators have first derivatives only, found create_graph=True")
         if any(edges.penalty.h == "absolute" for edges in energy.edges):
             raise ValueError(
                 "a coupled problem with penalty 'quantile' has no implicit gradient: use 'huber' and a ridge,"
@@ -117,7 +121,7 @@ class _Attached(torch.autograd.Function):
         v = pull.v
         if adjoint.on_failure is not None:
             v = apply_policy(adjoint.on_failure, ~converged | singular, v, residual, f"backward pass of {adjoint}")
-        return (-v, *(None,) * 6)
+        return (-v, *(None,) * (5 + len(residuals)))
 
 
 @dataclass(frozen=True, kw_only=True)

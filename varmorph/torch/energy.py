@@ -228,14 +228,19 @@ class Energy:
         return tuple(edges.weight * edges.penalty.slope(r) for edges, r in zip(self.edges, residuals, strict=True))
 
     def relative_residual(self, at: Evaluation) -> Tensor:
-        """Largest gradient over diagonal and range, of each problem (N, C): how far one local step would move."""
-        moves = (at.gradient / at.diagonal).where(at.diagonal > 0, 0.0).abs().flatten(2).amax(-1)
-        return (moves / self.spread).where(self.spread != 0, 0.0)
+        """Largest gradient over diagonal and range, of each problem (N, C): how far one local step would move.
 
+        A move that would be lost in rounding counts as none.
+        """
+        moves = (at.gradient / at.diagonal).where(at.diagonal > 0, 0.0).abs().flatten(2).amax(-1)
+        lost = (moves <= self.rounding) & self.spread.isfinite()
+        return (moves / self.spread).masked_fill(lost, 0.0)
+
+    @cached_property
     def rounding(self) -> Tensor:
-        """Difference of values that rounding alone may make, of each problem (N, C)."""
+        """Difference of unknowns that rounding alone may make, of each problem (N, C)."""
         least, greatest = self.box
-        return 16 * torch.finfo(self.zeros.dtype).eps * (torch.maximum(least.abs(), greatest.abs()) + self.spread)
+        return 4 * torch.finfo(self.zeros.dtype).eps * torch.maximum(least.abs(), greatest.abs())
 
     def residual_at_ties(self, at: Evaluation) -> Tensor:
         """The relative residual, with residuals of the size of rounding on the stiffer side of their kink.
@@ -245,7 +250,7 @@ class Energy:
         """
         diagonal = self.zeros if self.ridge is None else self.zeros + self.ridge.weight
         for edges, r in zip(self.edges, at.residuals, strict=True):
-            near = edges.incidence.over_edges(self.rounding(), r)
+            near = edges.incidence.over_edges(4 * self.rounding, r)
             diagonal = diagonal + edges.incidence.degree(edges.weight * edges.penalty.greatest_stiffness(r, near))
         return self.relative_residual(at._replace(diagonal=diagonal))
 

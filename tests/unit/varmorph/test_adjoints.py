@@ -257,9 +257,8 @@ def test_without_gradients_nothing_is_attached():
 def test_a_second_derivative_is_refused():
     x = drawn(0, 1, 1, 4, 4).requires_grad_()
     solution = joint_opening(x, torch.zeros(3, 3).double(), None, (-1.0, 1.0), 0.5)
-    (first,) = torch.autograd.grad(solution.value.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    with pytest.raises(RuntimeError, match="first derivatives only, found create_graph=True"):
+        torch.autograd.grad(solution.value.square().sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize("level", [-2.0, 1.0])

@@ -40,7 +40,7 @@ def draw_benchmarks(evidence: Evidence) -> Drawing | Absent:
         _panel(axis, rows)
         window, shape, phase, threads = (part.replace("x", "×") for part in key)
         text = f"{phase}, window {window}, {shape}, {count(int(float(threads)), 'thread')}"
-        axis.set_title(text, loc="left")
+        axis.set_title(text, loc="right")  # leftwards there is room for a long one
     every = pd.concat(list(groups.values()))
     low, high = every["median_s"].min(), every["median_s"].max()
     axes[-1].set_xlim(low / 1.6, high * 1.6 * (high / low) ** 0.45)  # room for the labels at the right
