@@ -66,11 +66,13 @@ class Evaluation(NamedTuple):
     """An energy at one point.
 
     `gradient` and `diagonal` have the shape of z; the diagonal is that of the reweighted least squares matrix, which is
-    the Hessian's for square penalties and positive for all. `residuals` holds r for each family of edges.
+    the Hessian's for square penalties and positive for all. `residuals` holds r for each family of edges, `stiffnesses`
+    the weight of each edge in that matrix, w rho'(r) / r.
     """
 
     z: Tensor
     residuals: tuple[Tensor, ...]
+    stiffnesses: tuple[Tensor, ...]
     gradient: Tensor
     diagonal: Tensor
 
@@ -140,11 +142,14 @@ class Energy:
         gradient, diagonal = torch.zeros_like(z), torch.zeros_like(z)
         if self.ridge is not None:
             gradient, diagonal = self.ridge.gradient(z), diagonal + self.ridge.weight
+        stiffnesses = []
         for edges, r in zip(self.edges, residuals, strict=True):
-            slope, stiffness = edges.penalty.forces(r)
-            gradient = gradient + edges.incidence.divergence(edges.weight * slope)
-            diagonal = diagonal + edges.incidence.degree((edges.weight * stiffness).detach())
-        return Evaluation(z, residuals, gradient, diagonal)
+            stiffness = edges.weight * edges.penalty.stiffness(r)
+            force = stiffness * r if edges.penalty.h == "square" else edges.weight * edges.penalty.slope(r)
+            gradient = gradient + edges.incidence.divergence(force)
+            diagonal = diagonal + edges.incidence.degree(stiffness.detach())
+            stiffnesses.append(stiffness)
+        return Evaluation(z, residuals, tuple(stiffnesses), gradient, diagonal)
 
     def gradient(self, z: Tensor) -> Tensor:
         """Gradient of E in z; differentiable in every parameter of the energy."""
@@ -157,9 +162,10 @@ class Energy:
         """E of each problem (N, C), summed in float64 where the device has it."""
         wide = torch.float64 if at.z.device.type != "mps" else None
         total = torch.zeros(at.z.shape[:2], dtype=wide or at.z.dtype, device=at.z.device)
-        for edges, r in zip(self.edges, at.residuals, strict=True):
-            energy = edges.weight * edges.penalty.energy(r)
-            total = total + edges.incidence.per_problem(energy).sum(-1, dtype=wide)
+        for edges, r, stiffness in zip(self.edges, at.residuals, at.stiffnesses, strict=True):
+            square = edges.penalty.h == "square"
+            energy = stiffness * r * r / 2 if square else edges.weight * edges.penalty.energy(r)
+            total = total + edges.incidence.total(energy, wide)
         if self.ridge is not None:
             total = total + (self.ridge.weight / 2 * (at.z - self.ridge.anchor) ** 2).flatten(2).sum(-1, dtype=wide)
         return total
@@ -207,7 +213,7 @@ class Energy:
     def spread(self) -> Tensor:
         """Range of the known values, and of offsets between unknowns, of each problem (N, C); NaN where not finite."""
         least, greatest = self.box
-        total = greatest - least
+        total = (greatest - least).masked_fill(least > greatest, 0.0)  # nothing is known at all
         for offset, present in self._known(grounded=False):
             reach = offset.where(present, -torch.inf).amax(-1) - offset.where(present, torch.inf).amin(-1)
             total = total + reach.where(present.any(-1), 0.0)
@@ -240,7 +246,9 @@ class Energy:
     def rounding(self) -> Tensor:
         """Difference of unknowns that rounding alone may make, of each problem (N, C)."""
         least, greatest = self.box
-        return 4 * torch.finfo(self.zeros.dtype).eps * torch.maximum(least.abs(), greatest.abs())
+        number = torch.finfo(self.zeros.dtype)
+        # Squares of numbers below the root of the least one vanish, so that no solver comes nearer to 0.
+        return (4 * number.eps * torch.maximum(least.abs(), greatest.abs())).clamp(min=number.tiny**0.5)
 
     def residual_at_ties(self, at: Evaluation) -> Tensor:
         """The relative residual, with residuals of the size of rounding on the stiffer side of their kink.
@@ -265,7 +273,7 @@ class Energy:
         """Tell for which problems (N, C) two active sets differ."""
         changed = torch.zeros(self.zeros.shape[:2], dtype=torch.bool, device=self.zeros.device)
         for edges, piece, other in zip(self.edges, pieces, others, strict=True):
-            changed = changed | edges.incidence.per_problem(piece != other).any(-1)
+            changed = changed | (edges.incidence.total(piece != other) > 0)
         return changed
 
     def margin(self, residuals: Sequence[Tensor]) -> Tensor:

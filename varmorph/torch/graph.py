@@ -92,7 +92,7 @@ def _supremum(signals: Tensor, structure: _Structure) -> Tensor:
     count = structure.target.numel()
     nothing = signals.new_full((batch, features, nodes), -torch.inf)
     if count == 0:
-        return nothing
+        return signals.masked_fill(torch.ones_like(signals, dtype=torch.bool), -torch.inf)
     offset = structure.bias.to(signals.dtype)
     absent = torch.isneginf(offset)
     values = signals.index_select(-1, structure.source) + offset.masked_fill(absent, 0.0)

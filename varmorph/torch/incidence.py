@@ -51,6 +51,11 @@ class Incidence(ABC):
     def per_problem(self, e: Tensor) -> Tensor:
         """Bring the edges of each problem to the last dimension: (N, C, edges)."""
 
+    def total(self, e: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Sum over the edges of each problem: (N, C)."""
+        e = e.sum(0) if self.leading else e
+        return e.flatten(2).sum(-1, dtype=dtype)
+
     def over_edges(self, numbers: Tensor, e: Tensor) -> Tensor:
         """Give numbers of problems (N, C) the dimensions of the edges e."""
         return numbers.view(*numbers.shape, *(1,) * (e.ndim - 2 - self.leading))

@@ -76,19 +76,19 @@ class Penalty:
             return torch.zeros_like(r)
         return self.side(r) * (r.abs() <= self.smoothing) / self.smoothing
 
-    def forces(self, r: Tensor) -> tuple[Tensor, Tensor]:
-        """Slope, and stiffness rho'(r) / r: the weight of reweighted least squares, which is positive everywhere."""
+    def stiffness(self, r: Tensor) -> Tensor:
+        """Slope over residual, rho'(r) / r: the weight of reweighted least squares, which is positive everywhere."""
         side = self.side(r)
         if self.h == "square":
-            return side * r, side if isinstance(side, Tensor) else torch.ones_like(r)
+            return side if isinstance(side, Tensor) else torch.ones_like(r)
         size = r.abs()
-        if self.smoothing is None:
-            return side * r.sign(), side / size.clamp(min=torch.finfo(r.dtype).tiny)
-        return side * self._slope_of_h(r), side / torch.maximum(size, self.smoothing)
+        return side / (
+            size.clamp(min=torch.finfo(r.dtype).tiny) if self.smoothing is None else torch.maximum(size, self.smoothing)
+        )
 
     def greatest_stiffness(self, r: Tensor, near: Tensor) -> Tensor:
         """Stiffness, where abs(r) <= near that of the stiffer side: rounding alone decides on which side r lies."""
-        stiffness = self.forces(r)[1]
+        stiffness = self.stiffness(r)
         if self.tau is None or self.cotau is None:
             return stiffness
         stiffer = torch.maximum(self.tau, self.cotau) / self.side(r)

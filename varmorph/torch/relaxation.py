@@ -29,10 +29,10 @@ def _scalar_slopes(energy: Energy, z: Tensor, trial: Tensor) -> tuple[Tensor, Te
                 (edges.offset + ends.at_source(trial) - ends.at_target(z), ends.add_at_source, 1),
             ]
         for r, add, sign in views:
-            force, stiff = rho.forces(r)
-            slope = slope + sign * add(w * force)
-            stiffness = stiffness + add((w * stiff).detach())
-            curvature = curvature + add((w * rho.curvature(r)).detach())
+            slope = slope + sign * add(w * rho.slope(r))
+            stiff = add((w * rho.stiffness(r)).detach())
+            stiffness = stiffness + stiff
+            curvature = curvature + (stiff if rho.h == "square" else add((w * rho.curvature(r)).detach()))
     return slope, curvature, stiffness
 
 

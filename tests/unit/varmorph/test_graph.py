@@ -62,6 +62,10 @@ def test_a_node_that_no_edge_leads_to():
     assert value[1].item() == 1
     none = torch.zeros(2, 0, dtype=torch.long)
     assert graph_dilation(x, none, self_edge=False).isneginf().all()
+    graph_dilation(x, none, self_edge=False).sum().backward()
+    assert x.grad.flatten().tolist() == [0, 0]
+    solution = variational_graph_dilation(x, none, None, None, 1.0, self_edge=False)
+    assert solution.value.isnan().all()
     assert torch.equal(graph_dilation(x, none), x)
 
 

@@ -138,6 +138,15 @@ def test_a_constant_image_is_left_alone(solver):
     assert solution.certificate.forward.residual.item() == 0
 
 
+@every_solver
+def test_a_wrong_start_of_a_constant_image_is_corrected(solver):
+    for number in (0.0, 1.0):
+        x = torch.full((1, 1, 3, 3), number, dtype=torch.float64)
+        made = replace(SOLVERS[solver], max_steps=20000)
+        value = regularised_dilation(x, FLAT, None, 1.0, 1.0, start=x + drawn(0, 1, 1, 3, 3), solver=made).value
+        torch.testing.assert_close(value, x, rtol=0, atol=1e-12)
+
+
 def test_a_good_start_saves_steps():
     x = photograph(64)
     first = regularised_dilation(x, FLAT, None, 2.0, 5.0)

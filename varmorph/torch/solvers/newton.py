@@ -80,20 +80,17 @@ def _has_kinks_of_its_own(energy: Energy) -> bool:
 def _conductances(energy: Energy, state: _State, residual: Tensor) -> list[Tensor]:
     share = 0.1 * residual.clamp(max=1.0)
     return [
-        edges.weight * _curvature(edges, r, p, share)
-        for edges, r, p in zip(energy.edges, state.at.residuals, state.duals, strict=True)
+        k if p is None else k * _straightened(edges, r, p, share)
+        for edges, r, k, p in zip(energy.edges, state.at.residuals, state.at.stiffnesses, state.duals, strict=True)
     ]
 
 
-def _curvature(edges: Edges, r: Tensor, dual: Tensor | None, share: Tensor) -> Tensor:
-    side, mu = edges.penalty.side(r), edges.penalty.smoothing
-    if dual is None or mu is None:
-        return side * torch.ones_like(r)
-    size = r.abs()
-    curved = size <= mu
+def _straightened(edges: Edges, r: Tensor, dual: Tensor, share: Tensor) -> Tensor:
+    """Factor of the stiffness: 1 where the penalty is curved, 1 - p sign(r) and the share where it is straight."""
+    mu = edges.penalty.smoothing
+    curved = torch.ones_like(r, dtype=torch.bool) if mu is None else r.abs() <= mu
     blend = edges.incidence.over_edges(share, r)
-    weight = torch.where(curved, 1.0, (1 - dual * r.sign()).clamp(min=0) + blend)
-    return side * weight / torch.where(curved, mu, size)
+    return torch.where(curved, 1.0, (1 - dual * r.sign()).clamp(min=0) + blend)
 
 
 def _next_duals(energy: Energy, state: _State, direction: Tensor) -> Duals:

@@ -108,7 +108,7 @@ class PrimalDual(_Splitting):
         See `Solver`. With the quantile penalty the tolerance is that of the duality gap.
     """
 
-    max_steps: int = 5000
+    max_steps: int = 20000
 
     def start(self, energy: Energy, z: Tensor) -> _PrimalDualState:
         at = energy.evaluate(z)
@@ -164,7 +164,7 @@ class ADMM(_Splitting):
         Most conjugate gradient steps in one system.
     """
 
-    max_steps: int = 2000
+    max_steps: int = 10000
     relaxation: float = 1.6
     linear_steps: int = 200
 
