@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.certificates import POLICIES, BackwardCertificate, Certificate, OnFailure, apply_policy
+from varmorph.torch.certificates import BackwardCertificate, Certificate, OnFailure, apply_policy, check_settings
 from varmorph.torch.conjugate_gradients import conjugate_gradients
 from varmorph.torch.energy import Energy, Evaluation, Laplacian, dot
 from varmorph.torch.solvers import FixedPoint, Solver
@@ -48,7 +48,11 @@ class _Pull(NamedTuple):
 class _LinearAdjoint(Adjoint):
     """What the adjoints that compute v share."""
 
+    tolerance: float | None
     on_failure: OnFailure | None
+
+    def __post_init__(self) -> None:
+        check_settings(self.tolerance, self.on_failure)
 
     def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
         z = at.z.detach()
@@ -62,21 +66,11 @@ class _LinearAdjoint(Adjoint):
     def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
         """Find v."""
 
-    @abstractmethod
     def goal(self, dtype: torch.dtype) -> float:
         """Relative residual up to which v counts as converged."""
-
-    def _check(self, tolerance: float | None) -> None:
-        if tolerance is not None and not tolerance >= 0:
-            raise ValueError(f"tolerance must be a number >= 0 or None, found {tolerance!r}")
-        if self.on_failure is not None and self.on_failure not in POLICIES:
-            raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {self.on_failure!r}")
-
-
-def _default_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
-    if tolerance is not None:
-        return tolerance
-    return 1e-10 if dtype == torch.float64 else 1e-6
+        if self.tolerance is not None:
+            return self.tolerance
+        return 1e-10 if dtype == torch.float64 else 1e-6
 
 
 class _Attached(torch.autograd.Function):
@@ -105,7 +99,7 @@ class _Attached(torch.autograd.Function):
         if torch.is_grad_enabled():
             # v depends on the parameters too: a graph without it would give a second derivative that is silently wrong.
             raise RuntimeError("coupled operators have first derivatives only, found create_graph=True")
-        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+        if energy.has_corner:
             raise ValueError(
                 "a coupled problem with penalty 'quantile' has no implicit gradient: use 'huber' and a ridge,"
                 " or adjoint Unrolled() with solver PrimalDual()"
@@ -146,12 +140,6 @@ class Implicit(_LinearAdjoint):
     max_steps: int = 2000
     on_failure: OnFailure = "warn"
 
-    def __post_init__(self) -> None:
-        self._check(self.tolerance)
-
-    def goal(self, dtype: torch.dtype) -> float:
-        return _default_tolerance(self.tolerance, dtype)
-
     def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
         return _Pull(*conjugate_gradients(hessian, q, self.goal(q.dtype), self.max_steps))
 
@@ -179,10 +167,7 @@ class Neumann(_LinearAdjoint):
     def __post_init__(self) -> None:
         if not isinstance(self.terms, int) or self.terms < 1:
             raise ValueError(f"terms must be a positive integer, found {self.terms!r}")
-        self._check(self.tolerance)
-
-    def goal(self, dtype: torch.dtype) -> float:
-        return _default_tolerance(self.tolerance, dtype)
+        super().__post_init__()
 
     def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
         positive = hessian.diagonal > 0
@@ -221,10 +206,7 @@ class OneStep(_LinearAdjoint):
             raise ValueError(f"step must be 'newton' or 'relaxation', found {self.step!r}")
         if self.step == "relaxation":  # an approximation by choice, as Neumann's
             object.__setattr__(self, "on_failure", None)
-        self._check(self.tolerance)
-
-    def goal(self, dtype: torch.dtype) -> float:
-        return _default_tolerance(self.tolerance, dtype)
+        super().__post_init__()
 
     def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
         if self.step == "newton":

@@ -27,6 +27,8 @@ __all__ = [
     "check_padding",
     "check_penalty",
     "check_per_edge",
+    "check_positive",
+    "check_ridge",
     "check_smoothing",
     "check_weight",
     "check_window_fits",
@@ -148,10 +150,7 @@ def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: in
     check_penalty(penalty, smoothing)
     if smoothing is None:
         return None
-    mu = check_level(smoothing, channels, like, "smoothing")
-    if not bool((mu > 0).all()):
-        raise ValueError(f"smoothing must be positive, found {mu.tolist()}")
-    return mu
+    return check_positive("smoothing", smoothing, channels, like)
 
 
 def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> Tensor:
@@ -160,6 +159,20 @@ def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> 
     if not bool((numbers >= 0).all()):
         raise ValueError(f"{name} must be >= 0, found {numbers.tolist()}")
     return numbers
+
+
+def check_positive(name: str, value: object, channels: int, like: Tensor) -> Tensor:
+    """Require finite numbers > 0, scalar or (C,); return (C,)."""
+    numbers = check_level(value, channels, like, name)
+    if not bool((numbers > 0).all()):
+        raise ValueError(f"{name} must be positive, found {numbers.tolist()}")
+    return numbers
+
+
+def check_ridge(ridge: Tensor | float, channels: int, like: Tensor) -> Tensor | None:
+    """Require finite numbers >= 0, scalar or (C,); return (C,), or None for the number 0, which adds nothing."""
+    nothing = isinstance(ridge, (int, float)) and ridge == 0
+    return None if nothing else check_nonnegative("ridge", ridge, channels, like)
 
 
 def check_edge_penalty(penalty: str, smoothing: object, channels: int, like: Tensor) -> Tensor | None:
@@ -171,10 +184,7 @@ def check_edge_penalty(penalty: str, smoothing: object, channels: int, like: Ten
         raise ValueError(f"edge_smoothing must be {expected} for edge_penalty {penalty!r}, found {smoothing!r}")
     if smoothing is None:
         return None
-    mu = check_level(smoothing, channels, like, "edge_smoothing")
-    if not bool((mu > 0).all()):
-        raise ValueError(f"edge_smoothing must be positive, found {mu.tolist()}")
-    return mu
+    return check_positive("edge_smoothing", smoothing, channels, like)
 
 
 def check_edge_weights(value: object, image: Tensor) -> Tensor:

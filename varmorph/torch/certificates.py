@@ -19,6 +19,7 @@ __all__ = [
     "ForwardCertificate",
     "OnFailure",
     "apply_policy",
+    "check_settings",
 ]
 
 OnFailure = Literal["warn", "raise", "nan"]
@@ -106,6 +107,14 @@ class Certificate:
 
     forward: ForwardCertificate
     backward: BackwardCertificate | None = None
+
+
+def check_settings(tolerance: float | None, on_failure: OnFailure | None) -> None:
+    """Require a tolerance >= 0 or None, and a known policy; None for what makes no promise."""
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"tolerance must be a number >= 0 or None, found {tolerance!r}")
+    if on_failure is not None and on_failure not in POLICIES:
+        raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {on_failure!r}")
 
 
 def apply_policy(policy: OnFailure, failed: Tensor, value: Tensor, residual: Tensor, what: str) -> Tensor:

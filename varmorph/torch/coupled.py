@@ -16,6 +16,8 @@ from varmorph.torch.arguments import (
     check_level,
     check_nonnegative,
     check_padding,
+    check_positive,
+    check_ridge,
     check_smoothing,
     check_weight,
     pair,
@@ -131,7 +133,7 @@ def regularised_dilation(
     mu = check_smoothing(penalty, smoothing, channels, x)
     nu = check_edge_penalty(edge_penalty, edge_smoothing, channels, x)
     strength = check_nonnegative("coupling", coupling, channels, x)
-    kappa = None if isinstance(ridge, (int, float)) and ridge == 0 else check_nonnegative("ridge", ridge, channels, x)
+    kappa = check_ridge(ridge, channels, x)
     factors = None if edge_weights is None else check_edge_weights(edge_weights, x)
     seen, outside = _window_of(x, bias, rate, padding, reverse=False)
 
@@ -144,7 +146,7 @@ def regularised_dilation(
     sides = _sides(strength.to(dtype), None if factors is None else factors.to(dtype), edge_penalty, nu)
     energy = Energy(
         [data, *sides],
-        torch.zeros_like(image).detach(),
+        torch.zeros_like(image),
         None if kappa is None else Ridge(kappa.to(dtype)[:, None, None], image),
     )
     if start is None and values.numel():
@@ -251,14 +253,6 @@ def joint_closing(
     return _joint(x, bias, weight, logit_levels, eta, 1, options, start, solver, adjoint)
 
 
-def check_eta(eta: object, channels: int, like: Tensor) -> Tensor:
-    """Require positive numbers, scalar or (C,); return (C,)."""
-    strength = check_nonnegative("eta", eta, channels, like)
-    if not bool((strength > 0).all()):
-        raise ValueError(f"eta must be positive, found {strength.tolist()}")
-    return strength
-
-
 def refuse_quantile(penalty: str) -> None:
     """Require a penalty with a derivative."""
     if penalty == "quantile":
@@ -286,7 +280,7 @@ def _joint(
     levels = [check_level(level, channels, x, "logit_levels").to(dtype) for level in two_levels(logit_levels)]
     mu = check_smoothing(options["penalty"], options["smoothing"], channels, x)
     mu = None if mu is None else mu.to(dtype)
-    strength = check_eta(eta, channels, x).to(dtype)
+    strength = check_positive("eta", eta, channels, x).to(dtype)
     image, offsets = x.to(dtype), bias.to(dtype).flatten(1)
 
     windows = [_window_of(x, bias, options["rate"], options["padding"], reverse=side < 0) for side in (first, -first)]
@@ -297,7 +291,7 @@ def _joint(
     offset, factor = _between(image, signed[1], weight * strength[:, None], *windows[1])
     ends = WindowEdges(windows[1][0], (x.shape[-2], x.shape[-1]), source=0, target=1, parts=2)
     energy = Energy(
-        [pulls, Edges(ends, offset, factor, penalties[1])], torch.zeros_like(torch.stack((image, image), 2)).detach()
+        [pulls, Edges(ends, offset, factor, penalties[1])], image.new_zeros(*image.shape[:2], 2, *image.shape[2:])
     )
     if start is None and values.numel():
         with torch.no_grad():

@@ -136,6 +136,11 @@ class Energy:
     zeros: Tensor
     ridge: Ridge | None = None
 
+    @property
+    def has_corner(self) -> bool:
+        """Whether a penalty has no derivative somewhere, so that the energy has no gradient."""
+        return any(edges.penalty.h == "absolute" for edges in self.edges)
+
     def evaluate(self, z: Tensor) -> Evaluation:
         """Residuals, gradient and diagonal at z."""
         residuals = tuple(edges.residual(z) for edges in self.edges)

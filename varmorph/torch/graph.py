@@ -20,12 +20,14 @@ from varmorph.torch.arguments import (
     check_level,
     check_nonnegative,
     check_per_edge,
+    check_positive,
+    check_ridge,
     check_smoothing,
     two_levels,
 )
 from varmorph.torch.backends import compute_dtype
 from varmorph.torch.certificates import BackwardCertificate
-from varmorph.torch.coupled import IMPLICIT, NEWTON, check_eta, refuse_quantile
+from varmorph.torch.coupled import IMPLICIT, NEWTON, refuse_quantile
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import GraphEdges, GraphPulls
@@ -265,14 +267,14 @@ def variational_graph_dilation(
     >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(decimals=1)
     tensor([1.4000, 1.4000, 1.4000, 1.4000])
     """
-    x = check_features(x)
-    structure = _structure(x, edges, bias, weight, self_edge)
     options = {
         "penalty": penalty,
         "smoothing": smoothing,
         "edge_penalty": edge_penalty,
         "edge_smoothing": edge_smoothing,
     }
+    x = check_features(x)
+    structure = _structure(x, edges, bias, weight, self_edge)
     level = check_level(logit_level, x.shape[-1], x)
     lateral = _lateral(x, edges, lateral_edges, coupling)
     return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
@@ -349,7 +351,7 @@ def _variational(
     mu = check_smoothing(options["penalty"], options["smoothing"], features, x)
     nu = check_edge_penalty(options["edge_penalty"], options["edge_smoothing"], features, x)
     strength = None if coupling is None else check_nonnegative("coupling", coupling, features, x)
-    kappa = None if isinstance(ridge, (int, float)) and ridge == 0 else check_nonnegative("ridge", ridge, features, x)
+    kappa = check_ridge(ridge, features, x)
     level = level.to(dtype)
     mu, nu, strength, kappa = (None if v is None else v.to(dtype) for v in (mu, nu, strength, kappa))
     signals = _signals(x)
@@ -362,7 +364,7 @@ def _variational(
         )
     energy = Energy(
         families,
-        torch.zeros_like(signals).detach(),
+        torch.zeros_like(signals),
         None if kappa is None else Ridge(kappa[:, None], signals),
     )
     shape = x.shape[:-2]
@@ -395,9 +397,7 @@ def _each_node(pulls: Edges, level: Tensor, penalty: str, mu: Tensor | None) -> 
     degree = torch.bincount(ends.targets, minlength=ends.nodes)
     order = ends.targets.argsort(stable=True)
     first = degree.cumsum(0) - degree
-    size = torch.where(
-        degree > 0, (2.0 ** (degree.clamp(min=1) - 1).double().log2().floor() * 2).long().clamp(min=1), 0
-    )
+    size = torch.where(degree > 0, (2 ** degree.clamp(min=1).double().log2().ceil()).long(), 0)
     solved, nodes = [], []
     for slots in size.unique().tolist():
         members = (size == slots).nonzero().flatten()
@@ -521,7 +521,7 @@ def _joint(
     levels = [check_level(level, features, x, "logit_levels").to(dtype) for level in two_levels(logit_levels)]
     mu = check_smoothing(penalty, smoothing, features, x)
     mu = None if mu is None else mu.to(dtype)
-    strength = check_eta(eta, features, x).to(dtype)
+    strength = check_positive("eta", eta, features, x).to(dtype)
     signals = _signals(x)
     alone = _pulls(signals, one, penalty, levels[0], mu)
     nodes = signals.shape[-1]
@@ -531,7 +531,7 @@ def _joint(
     factor = (two.weight.to(dtype) * strength[:, None]).masked_fill(absent, 0.0)
     ends = GraphEdges(two.source, two.target, nodes, source=0, target=1, parts=2)
     between = Edges(ends, offset.masked_fill(absent, 0.0), factor, named_penalty(penalty, levels[1], mu, 1))
-    energy = Energy([pulls, between], torch.zeros_like(torch.stack((signals, signals), 2)).detach())
+    energy = Energy([pulls, between], signals.new_zeros(*signals.shape[:2], 2, nodes))
     if start is None:
         with torch.no_grad():
             u = _each_node(alone, levels[0], "expectile", None)

@@ -47,9 +47,9 @@ class Incidence(ABC):
     def add_at_source(self, e: Tensor) -> Tensor:
         """Sum over the edges that start at each unknown."""
 
-    @abstractmethod
     def per_problem(self, e: Tensor) -> Tensor:
         """Bring the edges of each problem to the last dimension: (N, C, edges)."""
+        return (e.flatten(3).movedim(0, 2) if self.leading else e).flatten(2)
 
     def total(self, e: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Sum over the edges of each problem: (N, C)."""
@@ -62,15 +62,36 @@ class Incidence(ABC):
 
     def difference(self, z: Tensor) -> Tensor:
         """Source minus target."""
-        return -self.at_target(z) if self.grounded else self.at_source(z) - self.at_target(z)
+        return self.at_source(z) - self.at_target(z)
 
     def divergence(self, e: Tensor) -> Tensor:
         """The adjoint of `difference`."""
-        return -self.add_at_target(e) if self.grounded else self.add_at_source(e) - self.add_at_target(e)
+        return self.add_at_source(e) - self.add_at_target(e)
 
     def degree(self, e: Tensor) -> Tensor:
         """Sum over all edges at each unknown."""
-        return self.add_at_target(e) if self.grounded else self.add_at_source(e) + self.add_at_target(e)
+        return self.add_at_source(e) + self.add_at_target(e)
+
+
+class _Grounded(Incidence):
+    """Edges whose sources are known: z counts as 0 there."""
+
+    grounded = True
+
+    def at_source(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(self.at_target(z))
+
+    def add_at_source(self, e: Tensor) -> Tensor:
+        return torch.zeros_like(self.add_at_target(e))
+
+    def difference(self, z: Tensor) -> Tensor:
+        return -self.at_target(z)
+
+    def divergence(self, e: Tensor) -> Tensor:
+        return -self.add_at_target(e)
+
+    def degree(self, e: Tensor) -> Tensor:
+        return self.add_at_target(e)
 
 
 def _part_of(z: Tensor, part: int | None) -> Tensor:
@@ -86,7 +107,7 @@ def _into_part(e: Tensor, part: int | None, parts: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Pulls(Incidence):
+class Pulls(_Grounded):
     """Edges from known values to each unknown, listed slot by slot: (T, N, C, ...).
 
     With `part`, the unknowns are (N, C, parts, ...) and only that part is pulled.
@@ -94,7 +115,6 @@ class Pulls(Incidence):
 
     part: int | None = None
     parts: int = 1
-    grounded = True
     leading = 1
 
     def at_target(self, z: Tensor) -> Tensor:
@@ -102,15 +122,6 @@ class Pulls(Incidence):
 
     def add_at_target(self, e: Tensor) -> Tensor:
         return _into_part(e.sum(0), self.part, self.parts)
-
-    def at_source(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(self.at_target(z))
-
-    def add_at_source(self, e: Tensor) -> Tensor:
-        return torch.zeros_like(self.add_at_target(e))
-
-    def per_problem(self, e: Tensor) -> Tensor:
-        return e.flatten(3).movedim(0, 2).flatten(2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +151,6 @@ class WindowEdges(Incidence):
         shape = (len(self.window.elements), *e.shape[1:])
         return _into_part(add_at_sources(e.expand(shape), self.window, self.image), self.source, self.parts)
 
-    def per_problem(self, e: Tensor) -> Tensor:
-        return e.flatten(3).movedim(0, 2).flatten(2)
-
 
 @dataclass(frozen=True, eq=False)
 class Sides(Incidence):
@@ -162,38 +170,25 @@ class Sides(Incidence):
     def add_at_source(self, e: Tensor) -> Tensor:
         return functional.pad(e, (0, 1) if self.dim == -1 else (0, 0, 0, 1))
 
-    def per_problem(self, e: Tensor) -> Tensor:
-        return e.flatten(2)
-
 
 def _add(e: Tensor, nodes: Tensor, count: int) -> Tensor:
     return e.new_zeros(*e.shape[:-1], count).index_add(-1, nodes, e)
 
 
 @dataclass(frozen=True, eq=False)
-class GraphPulls(Incidence):
+class GraphPulls(_Grounded):
     """Edges from known values to the listed nodes of a graph: (N, C, E)."""
 
     targets: Tensor
     nodes: int
     part: int | None = None
     parts: int = 1
-    grounded = True
 
     def at_target(self, z: Tensor) -> Tensor:
         return _part_of(z, self.part).index_select(-1, self.targets)
 
     def add_at_target(self, e: Tensor) -> Tensor:
         return _into_part(_add(e, self.targets, self.nodes), self.part, self.parts)
-
-    def at_source(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(self.at_target(z))
-
-    def add_at_source(self, e: Tensor) -> Tensor:
-        return torch.zeros_like(self.add_at_target(e))
-
-    def per_problem(self, e: Tensor) -> Tensor:
-        return e
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +213,3 @@ class GraphEdges(Incidence):
 
     def add_at_source(self, e: Tensor) -> Tensor:
         return _into_part(_add(e, self.sources, self.nodes), self.source, self.parts)
-
-    def per_problem(self, e: Tensor) -> Tensor:
-        return e

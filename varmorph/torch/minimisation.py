@@ -123,23 +123,21 @@ def certify(energy: Energy, z: Tensor, shape: tuple[int, ...]) -> Certificate:
     with torch.no_grad():
         at = energy.evaluate(z)
         none = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
-        corner = any(edges.penalty.h == "absolute" for edges in energy.edges)
-        residual = torch.zeros_like(energy.spread) if corner else energy.relative_residual(at)
+        residual = torch.zeros_like(energy.spread) if energy.has_corner else energy.relative_residual(at)
         run = Run(at, energy.spread.isfinite(), none, residual, none, none)
     return Certificate(_forward_certificate(energy, run, shape))
 
 
 def _weighted_mean(energy: Energy) -> Tensor:
     """One step of reweighted least squares without the edges between unknowns, for those that are pulled."""
-    at = energy.evaluate(energy.zeros)
-    pulls, total = torch.zeros_like(at.z), torch.zeros_like(at.z)
+    pulls, total = energy.zeros, energy.zeros
     for edges in energy.edges:
         if edges.incidence.grounded:
             weight = edges.weight.expand(torch.broadcast_shapes(edges.weight.shape, edges.offset.shape))
             pulls = pulls + edges.incidence.add_at_target(weight * edges.offset)
             total = total + edges.incidence.add_at_target(weight)
     least, greatest = energy.box
-    middle = ((least + greatest) / 2).view(*least.shape, *(1,) * (at.z.ndim - 2))
+    middle = spread_over((least + greatest) / 2, energy.zeros)
     return torch.where(total > 0, pulls / total.where(total > 0, 1.0), middle).detach()
 
 

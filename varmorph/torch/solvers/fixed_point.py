@@ -100,8 +100,8 @@ class Anderson(Solver):
         norm = dot(move, move).detach().sqrt().view(active.shape)
         worse = norm > 2 * state.norm
         # A problem that has become worse starts again from its last plain sweep, with a history of one.
-        image = torch.where(spread_over(worse, z), state.last_sweep, image)
         forgotten = spread_over(worse, z)
+        image = torch.where(forgotten, state.last_sweep, image)
         images = torch.cat((state.images[-self.memory + 1 :].where(~forgotten, 0.0), image[None]))
         moves = torch.cat((state.moves[-self.memory + 1 :].where(~forgotten, 0.0), move.where(~forgotten, 0.0)[None]))
         combined = torch.where(forgotten, image, self._combine(images, moves))
@@ -120,10 +120,11 @@ class Anderson(Solver):
         # Normalised so that single precision does not lose squares of small moves.
         empty = torch.where(diagonal > 0, 0.0, 1e6)
         matrix = gram / trace[..., None] + torch.diag_embed(self.regularisation + empty)
-        matrix = matrix + torch.finfo(gram.dtype).eps * torch.eye(count, dtype=gram.dtype, device=gram.device)
+        identity = torch.eye(count, dtype=gram.dtype, device=gram.device)
+        matrix = matrix + torch.finfo(gram.dtype).eps * identity
         finite = matrix.isfinite().all(-1).all(-1)[..., None, None]
-        matrix = torch.where(finite, matrix, torch.eye(count, dtype=gram.dtype, device=gram.device))
-        solved = torch.linalg.solve(matrix, torch.ones_like(trace.expand(*trace.shape[:-1], count))[..., None])[..., 0]
+        matrix = torch.where(finite, matrix, identity)
+        solved = torch.linalg.solve(matrix, torch.ones_like(diagonal)[..., None])[..., 0]
         share = solved / solved.sum(-1, keepdim=True)
         share = share.movedim(-1, 0)
         return (share.view(*share.shape, *(1,) * (images.ndim - 3)) * images).sum(0)

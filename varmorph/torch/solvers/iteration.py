@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.certificates import POLICIES, OnFailure
+from varmorph.torch.certificates import OnFailure, check_settings
 from varmorph.torch.energy import Energy, Evaluation
 
 __all__ = ["Run", "Solver", "hold", "spread_over"]
@@ -59,12 +59,9 @@ class Solver(ABC):
     on_failure: OnFailure = "warn"
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"tolerance must be a number >= 0 or None, found {self.tolerance!r}")
+        check_settings(self.tolerance, self.on_failure)
         if not isinstance(self.max_steps, int) or self.max_steps < 0:
             raise ValueError(f"max_steps must be an integer >= 0, found {self.max_steps!r}")
-        if self.on_failure not in POLICIES:
-            raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {self.on_failure!r}")
 
     @abstractmethod
     def start(self, energy: Energy, z: Tensor) -> Any:
@@ -92,7 +89,7 @@ class Solver(ABC):
 
     def check(self, energy: Energy) -> None:
         """Refuse an energy that the solver cannot minimise."""
-        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+        if energy.has_corner:
             raise ValueError(
                 f"{type(self).__name__} needs penalties with a derivative, found 'quantile': use PrimalDual() or ADMM(),"
                 " or penalty 'huber' with a small smoothing"

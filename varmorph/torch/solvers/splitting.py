@@ -71,19 +71,20 @@ class _Splitting(Solver):
 
     def check(self, energy: Energy) -> None:
         """Accept every penalty; a corner only where the dual energy is known, without offsets between unknowns."""
-        corner = any(edges.penalty.h == "absolute" for edges in energy.edges)
-        if corner and any(bool((edges.offset != 0).any()) for edges in energy.edges if not edges.incidence.grounded):
+        if energy.has_corner and any(
+            bool((edges.offset != 0).any()) for edges in energy.edges if not edges.incidence.grounded
+        ):
             raise ValueError("penalty 'quantile' with offsets between unknowns has no certificate: use 'huber'")
 
     def residual(self, energy: Energy, state: Any) -> Tensor:
         """Relative residual of the gradient, or the duality gap where there is none."""
-        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+        if energy.has_corner:
             return duality_gap(energy, state.at, state.duals)
         return super().residual(energy, state)
 
     def final_residual(self, energy: Energy, state: Any, tolerance: float) -> Tensor:
         """The duality gap needs no second look."""
-        if any(edges.penalty.h == "absolute" for edges in energy.edges):
+        if energy.has_corner:
             return self.residual(energy, state)
         return super().final_residual(energy, state, tolerance)
 
