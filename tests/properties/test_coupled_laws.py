@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from padding import pixel_at
 
 from varmorph.torch import (
     ADMM,
@@ -32,20 +33,6 @@ from varmorph.torch import (
 INDEX_MAPS = ("geodesic", "replicate", "reflect", "circular")
 EXACTLY = {"solver": Newton(tolerance=1e-12), "adjoint": Implicit(tolerance=1e-12)}
 SMALL = 1e-9
-
-
-def pixel_at(position, length, padding):
-    """The pixel that a position on or beyond the axis stands for; None where there is none."""
-    if 0 <= position < length:
-        return position
-    if padding == "geodesic":
-        return None
-    if padding == "replicate":
-        return min(max(position, 0), length - 1)
-    if padding == "circular":
-        return position % length
-    period = max(2 * (length - 1), 1)
-    return min(position % period, period - position % period) if length > 1 else 0
 
 
 def dilation_edges(image, size, rate, padding):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from padding import pixel_at
 
 from varmorph.torch import (
     Implicit,
@@ -423,13 +424,6 @@ def test_the_level_leads_from_the_least_to_the_greatest_value_over_the_edges(ope
 
 
 # --- grids ----------------------------------------------------------------------------------------------------------
-
-
-def pixel_at(position, length, padding):
-    """The pixel that a position on or beyond the axis stands for; None where there is none."""
-    if 0 <= position < length:
-        return position
-    return {"geodesic": None, "replicate": min(max(position, 0), length - 1), "circular": position % length}[padding]
 
 
 @dataclass(frozen=True)

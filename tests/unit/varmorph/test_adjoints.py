@@ -4,6 +4,7 @@ import pytest
 import torch
 from coupled_instances import drawn, exact, image_arguments, problems
 
+from morphobench.studies.measurement import saved_bytes
 from varmorph.torch import (
     ADMM,
     AcceleratedGradient,
@@ -151,25 +152,12 @@ def test_truncation_through_relaxation_begins_as_the_jacobian_free_gradient():
     assert min(furthest(truncated, free), halved) < 1e-9
 
 
-def saved_bytes(call):
-    """Count the bytes that autograd keeps for the backward pass, each storage once."""
-    kept = {}
-
-    def keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = call()
-    return sum(kept.values()), result
-
-
 def test_memory_does_not_depend_on_the_number_of_iterations():
     arguments = {key: value.requires_grad_() for key, value in image_arguments(shape=(1, 2, 12, 12)).items()}
 
     def kept(tolerance, adjoint):
         solver = FixedPoint(tolerance=tolerance)
-        size, solution = saved_bytes(
+        solution, size = saved_bytes(
             lambda: regularised_dilation(**arguments, coupling=2.0, solver=solver, adjoint=adjoint)
         )
         return size, solution.certificate.forward.iterations.max().item()
