@@ -47,14 +47,14 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
         active = norm > limit
         if not bool(active.any()):
             break
-        moving = active.view(size.shape)
         image = matrix(direction)
-        length = _ratio(product, dot(direction, image)).where(moving, 0.0)
+        # A step of length 0 holds a problem that has stopped; where it would go does not matter.
+        length = _ratio(product, dot(direction, image)).where(active.view(size.shape), 0.0)
         value = value + length * direction
         residual = residual - length * image
         conditioned = inverse * residual
-        before, product = product, dot(residual, conditioned).where(moving, product)
-        direction = torch.where(moving, conditioned + _ratio(product, before) * direction, direction)
+        before, product = product, dot(residual, conditioned)
+        direction = conditioned + _ratio(product, before) * direction
         steps = steps + active
         norm = dot(residual, residual).sqrt().flatten(1)
     return LinearSolution(value * size, steps, norm)
