@@ -85,39 +85,6 @@ def test_joint_opening(compare_solutions, images, phase):
     compare_solutions("joint_opening", varmorph.torch.joint_opening, leaves, solver=solver, phase=phase, once=True)
 
 
-@pytest.fixture
-def marker_and_mask(timed):
-    """Return smoothed noise, and the same lowered."""
-    side = 256 if timed else 16
-    mask = torch.nn.functional.avg_pool2d(noise(1, 1, side, side), 7, 1, 3)
-    return mask - 0.3, mask
-
-
-@pytest.fixture
-def compare_reconstructions(compare, marker_and_mask):
-    def compare_reconstructions(function, implementation, phase):
-        leaves = with_gradients(list(marker_and_mask))
-        corner = function(*(leaf[..., :8, :8] for leaf in leaves))
-        torch.autograd.grad(corner.sum(), leaves)  # compiles what is compiled at the first call
-        compare("reconstruction", function, leaves, implementation=implementation, window=3, phase=phase, once=True)
-
-    return compare_reconstructions
-
-
-@every_phase
-def test_reconstruction(compare_reconstructions, phase):
-    compare_reconstructions(varmorph.torch.reconstruction, "varmorph", phase)
-
-
-@every_phase
-def test_kornia_reconstruction(compare_reconstructions, marker_and_mask, phase):
-    morphology = pytest.importorskip("kornia.morphology", reason="kornia is not installed")
-    if not hasattr(morphology, "reconstruction"):
-        pytest.skip("kornia has reconstruction from version 0.9 on")
-    assert torch.equal(morphology.reconstruction(*marker_and_mask), varmorph.torch.reconstruction(*marker_and_mask))
-    compare_reconstructions(morphology.reconstruction, "kornia", phase)
-
-
 def small_dilation(x):
     flat = torch.zeros(3, 3, dtype=x.dtype)
     return varmorph.torch.regularised_dilation(x, flat, None, LEVEL, COUPLING).value

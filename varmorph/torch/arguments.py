@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "check_image_pair",
     "check_level",
     "check_nonnegative",
+    "check_offsets",
     "check_padding",
     "check_penalty",
     "check_per_edge",
@@ -46,6 +47,22 @@ def _check_tensor(name: str, value: object) -> Tensor:
     if not value.is_floating_point():
         raise TypeError(f"{name} must hold floating point numbers, found dtype {value.dtype}")
     return value
+
+
+def _require(fulfilled: Tensor, expected: str, found: Callable[[], str]) -> None:
+    """Raise ValueError unless a condition holds everywhere.
+
+    Compiled code has no values while it is traced: there the condition becomes an assertion of its own, a RuntimeError.
+    """
+    if torch.compiler.is_compiling():
+        torch._assert_async(fulfilled.all(), expected)
+    elif not bool(fulfilled.all()):
+        raise ValueError(f"{expected}, found {found()}")
+
+
+def _require_finite_nonnegative(name: str, numbers: Tensor) -> None:
+    expected = f"{name} must hold finite numbers >= 0"
+    _require(torch.isfinite(numbers) & (numbers >= 0), expected, lambda: "a negative number, infinity or NaN")
 
 
 def check_image(x: object, name: str = "x") -> Tensor:
@@ -99,11 +116,21 @@ def check_bias(bias: object, channels: int) -> Tensor:
     """Require a structuring function (C, kh, kw) or (kh, kw), finite or -inf, not all -inf; return (C, kh, kw)."""
     function = _per_channel("bias", bias, channels)
     present = torch.isfinite(function)
-    if not bool((present | torch.isneginf(function)).all()):
-        raise ValueError("bias must hold finite numbers or -inf, found NaN or +inf")
-    if not bool(present.flatten(1).any(1).all()):
-        raise ValueError("bias must keep at least one element in each channel, found a channel of -inf only")
+    _require(present | torch.isneginf(function), "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
+    expected = "bias must keep at least one element in each channel"
+    _require(present.flatten(1).any(1), expected, lambda: "a channel of -inf only")
     return function
+
+
+def check_offsets(bias: object, channels: int) -> Tensor:
+    """Require what `check_bias` does, and offsets of a reconstruction: <= 0, and 0 at the origin; return (C, kh, kw)."""
+    offsets = check_bias(bias, channels)
+    height, width = offsets.shape[-2:]
+    origin = offsets[:, height // 2, width // 2]
+    expected = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
+    _require(offsets <= 0, expected, lambda: f"{offsets.max().item()}")
+    _require(origin == 0, expected, lambda: f"{origin.tolist()} there")
+    return offsets
 
 
 def check_weight(weight: object, bias: Tensor) -> Tensor:
@@ -115,10 +142,10 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
         raise ValueError(
             f"weight must have the window size of bias {tuple(bias.shape[-2:])}, found {tuple(function.shape[-2:])}"
         )
-    if not bool((torch.isfinite(function) & (function >= 0)).all()):
-        raise ValueError("weight must hold finite numbers >= 0, found a negative number, infinity or NaN")
-    if not bool(((function > 0) & torch.isfinite(bias)).flatten(1).any(1).all()):
-        raise ValueError("weight must be positive at some element with finite bias, found a channel where it is 0")
+    _require_finite_nonnegative("weight", function)
+    positive = ((function > 0) & torch.isfinite(bias)).flatten(1).any(1)
+    expected = "weight must be positive at some element with finite bias"
+    _require(positive, expected, lambda: "a channel where it is 0")
     return function
 
 
@@ -129,9 +156,8 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
     logit = _check_tensor(name, level)
     if tuple(logit.shape) not in ((), (channels,)):
         raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {tuple(logit.shape)}")
-    if not bool(torch.isfinite(logit).all()):
-        limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
-        raise ValueError(f"{name} must be finite{limits}, found {logit.tolist()}")
+    limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
+    _require(torch.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
     return logit.expand(channels)
 
 
@@ -156,16 +182,14 @@ def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: in
 def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers >= 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    if not bool((numbers >= 0).all()):
-        raise ValueError(f"{name} must be >= 0, found {numbers.tolist()}")
+    _require(numbers >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
     return numbers
 
 
 def check_positive(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers > 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    if not bool((numbers > 0).all()):
-        raise ValueError(f"{name} must be positive, found {numbers.tolist()}")
+    _require(numbers > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
     return numbers
 
 
@@ -194,8 +218,7 @@ def check_edge_weights(value: object, image: Tensor) -> Tensor:
     allowed = [(samples, c, 2, height, width) for c in (1, channels)]
     if tuple(weights.shape) not in allowed:
         raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {tuple(weights.shape)}")
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
-        raise ValueError("edge_weights must hold finite numbers >= 0, found a negative number, infinity or NaN")
+    _require_finite_nonnegative("edge_weights", weights)
     return weights
 
 
@@ -238,10 +261,11 @@ def check_per_edge(name: str, value: object, edges: int, features: int, like: Te
         raise ValueError(
             f"{name} must be a number or have shape ({edges},) or ({edges}, {features}), found {tuple(numbers.shape)}"
         )
-    if name == "bias" and not bool((torch.isfinite(numbers) | torch.isneginf(numbers)).all()):
-        raise ValueError("bias must hold finite numbers or -inf, found NaN or +inf")
-    if name == "weight" and not bool((torch.isfinite(numbers) & (numbers >= 0)).all()):
-        raise ValueError("weight must hold finite numbers >= 0, found a negative number, infinity or NaN")
+    if name == "bias":
+        finite = torch.isfinite(numbers) | torch.isneginf(numbers)
+        _require(finite, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
+    if name == "weight":
+        _require_finite_nonnegative("weight", numbers)
     return numbers.t() if numbers.ndim == 2 else numbers.expand(edges)[None]
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from varmorph.torch import maxplus, separable
-from varmorph.torch.windows import Padding, is_uniform, shifted_window, window
+from varmorph.torch.ops import window as ops
+from varmorph.torch.windows import Geometry, Window, is_uniform, window
 
-__all__ = ["backend", "compute_dtype", "dilate", "minimise_separable"]
+__all__ = ["backend", "compute_dtype", "dilate", "implementation", "minimise_separable"]
 
-BACKENDS = ("auto", "tensor", "cpu")
+BACKENDS = ("auto", "tensor", "cpu", "cuda")
+COMPILERS = {"cpu": "numba", "cuda": "triton"}
+C_COMPILERS = (os.environ.get("CC", "cc"), "gcc", "clang")
 _chosen: ContextVar[str] = ContextVar("varmorph_backend", default="auto")
-
-Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], Padding, bool]
 
 
 @contextmanager
@@ -26,9 +33,9 @@ def backend(name: str) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"auto", "tensor", "cpu"}
-        "tensor": plain tensor code on any device. "cpu": compiled kernels; refused where they do not apply.
-        "auto", the default: kernels for tensors on the CPU where they apply, tensor code elsewhere.
+    name : {"auto", "tensor", "cpu", "cuda"}
+        "tensor": plain tensor code on any device. "cpu", "cuda": compiled kernels; refused where they do not apply.
+        "auto", the default: the kernels of the device that holds the tensors where they apply, tensor code elsewhere.
 
     Examples
     --------
@@ -49,22 +56,77 @@ def backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def _use_kernels(x: Tensor, padding: Padding, reverse: bool, penalty: str = "expectile") -> bool:
-    """Decide for one call. The kernels need memory of the CPU, the same shifts at every pixel and the expectile penalty."""
-    chosen = _chosen.get()
+@torch.compiler.assume_constant_result
+def _choice() -> str:
+    """Read the override; code of torch.compile keeps the one it was traced under."""
+    return _chosen.get()
+
+
+def implementation(
+    operator: str, device: torch.device, kernels: Collection[str] = ("cpu",), unless: str | None = None
+) -> Literal["tensor", "cpu", "cuda"]:
+    """Decide what computes one call of an operator.
+
+    Parameters
+    ----------
+    operator
+        Its name, for the error message.
+    device
+        Where its tensors are.
+    kernels
+        The devices for which it has kernels.
+    unless
+        Why they do not apply to the arguments of this call; None if they do.
+    """
+    chosen = _choice()
     if chosen == "tensor":
-        return False
-    if penalty != "expectile":
-        if chosen == "cpu":
-            raise ValueError(f"backend 'cpu' has no kernel for penalty {penalty!r}; use backend 'auto'")
-        return False
-    possible = x.device.type == "cpu" and is_uniform(padding, reverse) and not torch.compiler.is_compiling()
-    if chosen == "cpu" and not possible:
-        raise ValueError(
-            f"backend 'cpu' has no kernel for an image on {x.device} with padding {padding!r}"
-            f"{' and reversed edges' if reverse else ''}; use backend 'auto'"
+        return "tensor"
+    if chosen == "auto":
+        for name in ("cpu", "cuda"):
+            if device.type == name and name in kernels and unless is None and _can_compile(name):
+                return name
+        return "tensor"
+    fits = chosen == device.type or (chosen == "cuda" and device.type == "cpu" and _interpreted())
+    if chosen not in kernels:
+        unless = "it has none for this device"
+    elif not fits:
+        unless = f"its tensors are on {device}"
+    elif unless is None and not _can_compile(chosen):
+        unless = "they cannot be compiled here"
+    if unless is not None:
+        raise ValueError(f"backend {chosen!r} has no kernel for {operator}: {unless}; use backend 'auto'")
+    return chosen
+
+
+@torch.compiler.assume_constant_result
+def _interpreted() -> bool:
+    """Tell whether programs for CUDA run in Triton's interpreter, which takes tensors on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@torch.compiler.assume_constant_result
+def _can_compile(name: str) -> bool:
+    return _has_compiler(name)
+
+
+@cache
+def _has_compiler(name: str) -> bool:
+    """Tell whether kernels of a kind can be compiled; say once if they cannot."""
+    missing = None
+    try:
+        importlib.import_module(COMPILERS[name])
+    except (ImportError, OSError) as error:  # OSError: a shared library of the compiler is missing
+        missing = f"{COMPILERS[name]} cannot be imported ({error})"
+    else:
+        if name == "cuda" and not _interpreted() and not any(map(shutil.which, C_COMPILERS)):
+            missing = f"triton needs a C compiler, and there is none of {', '.join(C_COMPILERS)}"
+    if missing:
+        warnings.warn(
+            f"no kernels for {name}: {missing}; operators run in plain tensor code, which is many times slower",
+            RuntimeWarning,
+            stacklevel=2,
         )
-    return possible and x.numel() > 0  # nothing to compute: the tensor code gets the empty shape right
+    return missing is None
 
 
 def compute_dtype(*images: Tensor) -> torch.dtype:
@@ -74,18 +136,18 @@ def compute_dtype(*images: Tensor) -> torch.dtype:
 
 def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     """Compute sign * max(sign * x + bias) over the windows: the dilation for sign 1, the erosion for -1."""
-    padding, reverse = geometry[-2:]
+    padding = geometry[4]
     dtype = compute_dtype(x)
     image, function = x.to(dtype), bias.to(dtype).flatten(1)
     outside = sign * padding if isinstance(padding, float) else -torch.inf
-    if _use_kernels(x, padding, reverse):
-        from varmorph.torch.kernels import autograd  # numba is loaded by the first kernel that runs
-
-        y = autograd.supremum(image, function, shifted_window(*geometry), outside, sign)
+    kernels = implementation("this dilation or erosion", x.device, _kernels("expectile", geometry))
+    if kernels != "tensor":
+        learning = torch.is_grad_enabled() and (image.requires_grad or function.requires_grad)
+        y, _ = ops.supremum(image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
     elif sign > 0:
-        y = maxplus.supremum(image, function, window(*geometry), outside)
+        y = maxplus.supremum(image, function, _edges(geometry), outside)
     else:
-        y = 0.0 - maxplus.supremum(-image, function, window(*geometry), outside)
+        y = 0.0 - maxplus.supremum(-image, function, _edges(geometry), outside)
     return y.to(x.dtype)
 
 
@@ -99,15 +161,27 @@ def minimise_separable(
     smoothing: Tensor | None,
 ) -> Tensor:
     """Minimise the separable energy with offsets `bias` (-inf: absent) and edge level `level`."""
-    padding, reverse = geometry[-2:]
+    padding = geometry[4]
     dtype = compute_dtype(x)
     image, function, weights = x.to(dtype), bias.to(dtype).flatten(1), weight.to(dtype).flatten(1)
+    logit, mu = level.to(dtype), None if smoothing is None else smoothing.to(dtype)
     outside = padding if isinstance(padding, float) else None
-    if _use_kernels(x, padding, reverse, penalty):
-        from varmorph.torch.kernels import autograd
-
-        y = autograd.expectile(image, function, weights, level.to(dtype), shifted_window(*geometry), outside)
+    name = f"this variational operator with penalty {penalty!r}"
+    kernels = implementation(name, x.device, _kernels(penalty, geometry))
+    if kernels == "tensor":
+        y = separable.solve(image, function, weights, logit, _edges(geometry), outside, penalty, mu)
     else:
-        mu = None if smoothing is None else smoothing.to(dtype)
-        y = separable.solve(image, function, weights, level.to(dtype), window(*geometry), outside, penalty, mu)
+        y = ops.minimise(
+            image, function, weights, logit, mu, penalty, outside, kernels, *ops.as_plain_numbers(geometry)
+        )
     return y.to(x.dtype)
+
+
+@torch.compiler.assume_constant_result
+def _edges(geometry: Geometry) -> Window:
+    return window(*geometry)
+
+
+def _kernels(penalty: str, geometry: Geometry) -> Collection[str]:
+    """Name the devices that have kernels for a separable operator (max-plus has them where "expectile" does)."""
+    return ("cpu", "cuda") if penalty == "expectile" and is_uniform(geometry[4], geometry[5]) else ("cpu",)

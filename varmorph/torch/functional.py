@@ -18,8 +18,8 @@ from varmorph.torch.arguments import (
     pair,
     two_levels,
 )
-from varmorph.torch.backends import Geometry, dilate, minimise_separable
-from varmorph.torch.windows import Padding
+from varmorph.torch.backends import dilate, minimise_separable
+from varmorph.torch.windows import Geometry, Padding
 
 __all__ = [
     "black_top_hat",

@@ -1,12 +1,13 @@
 """Geodesic reconstruction and the operators built on it, differentiated by provenance.
 
-Every value of a reconstruction is a copy of one pixel of the marker or of the mask, plus offsets along a path. While it is
-computed, each pixel records the neighbour that raised it last. The records form a forest; the backward pass sums the
-gradient from its leaves to its roots. No iterations are stored.
+Every value of a reconstruction is a copy of one pixel of the marker or of the mask, plus offsets along a path. The backward
+pass finds the shortest of these paths, which form a forest, and sums the gradient from its leaves to its roots. It needs
+the images and the result, but nothing of the iterations.
 """
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -14,16 +15,17 @@ from torch import Tensor
 
 from varmorph.torch.arguments import (
     Direction,
-    check_bias,
     check_connectivity,
     check_direction,
     check_image,
     check_image_pair,
     check_nonnegative,
+    check_offsets,
 )
-from varmorph.torch.backends import compute_dtype
+from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.functional import dilation, erosion
 from varmorph.torch.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.torch.ops import reconstruction as ops
 from varmorph.torch.windows import Window, window
 
 __all__ = [
@@ -72,10 +74,11 @@ def reconstruction(
 
     Notes
     -----
-    The gradient of a pixel goes to the one pixel of marker or mask that its value is a copy of (to the mask where both are
-    equal), and to the bias as often as the path from there uses it. The first neighbour in row-major order that attains the
-    maximum is taken. L. Vincent (1993), Morphological grayscale reconstruction in image analysis, IEEE Transactions on
-    Image Processing 2(2), 176-201.
+    The gradient of a pixel goes to the one pixel of marker or mask that its value is a copy of (to the mask where the
+    result equals it), and to the bias as often as the path from there uses it. Of several paths the one with the fewest
+    steps is taken; of several neighbours that lie on such paths, the first in row-major order. It can be applied once.
+    L. Vincent (1993), Morphological grayscale reconstruction in image analysis, IEEE Transactions on Image Processing 2(2),
+    176-201.
 
     Examples
     --------
@@ -87,91 +90,92 @@ def reconstruction(
     marker, mask = check_image_pair(marker, mask, ("marker", "mask"))
     if bias is None:
         bias = flat_neighbourhood(check_connectivity(connectivity), mask.dtype, mask.device)
-    offsets = _check_offsets(check_bias(bias, mask.shape[1]))
+    offsets = check_offsets(bias, mask.shape[1])
     dtype = compute_dtype(marker, mask)
     sign = 1 if check_direction(by) == "dilation" else -1
-    images = sign * marker.to(dtype), sign * mask.to(dtype)
-    return (sign * _Reconstruction.apply(*images, offsets.to(dtype))).to(mask.dtype)
+    arguments = marker.to(dtype), mask.to(dtype), offsets.to(dtype)
+    if implementation("reconstruction", mask.device) == "cpu":
+        return ops.reconstruction(*arguments, sign).to(mask.dtype)
+    return (sign * _Reconstruction.apply(sign * arguments[0], sign * arguments[1], arguments[2])).to(mask.dtype)
 
 
-def _check_offsets(bias: Tensor) -> Tensor:
-    height, width = bias.shape[-2:]
-    if bool((bias > 0).any()) or bool((bias[:, height // 2, width // 2] != 0).any()):
-        raise ValueError("bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)")
-    return bias
-
-
-class _Grown(NamedTuple):
-    """The result, and for each pixel the slot of the window it was last raised through (ROOT: none) and its root's image."""
-
-    value: Tensor
-    slot: Tensor
-    of_mask: Tensor
-
-
-def _grow(marker: Tensor, mask: Tensor, bias: Tensor, seen: Window) -> _Grown:
+def _grow(marker: Tensor, mask: Tensor, bias: Tensor, seen: Window) -> Tensor:
     offset = per_edge(bias.flatten(1), seen)
     absent = torch.isneginf(offset)
-    value, of_mask = torch.minimum(marker, mask), mask <= marker
-    slot = torch.full(value.shape, ROOT, device=value.device)
+    value = torch.minimum(marker, mask)
     while True:
         around = edge_values(value, seen, -torch.inf) + offset.masked_fill(absent, 0.0)
-        best, through = around.masked_fill(absent | around.isnan(), -torch.inf).max(0)
+        best = around.masked_fill(absent | around.isnan(), -torch.inf).amax(0)
         raised = torch.minimum(best, mask)
-        rises = raised > value  # strictly: a pixel of a plateau keeps its parent, so that there is no cycle
+        rises = raised > value
         if not rises.any():
-            return _Grown(value, slot, of_mask)
-        # A pixel that reaches the mask is a copy of it for good, even if its neighbours rise further.
-        clipped = best >= mask
+            return value
         value = torch.where(rises, raised, value)
-        of_mask = torch.where(rises, clipped, of_mask)
-        slot = torch.where(rises, through.masked_fill(clipped, ROOT), slot)
+
+
+class _Forest(NamedTuple):
+    """The slot of the window through which each pixel is a copy of its parent (ROOT: none), and its distance to the root."""
+
+    slot: Tensor
+    depth: Tensor
+
+
+def _shortest_paths(marker: Tensor, mask: Tensor, value: Tensor, bias: Tensor, seen: Window) -> _Forest:
+    """Join each pixel, level by level from the roots, to the first neighbour on the last level that it is a copy of."""
+    joined = (value == marker) | (value == mask) | value.isnan()
+    copies = edge_values(value, seen, torch.nan) + per_edge(bias.flatten(1), seen) == value
+    slot = torch.full(value.shape, ROOT, device=value.device)
+    depth = torch.zeros_like(slot)
+    for level in count(1):
+        through = edge_values(joined, seen, False) & copies & ~joined
+        joins = through.any(0)
+        if not joins.any():
+            break
+        slot = torch.where(joins, through.byte().argmax(0), slot)
+        depth = depth.masked_fill(joins, level)
+        joined = joined | joins
+    return _Forest(slot, depth)
 
 
 class _Reconstruction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, marker: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-        ctx.empty, ctx.bias_shape = mask.numel() == 0, bias.shape
-        if ctx.empty:
-            return torch.minimum(marker, mask)
         size = (bias.shape[-2], bias.shape[-1])
-        seen = window((mask.shape[-2], mask.shape[-1]), size, (1, 1), (1, 1), "geodesic", False)
-        grown = _grow(marker, mask, bias, seen)
-        ctx.save_for_backward(grown.slot, grown.of_mask)
-        return grown.value
+        ctx.seen = window((mask.shape[-2], mask.shape[-1]), size, (1, 1), (1, 1), "geodesic", False)
+        value = _grow(marker, mask, bias, ctx.seen) if mask.numel() else torch.minimum(marker, mask)
+        ctx.save_for_backward(marker, mask, value, bias)
+        return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (cotangent,) = cotangents
-        if ctx.empty:
-            return cotangent, cotangent, cotangent.new_zeros(ctx.bias_shape)
-        slot, of_mask = ctx.saved_tensors
+        marker, mask, value, bias = ctx.saved_tensors
+        if not mask.numel():
+            return cotangent, cotangent, torch.zeros_like(bias)
+        slot, depth = _shortest_paths(marker, mask, value, bias, ctx.seen)
         is_root = slot == ROOT
-        total = _sum_to_the_roots(cotangent, _parents(slot, ctx.bias_shape[-2:]), is_root)
-        channels, size = slot.shape[1], ctx.bias_shape[-2] * ctx.bias_shape[-1]
-        place = slot + size * torch.arange(channels, device=slot.device)[:, None, None]
-        by_bias = total.new_zeros(channels * size).index_add(0, place[~is_root], total[~is_root])
-        by_root = total.masked_fill(~is_root, 0.0)
-        return by_root.masked_fill(of_mask, 0.0), by_root.masked_fill(~of_mask, 0.0), by_bias.view(ctx.bias_shape)
+        total = _sum_to_the_roots(cotangent, _parents(slot, bias.shape[-2:]), depth)
+        size = bias[0].numel()
+        place = slot + size * torch.arange(len(bias), device=slot.device)[:, None, None]
+        by_bias = total.new_zeros(bias.numel()).index_add(0, place[~is_root], total[~is_root])
+        by_root, of_mask = total.masked_fill(~is_root, 0.0), value == mask
+        return by_root.masked_fill(of_mask, 0.0), by_root.masked_fill(~of_mask, 0.0), by_bias.view(bias.shape)
 
 
 def _parents(slot: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flat index, over all planes, of the pixel that raised each pixel; a root is its own parent."""
+    """Flat index, over all planes, of the pixel that each pixel is a copy of; a root is its own parent."""
     shifts = flat_shifts(size, slot.shape[-1], slot.device)
     own = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
     return torch.where(slot == ROOT, own, own + shifts[slot.clamp(min=0)])
 
 
-def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, is_root: Tensor) -> Tensor:
+def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, depth: Tensor) -> Tensor:
     """Sum over the descendants of each pixel, itself included."""
-    parents, depth = parent.flatten(), (~is_root).long().flatten()
-    jump = parents
-    while bool((depth[jump] > 0).any()):  # doubling: after k rounds a pixel knows its first 2^k ancestors
-        depth, jump = depth + depth[jump], jump[jump]
-    order, total = depth.argsort(descending=True), cotangent.flatten().clone()
-    for level in order.split(torch.bincount(depth).flip(0).tolist())[:-1]:
-        total.index_add_(0, parents[level], total[level])
+    levels = torch.bincount(depth.flatten()).flip(0).tolist()
+    order, total = depth.flatten().argsort(descending=True), cotangent.flatten().clone()
+    for level in order.split(levels)[:-1]:
+        total.index_add_(0, parent.flatten()[level], total[level])
     return total.view(cotangent.shape)
 
 

@@ -13,11 +13,26 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["OUTSIDE", "PADDINGS", "AxisSlots", "ShiftedWindow", "Window", "shifted_window", "window"]
+__all__ = [
+    "OUTSIDE",
+    "PADDINGS",
+    "AxisSlots",
+    "Geometry",
+    "Padding",
+    "ShiftedWindow",
+    "Window",
+    "is_uniform",
+    "output_shape",
+    "shifted_window",
+    "window",
+]
 
 Padding = Literal["geodesic", "replicate", "reflect", "circular", "valid"] | float
 PADDINGS = ("geodesic", "replicate", "reflect", "circular", "valid")
 OUTSIDE = -1
+
+# Height and width of the image, size of the window, stride, rate, padding, and whether the edges are reversed.
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], Padding, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +108,15 @@ def _outputs(length: int, shifts: np.ndarray, stride: int, padding: Padding) -> 
     return -int(shifts[0]), max(-(-whole // stride), 0)
 
 
-def is_uniform(padding: Padding, reverse: bool) -> bool:
+def output_shape(geometry: Geometry) -> tuple[int, int]:
+    """Give height and width of the result."""
+    image, size, stride, rate, padding, _ = geometry
+    lost = [r * (s - 1) if padding == "valid" else 0 for s, r in zip(size, rate, strict=True)]
+    height, width = ((length - cut + step - 1) // step for length, cut, step in zip(image, lost, stride, strict=True))
+    return height, width
+
+
+def is_uniform(padding: str | float, reverse: bool) -> bool:
     """Tell whether every output sees the same shifts.
 
     Reversing edges that a padding bent back into the image gives the pixels near the border additional ones.

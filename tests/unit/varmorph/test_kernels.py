@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-import varmorph.torch
 from varmorph.torch import backend, dilation, erosion, variational_dilation, variational_erosion
 
 MAX_PLUS = [dilation, erosion]
@@ -176,21 +175,46 @@ def test_a_large_window_keeps_its_slots_apart():
     assert max(map(relative_error, results["cpu"], results["tensor"])) < 1e-5
 
 
+@pytest.mark.parametrize("size", [(4, 4), (6, 6), (1, 40), (40, 1), (5, 9), (15, 15)])
+@pytest.mark.parametrize("options", [{}, {"rate": (2, 3)}, {"stride": 2}, {"padding": "circular"}, {"padding": 0.5}])
+@pytest.mark.parametrize("operator", MAX_PLUS)
+@pytest.mark.parametrize("image", ["plateaus", "noise", "nan", "infinite"])
+def test_flat_windows_give_the_same_values_and_choose_the_same_pixels(operator, size, options, image):
+    x = torch.randn(2, 2, 19, 23, generator=torch.Generator().manual_seed(0))
+    if image == "plateaus":
+        x = x.round()
+    elif image != "noise":
+        x[:, :, ::7, ::5] = torch.nan if image == "nan" else torch.inf
+    leaves = x.requires_grad_(), torch.tensor([0.0, -0.3])[:, None, None].expand(2, *size).clone().requires_grad_()
+    results = []
+    for name in ("tensor", "cpu"):
+        with backend(name):
+            value, *gradients = value_and_gradients(operator, leaves, **options)
+            with torch.no_grad():
+                assert torch.equal(operator(*leaves, **options).nan_to_num(), value.nan_to_num())
+        results.append([value.nan_to_num(7.0), *gradients])
+    (value, by_x, by_bias), (expected, *others) = results[1], results[0]
+    assert torch.equal(value, expected)
+    torch.testing.assert_close((by_x, by_bias), tuple(others), rtol=1e-4, atol=1e-4)
+
+
 def test_a_backend_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="'auto', 'tensor', 'cpu', found 'gpu'"), backend("gpu"):
+    with pytest.raises(ValueError, match="'auto', 'tensor', 'cpu', 'cuda', found 'gpu'"), backend("gpu"):
         pass
 
 
 def test_kernels_are_refused_where_there_are_none():
     x = torch.zeros(1, 1, 3, 3)
-    with backend("cpu"), pytest.raises(ValueError, match=r"no kernel for .* 'replicate' and reversed edges"):
+    with backend("cuda"), pytest.raises(ValueError, match=r"no kernel for this dilation .*: its tensors are on cpu"):
+        dilation(x, torch.zeros(3, 3))
+    with backend("cuda"), pytest.raises(ValueError, match=r"no kernel for .* it has none for this device"):
         erosion(x, torch.zeros(3, 3), padding="replicate")
 
 
 def test_the_choice_of_backend_ends_with_its_block():
-    with pytest.raises(KeyError), backend("cpu"):
+    with pytest.raises(KeyError), backend("cuda"):
         raise KeyError
-    erosion(torch.zeros(1, 1, 3, 3), torch.zeros(3, 3), padding="replicate")
+    dilation(torch.zeros(1, 1, 3, 3), torch.zeros(3, 3))
 
 
 def run(code, **environment):
@@ -199,7 +223,7 @@ def run(code, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -229,6 +253,27 @@ assert double(21) == 42
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("operator", ["dilation", "variational_dilation"])
+def test_without_a_compiler_operators_warn_once_and_run_in_tensor_code(operator):
+    code = f"""
+import sys, warnings
+sys.modules["numba"] = None
+import torch
+from varmorph.torch import backend, dilation, variational_dilation
+x, flat = torch.randn(1, 1, 5, 5), torch.zeros(1, 3, 3)
+run = {{"dilation": lambda: dilation(x, flat), "variational_dilation": lambda: variational_dilation(x, flat, None, 1.0)}}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    found = [run["{operator}"]() for _ in range(3)]
+assert [w.category for w in caught] == [RuntimeWarning], caught
+assert "numba cannot be imported" in str(caught[0].message)
+with backend("tensor"):
+    assert torch.equal(found[0], run["{operator}"]())
+"""
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+
+
 FORK = """
 import os, signal, warnings
 import torch
@@ -252,8 +297,35 @@ def test_kernels_survive_a_fork():
     assert result.returncode == 0, result.stderr
 
 
-def test_warming_runs_every_kernel():
-    from varmorph.torch.kernels.warm import warm_cache
+WARM = """
+import os
+from pathlib import Path
+import torch
+from varmorph.torch import *
+from varmorph.torch.kernels.warm import warm_cache
 
-    warm_cache((torch.float32,))
-    assert varmorph.torch.dilation(torch.zeros(1, 1, 2, 2), torch.zeros(2, 2)).shape == (1, 1, 2, 2)
+def compiled():
+    return {path for path in Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc")}
+
+warm_cache((torch.float32,))
+warm = compiled()
+assert len(warm) > 10
+x = torch.randn(2, 3, 9, 8, requires_grad=True)
+flat = torch.zeros(3, 5, 5, requires_grad=True)
+for padding in ("geodesic", "replicate", "valid", 0.5):
+    for operator in (dilation, erosion):
+        operator(x, flat, padding=padding, stride=2).sum().backward()
+        operator(x.detach(), flat.detach(), padding=padding)
+    for penalty, smoothing in (("expectile", None), ("quantile", None), ("huber", 0.1)):
+        options = {"penalty": penalty, "smoothing": smoothing, "padding": padding}
+        variational_erosion(x, flat, None, 1.0, **options).sum().backward()
+        variational_dilation(x, flat, None, -1.0, **options).sum().backward()
+h_maxima(x, 0.1, connectivity=4).sum().backward()
+fill_holes(x).sum().backward()
+assert compiled() == warm, compiled() - warm
+"""
+
+
+def test_after_warming_nothing_is_left_to_compile(tmp_path):
+    result = run(WARM, NUMBA_CACHE_DIR=str(tmp_path))
+    assert result.returncode == 0, result.stderr

@@ -6,7 +6,7 @@ name, a function of one image, and what sets it apart. `test_the_table_is_comple
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -124,18 +124,19 @@ def _variational() -> list[Operator]:
 def _geodesic() -> list[Operator]:
     flat, offsets = torch.zeros(3, 3), -BIAS.square()
     offsets[:, 1, 1] = 0
-    function, layer = partial(_function, reach=None), partial(_layer, reach=None)
+    function, layer = (partial(make, reach=None, kernels=True) for make in (_function, _layer))
 
     def of_two_images(row: Operator) -> Operator:
-        return Operator(row.name, lambda x: row.apply(x.flip(-1) - 0.5, x), reach=None)
+        return replace(row, apply=lambda x: row.apply(x.flip(-1) - 0.5, x), reach=None)
 
+    reconstruction = varmorph.torch.reconstruction
     pairs = [
-        Operator("reconstruction", varmorph.torch.reconstruction),
-        Operator("reconstruction[bias]", lambda marker, mask: varmorph.torch.reconstruction(marker, mask, offsets)),
+        Operator("reconstruction", reconstruction, kernels=True),
+        Operator("reconstruction[bias]", lambda marker, mask: reconstruction(marker, mask, offsets), kernels=True),
         Operator("leveling", varmorph.torch.leveling),
         layer("Reconstruction2d"),
         layer("Reconstruction2d", variant="[erosion]", options={"by": "erosion"}),
-        layer("Leveling2d"),
+        _layer("Leveling2d"),
     ]
     return [
         *map(of_two_images, pairs),

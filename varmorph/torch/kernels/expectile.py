@@ -1,8 +1,7 @@
 """The separable expectile kernel: Newton's method on blocks of lanes.
 
-Lanes are the cells of the padded copy in memory order, edges are taken three at a time: `shift`, `b` and `w` hold their
-flat offsets, the offsets added to the values, and the weights. Where tau < 1/2 the forward problem is turned upside
-down (x, b, y change sign, tau becomes 1 - tau), so that Newton always climbs and
+Lanes are the cells of the padded copy in memory order. Where tau < 1/2 the problem is turned upside down (x, b, y change
+sign, tau becomes 1 - tau), so that Newton always climbs and
 
     z <- ((1 - tau) A + (2 tau - 1) sum_{v_k >= z} w_k v_k) / ((1 - tau) W + (2 tau - 1) sum_{v_k >= z} w_k)
 
@@ -18,29 +17,28 @@ import numpy as np
 
 from varmorph.torch.kernels.compilation import kernel, plus
 from varmorph.torch.kernels.planes import fill, read_lanes, rounded
+from varmorph.torch.kernels.taps import TAPS, group, index, list_slots
 
-__all__ = ["forward", "load_edges"]
+__all__ = ["forward", "list_edges"]
 
 BLOCK = 256  # lanes that iterate together: few, so that they need few rounds
 
+# Eight numbers for each lane of a block lie in one array, a block apart. One array rather than eight, because the compiler
+# proves then that writing to one part leaves the others alone, without which it does not vectorise.
+ESTIMATE = index(0)
+GREATEST, HEFT = index(BLOCK), index(2 * BLOCK)  # greatest value, and the weight of the edge that attains it
+PULL, STIFFNESS = index(3 * BLOCK), index(4 * BLOCK)  # (1 - tau) A and (1 - tau) W
+PULL_SUM, STIFFNESS_SUM = index(5 * BLOCK), index(6 * BLOCK)  # the same, and what edges above the estimate add
+MEAN = index(7 * BLOCK)
+
 
 @kernel
-def load_edges(bias: Any, weight: Any, offsets: Any, sign: Any, slots: Any, shift: Any, b: Any, w: Any) -> int:
-    """List the edges with finite offset, filled up to a multiple of three with edges of weight 0."""
-    count = 0
-    for t in range(bias.size):
-        if bias[t] > -np.inf:
-            slots[count] = t
-            shift[count] = offsets[t]
-            b[count] = sign * bias[t]
-            w[count] = weight[t]
-            count += 1
-    while count % 3:
-        slots[count] = slots[count - 1]
-        shift[count] = shift[count - 1]
-        b[count] = 0
-        w[count] = 0
-        count += 1
+def list_edges(bias: Any, weight: Any, offsets: Any, sign: Any, slots: Any, shift: Any, b: Any, w: Any) -> int:
+    """List edges with finite offset: slots, flat offsets, sign * biases and weights, 0 for those that fill a group."""
+    count = list_slots(bias, offsets, slots, shift, b)
+    for t in range(b.size):
+        b[t] = sign * b[t] if t < count else b.dtype.type(0)
+        w[t] = weight[slots[t]] if t < count else b.dtype.type(0)
     return count
 
 
@@ -58,113 +56,122 @@ def _add_present(mask: Any, cells: int, shift: Any, b: Any, w: Any, count: int, 
 
 
 @kernel
-def _add_moments(a: Any, lanes: int, copy: Any, shift: Any, w: Any) -> None:
-    """Add w x of three edges."""
-    x0, x1, x2 = copy[shift[0] :], copy[shift[1] :], copy[shift[2] :]
-    w0, w1, w2 = w[0], w[1], w[2]
-    for j in range(lanes):
-        a[j] += w0 * x0[j] + w1 * x1[j] + w2 * x2[j]
+def _add_moments(a: Any, cells: int, copy: Any, shift: Any, w: Any) -> None:
+    """Add w x of some edges."""
+    for lane in range(cells):
+        j = index(lane)
+        moment = a[j]
+        for k in range(len(shift)):
+            moment += w[k] * copy[j + shift[k]]
+        a[j] = moment
 
 
 @kernel
-def _add_above(work: Any, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
-    """Add w v and w of three edges where v is at least the estimate: work is (estimate, sum w v, sum w)."""
+def _find_greatest(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+    """Raise the greatest value, and keep the weight of the edge that attains it."""
+    for lane in range(BLOCK):
+        j, i = index(lane), index(lane + start)
+        most, weight = work[j + GREATEST], work[j + HEFT]
+        for k in range(TAPS):
+            v = copy[i + shift[k]] + b[k]
+            weight = w[k] if v > most else weight
+            most = v if v > most else most
+        work[j + GREATEST] = most
+        work[j + HEFT] = weight
+
+
+@kernel
+def _prepare(work: Any, start: int, a: Any, total: Any, low: Any, gap: Any) -> None:
+    """Take the greater of two points below the root: the mean, and the root if the greatest value alone were above."""
+    for lane in range(BLOCK):
+        j, i = index(lane), index(lane + start)
+        pull, stiffness = low * a[i], low * total[i]
+        mean = a[i] / total[i]
+        alone = (pull + gap * work[j + HEFT] * work[j + GREATEST]) / (stiffness + gap * work[j + HEFT])
+        work[j + ESTIMATE] = alone if alone > mean else mean
+        work[j + MEAN] = mean
+        work[j + PULL] = pull
+        work[j + STIFFNESS] = stiffness
+
+
+@kernel
+def _add_above(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+    """Add w v and w of a group of edges where v is at least the estimate."""
     zero = work.dtype.type(0)
-    x0, x1, x2 = copy[shift[0] :], copy[shift[1] :], copy[shift[2] :]
-    b0, b1, b2 = b[0], b[1], b[2]
-    w0, w1, w2 = w[0], w[1], w[2]
-    for j in range(lanes):
-        z = work[j]
-        v0 = x0[j] + b0
-        v1 = x1[j] + b1
-        v2 = x2[j] + b2
-        s0 = w0 if v0 >= z else zero
-        s1 = w1 if v1 >= z else zero
-        s2 = w2 if v2 >= z else zero
-        work[BLOCK + j] += s0 * v0 + s1 * v1 + s2 * v2
-        work[2 * BLOCK + j] += s0 + s1 + s2
+    for lane in range(BLOCK):
+        j, i = index(lane), index(lane + start)
+        z = work[j + ESTIMATE]
+        pull, stiffness = work[j + PULL_SUM], work[j + STIFFNESS_SUM]
+        for k in range(TAPS):
+            v = copy[i + shift[k]] + b[k]
+            above = w[k] if v >= z else zero
+            pull += above * v
+            stiffness += above
+        work[j + PULL_SUM] = pull
+        work[j + STIFFNESS_SUM] = stiffness
 
 
 @kernel
-def _climb(work: Any, lanes: int, before: Any, a: Any, total: Any, low: Any, gap: Any) -> Any:
-    """Take the Newton step where it goes up, and count the lanes that moved: going down is rounding.
+def _climb(work: Any, further: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> Any:
+    """Add the last group and take the Newton step where it goes up; count the lanes that moved: down is rounding.
 
-    `before` repeats the estimates in `work`: read from there, their store stays an ordinary one. Read and stored at one
-    place it becomes a masked store, which is slow on some processors.
+    The estimates go to another array than they come from: read and stored at one place they become masked stores, which
+    are slow on some processors.
     """
     kind = work.dtype.type
-    moved = kind(0)
-    for j in range(lanes):
-        z = before[j]
-        step = (low * a[j] + gap * work[BLOCK + j]) / (low * total[j] + gap * work[2 * BLOCK + j])
-        work[j] = max(z, step)
+    zero, moved = kind(0), kind(0)
+    for lane in range(BLOCK):
+        j, i = index(lane), index(lane + start)
+        z = work[j + ESTIMATE]
+        pull, stiffness = work[j + PULL_SUM], work[j + STIFFNESS_SUM]
+        for k in range(TAPS):
+            v = copy[i + shift[k]] + b[k]
+            above = w[k] if v >= z else zero
+            pull += above * v
+            stiffness += above
+        step = pull / stiffness
+        further[j] = step if step > z else z
         moved = plus(moved, kind(step > z))
-        work[BLOCK + j] = kind(0)
-        work[2 * BLOCK + j] = kind(0)
     return moved
 
 
 @kernel
-def _raise_greatest(work: Any, lanes: int, copy: Any, shift: Any, b: Any) -> None:
-    """Raise the second part of work to the values of three edges."""
-    x0, x1, x2 = copy[shift[0] :], copy[shift[1] :], copy[shift[2] :]
-    b0, b1, b2 = b[0], b[1], b[2]
-    for j in range(lanes):
-        v0 = x0[j] + b0
-        v1 = x1[j] + b1
-        v2 = x2[j] + b2
-        greatest = work[BLOCK + j]
-        greatest = v0 if v0 > greatest else greatest
-        greatest = v1 if v1 > greatest else greatest
-        greatest = v2 if v2 > greatest else greatest
-        work[BLOCK + j] = greatest
-
-
-@kernel
-def _keep_below(z: Any, lanes: int, work: Any, a: Any, total: Any) -> None:
+def _finish(z: Any, start: int, work: Any) -> None:
     """Keep the estimate off the greatest value, which it reaches by rounding only: see `minimise_expectile`."""
     unit = z.dtype.type(np.finfo(z.dtype).eps)
-    for j in range(lanes):
-        estimate, greatest = work[j], work[BLOCK + j]
-        mean = a[j] / total[j]
-        below = greatest - unit * max(abs(greatest), greatest - mean)
-        z[j] = below if (estimate >= greatest) & (greatest > mean) else estimate
+    for lane in range(BLOCK):
+        j, i = index(lane), index(lane + start)
+        estimate, most, mean = work[j + ESTIMATE], work[j + GREATEST], work[j + MEAN]
+        below = most - unit * max(abs(most), most - mean)
+        z[i] = below if (estimate >= most) & (most > mean) else estimate
 
 
 @kernel
 def _solve(
-    z: Any,
-    cells: int,
-    copy: Any,
-    shift: Any,
-    b: Any,
-    w: Any,
-    count: int,
-    a: Any,
-    total: Any,
-    low: Any,
-    gap: Any,
-    never: Any,
-    work: Any,
-) -> None:
-    """Write the greatest root of the Newton map, block by block, starting from the mean A / W."""
-    weighted = np.where(w > 0, b, never)
+    z: Any, cells: int, copy: Any, shift: Any, b: Any, w: Any, count: int, a: Any, total: Any, low: Any, gap: Any,
+    never: Any, work: Any, further: Any,
+) -> None:  # fmt: skip
+    """Write the greatest root of the Newton map, block by block."""
+    present = np.where(w > 0, b, never)
+    scaled = gap * w
+    last = (count - 1) // TAPS * TAPS
     for s in range(0, cells, BLOCK):
-        lanes = min(BLOCK, cells - s)
-        for j in range(lanes):
-            z[s + j] = a[s + j] / total[s + j]
-        work[:lanes] = z[s : s + lanes]
-        work[BLOCK:] = 0
+        work[GREATEST : GREATEST + BLOCK] = 4 * never
+        work[HEFT : HEFT + BLOCK] = 0
+        for t in range(0, count, TAPS):
+            _find_greatest(work, s, copy, group(shift, t), group(present, t), group(w, t))
+        _prepare(work, s, a, total, low, gap)
         for _ in range(count):
-            for t in range(0, count, 3):
-                _add_above(work, lanes, copy[s:], shift[t:], b[t:], w[t:])
-            if _climb(work, lanes, z[s:], a[s:], total[s:], low, gap) == 0:
+            for lane in range(2 * BLOCK):
+                work[index(lane) + PULL_SUM] = work[index(lane) + PULL]
+            for t in range(0, last, TAPS):
+                _add_above(work, s, copy, group(shift, t), group(b, t), group(scaled, t))
+            taps = group(shift, last), group(b, last), group(scaled, last)
+            if _climb(work, further, s, copy, *taps) == 0:
                 break
-            z[s : s + lanes] = work[:lanes]
-        work[BLOCK : 2 * BLOCK] = 4 * never
-        for t in range(0, count, 3):
-            _raise_greatest(work, lanes, copy[s:], shift[t:], weighted[t:])
-        _keep_below(z[s:], lanes, work, a[s:], total[s:])
+            for lane in range(BLOCK):
+                work[index(lane) + ESTIMATE] = further[lane]
+        _finish(z, s, work)
 
 
 @kernel
@@ -190,16 +197,16 @@ def forward(
     samples, dtype = x.shape[0], x.dtype
     kind = dtype.type
     pitch = columns.size
-    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
+    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3], BLOCK)
     copy = np.empty(max(cells + offsets.max(), rows.size * pitch), dtype)
     never = kind(-np.finfo(dtype).max / 4)
     mask, barrier = np.empty_like(copy), np.empty_like(copy)
     fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
     fill(barrier, np.zeros((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), never)
     a, total, offset, z = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(cells, dtype), np.empty(cells, dtype)
-    work = np.empty(3 * BLOCK, dtype)
-    slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
-    b, w = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
+    work, further = np.zeros(8 * BLOCK, dtype), np.zeros(BLOCK, dtype)
+    room = offsets.size + TAPS
+    slots, shift, b, w = np.zeros(room, np.int64), np.zeros(room, index), np.zeros(room, dtype), np.zeros(room, dtype)
     channel = -1
     count = 0
     for p in range(start, stop):
@@ -207,17 +214,22 @@ def forward(
         sign = kind(1) if tau[c] >= cotau[c] else kind(-1)
         if c != channel:
             channel = c
-            count = load_edges(bias[c], weight[c], offsets, sign, slots, shift, b, w)
+            count = list_edges(bias[c], weight[c], offsets, sign, slots, shift, b, w)
             total[:] = w[:count].sum()
             offset[:] = (w[:count] * b[:count]).sum()
             if cut:
                 _add_present(mask, cells, shift, b, w, count, total, offset)
         fill(copy, x[n, c], rows, columns, sign, sign * outside)
-        a[:] = offset
-        for t in range(0, count, 3):
-            _add_moments(a, cells, copy, shift[t:], w[t:])
+        for j in range(cells):
+            a[j] = offset[j]
+        whole = count // TAPS * TAPS
+        for t in range(0, whole, TAPS):
+            _add_moments(a, cells, copy, group(shift, t), group(w, t))
+        for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
+            _add_moments(a, cells, copy, (shift[t],), (w[t],))
         if cut:
-            copy += barrier
+            for j in range(copy.size):
+                copy[j] += barrier[j]
         low, gap = min(tau[c], cotau[c]), abs(tau[c] - cotau[c])
-        _solve(z, cells, copy, shift, b[:count], w[:count], count, a, total, low, gap, never, work)
+        _solve(z, cells, copy, shift, b, w, count, a, total, low, gap, never, work, further)
         read_lanes(y[n, c], z, pitch, sign)

@@ -1,8 +1,7 @@
 """Max-plus kernels: the supremum over shifted copies with the slot that attains it, and the adjoint selection.
 
-Lanes are the cells of the padded copy in memory order. Slots are taken three at a time, which keeps running values in
-registers without unrolling whole windows: `shift`, `b` and `kind` hold their flat offsets, their offsets in grey value
-and their numbers. Numbers of slots have the type of the image, so that values and slots fill equal vectors.
+Lanes are the cells of the padded copy in memory order. Numbers of slots have the type of the image, so that values and
+slots fill equal vectors.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from varmorph.torch.kernels.compilation import kernel, plus
-from varmorph.torch.kernels.planes import add_back, fill, read_lanes, rounded, write_lanes
+from varmorph.torch.kernels.flat import is_flat, search_flat
+from varmorph.torch.kernels.planes import add_back, fill, holds_nan, read_lanes, rounded, write_lanes
+from varmorph.torch.kernels.taps import TAPS, group, index, list_slots, replaced
 
 __all__ = ["backward", "forward"]
 
@@ -20,46 +21,61 @@ BLOCK = 1024
 
 
 @kernel
-def _load_slots(bias: Any, offsets: Any, slots: Any, shift: Any, b: Any, kind: Any) -> int:
-    """List the slots with finite bias, repeating the last until there are a multiple of three."""
-    count = 0
-    for t in range(bias.size):
-        if bias[t] > -np.inf:
-            slots[count] = t
-            count += 1
-    while count % 3:
-        slots[count] = slots[count - 1]
-        count += 1
-    for t in range(count):
-        shift[t] = offsets[slots[t]]
-        b[t] = bias[slots[t]]
-        kind[t] = slots[t]
-    return count
+def _raise(best: Any, slot: Any, start: int, stop: int, copy: Any, shift: Any, b: Any, number: Any) -> None:
+    """Replace each running maximum that a slot of the group exceeds, with its number."""
+    for lane in range(start, stop):
+        j = index(lane)
+        m, s = best[j], slot[j]
+        for k in range(TAPS):
+            v = copy[j + shift[k]] + b[k]
+            s = number[k] if v > m else s
+            m = v if v > m else m
+        best[j] = m
+        slot[j] = s
 
 
 @kernel
-def _raise(work: Any, lanes: int, copy: Any, shift: Any, b: Any, kind: Any) -> None:
-    """Replace each running maximum that one of three slots exceeds, with its slot; the first NaN stays."""
-    x0, x1, x2 = copy[shift[0] :], copy[shift[1] :], copy[shift[2] :]
-    b0, b1, b2 = b[0], b[1], b[2]
-    k0, k1, k2 = kind[0], kind[1], kind[2]
-    for j in range(lanes):
-        best = work[j]
-        slot = work[BLOCK + j]
-        v = x0[j] + b0
-        take = (not (v <= best)) & (best == best)
-        best = v if take else best
-        slot = k0 if take else slot
-        v = x1[j] + b1
-        take = (not (v <= best)) & (best == best)
-        best = v if take else best
-        slot = k1 if take else slot
-        v = x2[j] + b2
-        take = (not (v <= best)) & (best == best)
-        best = v if take else best
-        slot = k2 if take else slot
-        work[j] = best
-        work[BLOCK + j] = slot
+def _raise_to_nan(best: Any, slot: Any, start: int, stop: int, copy: Any, shift: Any, b: Any, number: Any) -> None:
+    """Do the same where some pixels are NaN: the first NaN stays."""
+    for lane in range(start, stop):
+        j = index(lane)
+        m, s = best[j], slot[j]
+        for k in range(TAPS):
+            v = copy[j + shift[k]] + b[k]
+            take = (not (v <= m)) & (m == m)
+            m = v if take else m
+            s = number[k] if take else s
+        best[j] = m
+        slot[j] = s
+
+
+@kernel
+def _lift(best: Any, start: int, stop: int, copy: Any, shift: Any, b: Any) -> None:
+    """Raise each running maximum, without asking for the slot."""
+    for lane in range(start, stop):
+        j = index(lane)
+        m = best[j]
+        for k in range(TAPS):
+            v = copy[j + shift[k]] + b[k]
+            m = v if v > m else m
+        best[j] = m
+
+
+@kernel
+def _search(best: Any, slot: Any, copy: Any, shift: Any, b: Any, number: Any, count: int, nan: bool, ask: bool) -> None:
+    """Find the supremum over any window, block by block, and its slot if it is asked for."""
+    cells = best.size
+    best[:] = -np.inf
+    for s in range(0, cells, BLOCK):
+        e = min(s + BLOCK, cells)
+        for t in range(0, count, TAPS):
+            taps = group(shift, t), group(b, t)
+            if nan:
+                _raise_to_nan(best, slot, s, e, copy, *taps, group(number, t))
+            elif ask:
+                _raise(best, slot, s, e, copy, *taps, group(number, t))
+            else:
+                _lift(best, s, e, copy, *taps)
 
 
 @kernel
@@ -70,6 +86,7 @@ def forward(
     rows: Any,
     columns: Any,
     offsets: Any,
+    grid: Any,
     outside: Any,
     y: Any,
     chosen: Any,
@@ -78,53 +95,51 @@ def forward(
 ) -> None:
     """Write y = sign * max(sign * x + bias) and the slot that attains it, for the planes start..stop.
 
-    A window of -inf alone has no slot that attains anything: the number of slots is written.
+    A window of -inf alone has no slot that attains anything: the number of slots is written. No slots are written if
+    `chosen` is empty. `grid` is the number of rows of slots if they are evenly spaced (see `flat`), else 0.
     """
     channels, dtype = x.shape[1], x.dtype
+    kind = dtype.type
     pitch = columns.size
     cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
     copy = np.empty(max(cells + offsets.max(), rows.size * pitch), dtype)
-    best, slot, work = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(2 * BLOCK, dtype)
-    slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
-    b, kind = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
-    one = dtype.type(1)
+    best, slot = np.empty(cells, dtype), np.empty(cells, dtype)
+    room = offsets.size + TAPS
+    slots, shift, b = np.empty(room, np.int64), np.empty(room, index), np.empty(room, dtype)
+    ask = chosen.size > 0
+    work = np.empty((2, 2 * copy.size), dtype)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        count = _load_slots(bias[c], offsets, slots, shift, b, kind)
+        count = list_slots(bias[c], offsets, slots, shift, b)
         fill(copy, x[n, c], rows, columns, sign, outside)
-        for s in range(0, cells, BLOCK):
-            lanes = min(BLOCK, cells - s)
-            work[:BLOCK] = -np.inf
-            work[BLOCK:] = offsets.size
-            for t in range(0, count, 3):
-                _raise(work, lanes, copy[s:], shift[t:], b[t:], kind[t:])
-            best[s : s + lanes] = work[:lanes]
-            slot[s : s + lanes] = work[BLOCK : BLOCK + lanes]
+        slot[:] = offsets.size
+        nan = holds_nan(x[n, c])
+        if grid > 0 and not nan and count == offsets.size and is_flat(bias[c]):
+            search_flat(best, slot, copy, offsets, grid, b[0], work, ask)
+        else:
+            _search(best, slot, copy, shift, b, slots.astype(dtype), count, nan, ask)
         read_lanes(y[n, c], best, pitch, sign)
-        read_lanes(chosen[n, c], slot, pitch, one)
+        if ask:
+            read_lanes(chosen[n, c], slot, pitch, kind(1))
 
 
 @kernel
-def _collect(grad_x: Any, lanes: int, grad: Any, slot: Any, shift: Any, kind: Any) -> Any:
-    """Give each cell of the copy the gradient of the outputs that chose it through three slots; return their sums.
+def _collect(grad_x: Any, start: int, stop: int, grad: Any, slot: Any, back: Any, number: Any, sums: Any) -> Any:
+    """Give each cell of the copy the gradient of the outputs that chose it through a slot of the group.
 
-    `shift` counts backwards here, from a cell to the output that read it.
+    `back` counts from a cell to the output that read it. Returns the sums for each slot, added to `sums`.
     """
     zero = grad.dtype.type(0)
-    g0, g1, g2 = grad[shift[0] :], grad[shift[1] :], grad[shift[2] :]
-    s0, s1, s2 = slot[shift[0] :], slot[shift[1] :], slot[shift[2] :]
-    k0, k1, k2 = kind[0], kind[1], kind[2]
-    a, b, c = zero, zero, zero
-    for j in range(lanes):
-        d, e, f = g0[j], g1[j], g2[j]
-        d = d if s0[j] == k0 else zero
-        e = e if s1[j] == k1 else zero
-        f = f if s2[j] == k2 else zero
-        grad_x[j] += d + e + f
-        a = plus(a, d)
-        b = plus(b, e)
-        c = plus(c, f)
-    return a, b, c
+    for lane in range(start, stop):
+        j = index(lane)
+        total = zero
+        for k in range(TAPS):
+            part = grad[j + back[k]]
+            part = part if slot[j + back[k]] == number[k] else zero
+            total += part
+            sums = replaced(sums, k, plus(sums[k], part))
+        grad_x[j] += total
+    return sums
 
 
 @kernel
@@ -147,22 +162,23 @@ def backward(
     copy = np.empty(size, dtype)
     # Outputs are read from up to `front` cells before the first; those that do not exist chose no slot.
     grad, slot = np.zeros(front + size, dtype), np.full(front + size, dtype.type(offsets.size))
-    slots, shift = np.empty(offsets.size + 2, np.int64), np.empty(offsets.size + 2, np.int64)
-    b, kind = np.empty(offsets.size + 2, dtype), np.empty(offsets.size + 2, dtype)
+    room = offsets.size + TAPS
+    slots, shift, b = np.zeros(room, np.int64), np.zeros(room, index), np.zeros(room, dtype)
+    number, none = np.empty(room, dtype), np.zeros(TAPS, dtype)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        count = _load_slots(bias[c], offsets, slots, shift, b, kind)
-        for t in range(count - 1, 0, -1):
-            if slots[t] == slots[t - 1]:
-                kind[t] = -1  # a repeated slot, which must not be collected twice
-        shift[:count] = front - shift[:count]
+        count = list_slots(bias[c], offsets, slots, shift, b)
+        for t in range(room):
+            number[t] = slots[t] if t < count else -1  # a repeated slot must not be collected twice
+            shift[t] = front - shift[t]
         write_lanes(grad[front:], grad_y[n, c], pitch)
         write_lanes(slot[front:], chosen[n, c], pitch)
         copy[:] = 0
         for s in range(0, size, BLOCK):
-            lanes = min(BLOCK, size - s)
-            for t in range(0, count, 3):
-                sums = _collect(copy[s:], lanes, grad[s:], slot[s:], shift[t:], kind[t:])
-                for k in range(3):
+            for t in range(0, count, TAPS):
+                sums = _collect(
+                    copy, s, min(s + BLOCK, size), grad, slot, group(shift, t), group(number, t), group(none, 0)
+                )
+                for k in range(min(TAPS, count - t)):
                     grad_bias[p, slots[t + k]] += sums[k]
         add_back(grad_x[n, c], copy, rows, columns)

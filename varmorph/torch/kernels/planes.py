@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from varmorph.torch.kernels.compilation import kernel
+from varmorph.torch.kernels.compilation import kernel, plus
 
-__all__ = ["LANES", "add_back", "fill", "read_lanes", "rounded", "write_lanes"]
+__all__ = ["LANES", "add_back", "fill", "holds_nan", "read_lanes", "rounded", "write_lanes"]
 
 LANES = 32
 
 
 @kernel
-def rounded(cells: int) -> int:
-    """Round a number of cells up to whole vectors."""
-    return (cells + LANES - 1) // LANES * LANES
+def rounded(cells: int, lanes: int = LANES) -> int:
+    """Round a number of cells up to a multiple of lanes."""
+    return (cells + lanes - 1) // lanes * lanes
 
 
 @kernel
@@ -56,24 +56,51 @@ def fill(copy: Any, plane: Any, rows: Any, columns: Any, sign: Any, outside: Any
 
 
 @kernel
+def holds_nan(plane: Any) -> bool:
+    """Tell whether a pixel is NaN."""
+    kind = plane.dtype.type
+    for i in range(plane.shape[0]):
+        row, found = plane[i], kind(0)
+        for j in range(row.size):
+            found = plus(found, kind(row[j] != row[j]))
+        if found > 0:
+            return True
+    return False
+
+
+@kernel
+def _reads_once(pixels: Any, length: int) -> bool:
+    """Tell whether an axis of the copy holds each pixel of the image exactly once, in order."""
+    first, last = straight_run(pixels)
+    return last - first == length and (pixels >= 0).sum() == length
+
+
+@kernel
 def add_back(plane: Any, copy: Any, rows: Any, columns: Any) -> None:
     """Write into a plane, for each pixel, the sum of the cells of the flat padded copy that were read from it."""
     width = columns.size
     first, last = straight_run(columns)
-    plane[:] = 0
+    once = _reads_once(rows, plane.shape[0]) and _reads_once(columns, plane.shape[1])
+    if not once:
+        plane[:] = 0
     for r in range(rows.size):
-        if rows[r] >= 0:
-            target = plane[rows[r]]
-            line = copy[r * width : (r + 1) * width]
-            middle = line[first:last]
-            for c in range(last - first):
-                target[c] += middle[c]
-            for c in range(first):
-                if columns[c] >= 0:
-                    target[columns[c]] += line[c]
-            for c in range(last, width):
-                if columns[c] >= 0:
-                    target[columns[c]] += line[c]
+        if rows[r] < 0:
+            continue
+        target = plane[rows[r]]
+        line = copy[r * width : (r + 1) * width]
+        middle = line[first:last]
+        if once:
+            for c in range(target.size):
+                target[c] = middle[c]
+            continue
+        for c in range(last - first):
+            target[c] += middle[c]
+        for c in range(first):
+            if columns[c] >= 0:
+                target[columns[c]] += line[c]
+        for c in range(last, width):
+            if columns[c] >= 0:
+                target[columns[c]] += line[c]
 
 
 @kernel

@@ -9,14 +9,20 @@ __all__ = ["warm_cache"]
 
 def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
     """Run every kernel once, forward and backward, so that the compiled code lies in the cache."""
-    from varmorph.torch import backend, dilation, variational_dilation
+    from varmorph.torch import backend, dilation, erosion, reconstruction, variational_dilation, variational_erosion
 
     for dtype in dtypes:
         x = torch.zeros(1, 1, 4, 4, dtype=dtype, requires_grad=True)
         bias, weight = (torch.full((1, 3, 3), v, dtype=dtype, requires_grad=True) for v in (0.0, 1.0))
         with backend("cpu"):
             dilation(x, bias).sum().backward()
+            dilation(x, bias.new_zeros(1, 17, 17)).sum().backward()  # more slots than a byte can number
+            erosion(x, bias, padding="replicate").sum().backward()
             variational_dilation(x, bias, weight, 1.0).sum().backward()
+            variational_erosion(x, bias, weight, 1.0, padding="replicate").sum().backward()
+            variational_dilation(x, bias, weight, 1.0, penalty="quantile").sum().backward()
+            variational_dilation(x, bias, weight, 1.0, penalty="huber", smoothing=0.1).sum().backward()
+            reconstruction(x - 1, x, bias).sum().backward()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Operators as PyTorch knows them: custom ops around compiled kernels, with shapes for tracing and rules for autograd."""

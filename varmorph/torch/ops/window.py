@@ -1,0 +1,293 @@
+"""The separable window operators: max-plus, and one for each penalty.
+
+An op gets the window as plain numbers: `size`, `stride`, `rate`, `padding` (a name; a number stands in `outside`) and
+`reverse`, see `varmorph.torch.windows`. `bias` and `weight` are (C, K), `tau`, `cotau` and `smoothing` (C,). `kernels`
+says which compiled code runs, "cpu" or "cuda". Values with respect to `tau` are differentiated as if `cotau` were
+1 - tau; `cotau` is given beside it because 1 - tau would lose it to rounding at high levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from varmorph.torch.ops.derivatives import first_derivatives_only
+from varmorph.torch.windows import Geometry, is_uniform, output_shape
+
+__all__ = ["as_plain_numbers", "expectile", "huber", "minimise", "quantile", "supremum"]
+
+Ints = Sequence[int]
+
+
+def as_plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], list[int], str, bool]:
+    """Give what describes a window, except for the size of the image, in types that an op takes."""
+    _, size, stride, rate, padding, reverse = geometry
+    return list(size), list(stride), list(rate), padding if isinstance(padding, str) else "geodesic", reverse
+
+
+def _geometry(x_shape: Ints, size: Ints, stride: Ints, rate: Ints, padding: Any, reverse: bool) -> Geometry:
+    height, width = x_shape[2:]
+    return (height, width), (size[0], size[1]), (stride[0], stride[1]), (rate[0], rate[1]), padding, reverse
+
+
+def _result(x: Tensor, *description: Any) -> Tensor:
+    """An image with a pixel for each window, without values."""
+    geometry = _geometry(x.shape, *description)
+    return x.new_empty((*x.shape[:2], *output_shape(geometry)))
+
+
+def _compiled(kernels: str, geometry: Geometry, with_lanes: bool) -> Any:
+    """Import the launchers; those in lanes are the faster ones, and need the same shifts at every pixel."""
+    lanes = with_lanes and is_uniform(geometry[4], geometry[5])
+    name = "cuda" if kernels == "cuda" else "lanes" if lanes else "pixelwise"
+    return import_module(f"varmorph.torch.kernels.{name}")
+
+
+def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
+    """Choose the integers for numbers of slots; border pixels may have more than the window has elements."""
+    if not is_uniform(padding, reverse):
+        return torch.int32
+    slots = size[0] * size[1]
+    return torch.uint8 if slots < 256 else torch.int16 if slots < 2**15 else torch.int32
+
+
+@custom_op("varmorph::supremum", mutates_args=())
+def supremum(
+    x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Compute sign * max(sign * x + bias) over each window, and the number of the first slot that attains it.
+
+    The backward pass needs the slots; without `with_slots` there are none, which is faster.
+    """
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    y, chosen = _compiled(kernels, geometry, True).supremum(x, bias, geometry, outside, sign, with_slots)
+    return y, chosen.to(_slot_dtype(size, padding, reverse))
+
+
+@supremum.register_fake
+def _(
+    x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str, *window: Any
+) -> tuple[Tensor, Tensor]:
+    size, _, _, padding, reverse = window
+    y = _result(x, *window)
+    return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(size, padding, reverse))
+
+
+@custom_op("varmorph::supremum_backward", mutates_args=())
+def supremum_backward(
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Ints,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Give the gradient of y to the chosen pixel and element."""
+    geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
+    gradients = _compiled(kernels, geometry, True).supremum_backward(grad_y, chosen, bias, geometry, sign)
+    return gradients
+
+
+@supremum_backward.register_fake
+def _(
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Ints, *window: Any
+) -> tuple[Tensor, Tensor]:
+    return grad_y.new_empty(x_shape), torch.empty_like(bias)
+
+
+def _keep_for_supremum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, bias, _, sign, _, kernels, *window = inputs
+    ctx.save_for_backward(output[1], bias)
+    ctx.plain = (sign, kernels, x.shape, *window)
+
+
+def _supremum_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    chosen, bias = ctx.saved_tensors
+    return (*supremum_backward(grad_y, chosen, bias, *ctx.plain), *(None,) * 9)
+
+
+supremum.register_autograd(_supremum_gradient, setup_context=_keep_for_supremum)
+first_derivatives_only(supremum_backward)
+
+
+def minimise(
+    x: Tensor,
+    bias: Tensor,
+    weight: Tensor,
+    level: Tensor,
+    smoothing: Tensor | None,
+    penalty: str,
+    outside: float | None,
+    kernels: str,
+    *window: Any,
+) -> Tensor:
+    """Minimise the separable energy of each pixel; level (C,) is the logit of tau. See `separable.solve`."""
+    problem = x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level)
+    if penalty == "expectile":
+        return expectile(*problem, outside, kernels, *window)
+    if penalty == "quantile":
+        return quantile(*problem, outside, kernels, *window)[0]
+    assert smoothing is not None
+    return huber(*problem, smoothing, outside, kernels, *window)[0]
+
+
+@custom_op("varmorph::expectile", mutates_args=())
+def expectile(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> Tensor:  # fmt: skip
+    """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    return _compiled(kernels, geometry, True).expectile(x, bias, weight, tau, cotau, geometry, outside)
+
+
+@expectile.register_fake
+def _(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
+    *window: Any,
+) -> Tensor:  # fmt: skip
+    return _result(x, *window)
+
+
+@custom_op("varmorph::expectile_backward", mutates_args=())
+def expectile_backward(
+    grad_y: Tensor, x: Tensor, y: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
+    outside: float | None, kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Differentiate implicitly: the gradients of x, bias, weight and tau."""
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    gradients = _compiled(kernels, geometry, True).expectile_backward(
+        grad_y, x, y, bias, weight, tau, cotau, geometry, outside
+    )
+    return gradients
+
+
+@expectile_backward.register_fake
+def _(
+    grad_y: Tensor, x: Tensor, y: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(bias), torch.empty_like(weight), torch.empty_like(tau)
+
+
+def _keep_for_expectile(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *parameters = inputs[:5]
+    ctx.save_for_backward(x, output, *parameters)
+    ctx.plain = inputs[5:]
+
+
+def _expectile_gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    return (*expectile_backward(grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 8)
+
+
+expectile.register_autograd(_expectile_gradient, setup_context=_keep_for_expectile)
+first_derivatives_only(expectile_backward)
+
+
+@custom_op("varmorph::quantile", mutates_args=())
+def quantile(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    y, ends = _compiled(kernels, geometry, False).quantile(x, bias, weight, tau, cotau, geometry, outside)
+    return y, ends.to(torch.int32)
+
+
+@quantile.register_fake
+def _(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
+    *window: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    y = _result(x, *window)
+    return y, y.new_empty((2, *y.shape), dtype=torch.int32)
+
+
+@custom_op("varmorph::quantile_backward", mutates_args=())
+def quantile_backward(
+    grad_y: Tensor, ends: Tensor, bias: Tensor, kernels: str, x_shape: Ints,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Give the gradient of y by halves to the two neighbours and their elements; weight and level get none."""
+    geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
+    return _compiled(kernels, geometry, False).quantile_backward(grad_y, ends, bias, geometry)
+
+
+@quantile_backward.register_fake
+def _(grad_y: Tensor, ends: Tensor, bias: Tensor, kernels: str, x_shape: Ints, *window: Any) -> tuple[Tensor, Tensor]:
+    return grad_y.new_empty(x_shape), torch.empty_like(bias)
+
+
+def _keep_for_quantile(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, bias, weight, tau, _, _, kernels, *window = inputs
+    ctx.save_for_backward(output[1], bias, weight, tau)
+    ctx.plain = (kernels, x.shape, *window)
+
+
+def _quantile_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    ends, bias, weight, tau = ctx.saved_tensors
+    by_x, by_bias = quantile_backward(grad_y, ends, bias, *ctx.plain)
+    return (by_x, by_bias, torch.zeros_like(weight), torch.zeros_like(tau), *(None,) * 8)
+
+
+quantile.register_autograd(_quantile_gradient, setup_context=_keep_for_quantile)
+first_derivatives_only(quantile_backward)
+
+
+@custom_op("varmorph::huber", mutates_args=())
+def huber(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None,
+    kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    y, ends = _compiled(kernels, geometry, False).huber(x, bias, weight, tau, cotau, smoothing, geometry, outside)
+    return y, ends.to(torch.int32)
+
+
+@huber.register_fake
+def _(
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None,
+    kernels: str, *window: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    y = _result(x, *window)
+    return y, y.new_empty((2, *y.shape), dtype=torch.int32)
+
+
+@custom_op("varmorph::huber_backward", mutates_args=())
+def huber_backward(
+    grad_y: Tensor, x: Tensor, y: Tensor, ends: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
+    smoothing: Tensor, outside: float | None, kernels: str,
+    size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
+    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    gradients = _compiled(kernels, geometry, False).huber_backward(
+        grad_y, x, y, ends, bias, weight, tau, cotau, smoothing, geometry, outside
+    )
+    return gradients
+
+
+@huber_backward.register_fake
+def _(
+    grad_y: Tensor, x: Tensor, y: Tensor, ends: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
+    smoothing: Tensor, *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    by_x, by_bias, by_weight, by_tau, by_smoothing = map(torch.empty_like, (x, bias, weight, tau, smoothing))
+    return by_x, by_bias, by_weight, by_tau, by_smoothing
+
+
+def _keep_for_huber(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(inputs[0], *output, *inputs[1:6])
+    ctx.plain = inputs[6:]
+
+
+def _huber_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    by_x, by_bias, by_weight, by_tau, by_smoothing = huber_backward(grad_y, *ctx.saved_tensors, *ctx.plain)
+    return (by_x, by_bias, by_weight, by_tau, None, by_smoothing, *(None,) * 7)
+
+
+huber.register_autograd(_huber_gradient, setup_context=_keep_for_huber)
+first_derivatives_only(huber_backward)
