@@ -111,7 +111,7 @@ def _variational() -> list[Operator]:
             "variant": f"[{penalty}]",
             "options": {"penalty": penalty, "smoothing": smoothing},
             "infinity": "number" if penalty == "quantile" else "spreads",
-            "kernels": penalty == "expectile",
+            "kernels": True,
         }
         for name, sign in (("dilation", 1), ("erosion", 1), ("opening", -1), ("closing", 1)):
             composed = name in ("opening", "closing")

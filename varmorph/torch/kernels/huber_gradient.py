@@ -1,8 +1,8 @@
 """The implicit gradient for Huber's penalty, by blocks of windows, away from flat pieces.
 
 With y = P / C on its piece (see `huber_piece`) and q = dL/dy / C, neighbour k receives w_k a_k q where it is curved,
-its weight a_k l_k q, l_k = v_k - y where it is curved and mu sign(r_k) elsewhere; tau receives sum_k w_k abs(l_k) q, and
-mu the sum of w_k a_k sign(r_k) q over the edges that are not curved.
+its weight a_k l_k q, l_k = v_k - y where it is curved and mu sign(r_k) elsewhere; tau receives sum_k w_k abs(l_k) q,
+and mu the sum of w_k a_k sign(r_k) q over the edges that are not curved.
 """
 
 from __future__ import annotations

@@ -112,19 +112,19 @@ class _Sums:
 def supremum(
     x: Tensor, bias: Tensor, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Compute sign * max(sign * x + bias), and the first slot that attains it: the number of slots where all are -inf.
+    """Compute sign * max(sign * x + bias), and the first slot that attains it, the number of slots where none does.
 
-    Without `with_slots` the second result is empty; it is computed all the same.
+    Without `with_slots` the second result is empty.
     """
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, torch.ones_like(bias), geometry, outside)
-    chosen = np.empty(y.shape, np.int32)
+    chosen = np.empty(y.shape if with_slots else (0, 0), np.int32)
 
     def run(start: int, stop: int) -> None:
         selection.supremum(image, edges, image.dtype.type(sign), y, chosen, start, stop)
 
     over_planes(run, y.shape[0], y.size)
     size = window(*geometry).shape
-    return _image(y, x, size), _image(chosen, x, size) if with_slots else torch.from_numpy(chosen[:0].ravel())
+    return _image(y, x, size), _image(chosen, x, size) if with_slots else torch.from_numpy(chosen.ravel())
 
 
 def supremum_backward(
