@@ -25,13 +25,14 @@ from varmorph.torch.arguments import (
     check_smoothing,
     two_levels,
 )
-from varmorph.torch.backends import compute_dtype
+from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.certificates import BackwardCertificate
 from varmorph.torch.coupled import IMPLICIT, NEWTON, refuse_quantile
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import GraphEdges, GraphPulls
 from varmorph.torch.minimisation import Solution, certify, minimise_parts
+from varmorph.torch.ops import graph as ops
 from varmorph.torch.penalties import named_penalty
 from varmorph.torch.separable import minimise_each
 from varmorph.torch.solvers import Solver
@@ -116,6 +117,17 @@ def _supremum(signals: Tensor, structure: _Structure) -> Tensor:
     return found.masked_fill(~present | torch.isneginf(found), -torch.inf)
 
 
+def _dilate(x: Tensor, structure: _Structure, sign: int) -> Tensor:
+    """Compute sign * max(sign * x_s + b) over the edges s -> t into each node."""
+    if implementation("this graph operator", x.device) == "cpu":
+        batch = (x if x.ndim == 3 else x[None]).to(compute_dtype(x))
+        y, _ = ops.supremum(batch, structure.bias.t().to(batch.dtype), structure.source, structure.target, sign)
+        return y.view(x.shape).to(x.dtype)
+    if sign > 0:
+        return _features(_supremum(_signals(x), structure), x)
+    return _features(0.0 - _supremum(-_signals(x), structure), x)
+
+
 def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
     """Max-plus dilation on a graph: y_t is the greatest x_s + b over the edges s -> t.
 
@@ -152,7 +164,7 @@ def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self
     tensor([3.0000, 2.5000, 1.0000, 2.0000])
     """
     x = check_features(x)
-    return _features(_supremum(_signals(x), _structure(x, edges, bias, None, self_edge)), x)
+    return _dilate(x, _structure(x, edges, bias, None, self_edge), 1)
 
 
 def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
@@ -170,7 +182,7 @@ def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_
     x = check_features(x)
     structure = _structure(x, edges, bias, None, self_edge)
     turned = structure._replace(source=structure.target, target=structure.source)
-    return _features(0.0 - _supremum(-_signals(x), turned), x)
+    return _dilate(x, turned, -1)
 
 
 def graph_opening(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:

@@ -9,7 +9,15 @@ __all__ = ["warm_cache"]
 
 def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
     """Run every kernel once, forward and backward, so that the compiled code lies in the cache."""
-    from varmorph.torch import backend, dilation, erosion, reconstruction, variational_dilation, variational_erosion
+    from varmorph.torch import (
+        backend,
+        dilation,
+        erosion,
+        graph_dilation,
+        reconstruction,
+        variational_dilation,
+        variational_erosion,
+    )
 
     for dtype in dtypes:
         x = torch.zeros(1, 1, 4, 4, dtype=dtype, requires_grad=True)
@@ -23,6 +31,7 @@ def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64))
             variational_dilation(x, bias, weight, 1.0, penalty="quantile").sum().backward()
             variational_dilation(x, bias, weight, 1.0, penalty="huber", smoothing=0.1).sum().backward()
             reconstruction(x - 1, x, bias).sum().backward()
+            graph_dilation(x[0, 0], torch.tensor([[0, 1], [1, 2]])).sum().backward()
 
 
 if __name__ == "__main__":
