@@ -26,11 +26,16 @@ def pins(project):
 
 @pytest.fixture(scope="module")
 def requirements(project):
-    """Name and lower bound of everything pyproject.toml asks for, but the optional peers and slurm."""
+    """Name and lower bound of everything pyproject.toml asks for, but the optional peers, slurm and triton.
+
+    PyTorch's CUDA build names the one version of triton that fits it; a pin of ours could only contradict it.
+    """
     table = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
     extras = table["optional-dependencies"]
     lines = [*table["dependencies"], *(line for name in ("torch", "jax", "suite", "dev") for line in extras[name])]
-    found = (re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)$", line) for line in lines if not line.startswith("varmorph"))
+    found = (
+        re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)$", line) for line in lines if not line.startswith(("varmorph", "triton"))
+    )
     return {normal(match[1]): match[2] for match in found}
 
 

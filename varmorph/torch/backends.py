@@ -17,11 +17,12 @@ from torch import Tensor
 
 from varmorph.torch import maxplus, separable
 from varmorph.torch.ops import window as ops
-from varmorph.torch.windows import Geometry, Window, is_uniform, window
+from varmorph.torch.windows import Geometry, Window, window
 
 __all__ = ["backend", "compute_dtype", "dilate", "implementation", "minimise_separable"]
 
 BACKENDS = ("auto", "tensor", "cpu", "cuda")
+DEVICES = ("cpu", "cuda")  # the separable operators have kernels for both
 COMPILERS = {"cpu": "numba", "cuda": "triton"}
 C_COMPILERS = (os.environ.get("CC", "cc"), "gcc", "clang")
 _chosen: ContextVar[str] = ContextVar("varmorph_backend", default="auto")
@@ -140,7 +141,7 @@ def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     dtype = compute_dtype(x)
     image, function = x.to(dtype), bias.to(dtype).flatten(1)
     outside = sign * padding if isinstance(padding, float) else -torch.inf
-    kernels = implementation("this dilation or erosion", x.device, _kernels("expectile", geometry))
+    kernels = implementation("this dilation or erosion", x.device, DEVICES)
     if kernels != "tensor":
         learning = torch.is_grad_enabled() and (image.requires_grad or function.requires_grad)
         y, _ = ops.supremum(image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
@@ -167,7 +168,7 @@ def minimise_separable(
     logit, mu = level.to(dtype), None if smoothing is None else smoothing.to(dtype)
     outside = padding if isinstance(padding, float) else None
     name = f"this variational operator with penalty {penalty!r}"
-    kernels = implementation(name, x.device, _kernels(penalty, geometry))
+    kernels = implementation(name, x.device, DEVICES)
     if kernels == "tensor":
         y = separable.solve(image, function, weights, logit, _edges(geometry), outside, penalty, mu)
     else:
@@ -180,8 +181,3 @@ def minimise_separable(
 @torch.compiler.assume_constant_result
 def _edges(geometry: Geometry) -> Window:
     return window(*geometry)
-
-
-def _kernels(penalty: str, geometry: Geometry) -> Collection[str]:
-    """Name the devices that have kernels for a separable operator (max-plus has them where "expectile" does)."""
-    return ("cpu", "cuda") if penalty == "expectile" and is_uniform(geometry[4], geometry[5]) else ("cpu",)

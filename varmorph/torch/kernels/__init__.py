@@ -1,1 +1,1 @@
-"""Compiled CPU kernels of the separable operators. Nothing here is imported before a kernel is needed."""
+"""Compiled kernels: for the CPU with Numba, for CUDA with Triton. Nothing here is imported before one is needed."""
