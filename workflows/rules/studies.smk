@@ -56,6 +56,7 @@ rule benchmark_operators:
         relative(sorted((HOUSE.root / "tests" / "benchmarks").glob("*.py"))),
     output:
         multiext(f"{RESULTS}/studies/benchmarks", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/studies/ratios", ".csv", ".parquet"),
         json=f"{RESULTS}/studies/benchmarks.json",
     log:
         f"{RESULTS}/logs/benchmark_operators.log",

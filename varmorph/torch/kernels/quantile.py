@@ -103,7 +103,7 @@ def _extend(table: Any, state: Any, count: int, tau: Any, cotau: Any, slack: Any
         for j in range(BLOCK):
             high, following = state[HIGH + j], state[NEXT + j]
             level = cotau * state[UP_TO + j] - tau * state[BEYOND + j] <= slack * state[TOTAL + j]
-            further = level & (following > high)
+            further = level & (following > high) & (state[BEYOND + j] > kind(0))
             state[HIGH + j] = following if further else high
             flat = plus(flat, kind(further))
 

@@ -15,7 +15,7 @@ import yaml
 from morphobench import ranking, statistics
 from morphobench.layout import RunFolder
 
-__all__ = ["BENCHMARKS", "GRADIENTS", "SOLVERS", "Entry", "Evidence", "read_evidence"]
+__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence"]
 
 GRADIENTS = [
     *["instance", "operator", "parameter", "mode", "setting", "relative_error", "cosine", "seconds", "peak_bytes"],
@@ -28,6 +28,7 @@ SOLVERS = [
 BENCHMARKS = [
     *["operator", "implementation", "window", "shape", "phase", "threads", "median_s", "q25_s", "q75_s"],
 ]
+RATIOS = ["operator", "window", "shape", "phase", "threads", "peer", "ratio", "bar", "rounds", "processor"]
 FAMILY_ORDER = ("variational", "morphology", "implicit", "cnn", "classical", "control")
 
 
@@ -55,6 +56,7 @@ class Evidence:
     gradients: pd.DataFrame
     solvers: pd.DataFrame
     benchmarks: pd.DataFrame
+    ratios: pd.DataFrame
     methods: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, Mapping[str, Any]]
     environments: Mapping[str, Mapping[str, Any]]
@@ -193,6 +195,7 @@ def read_evidence(run: RunFolder) -> Evidence:
         gradients=measured("gradients", GRADIENTS),
         solvers=measured("solvers", SOLVERS),
         benchmarks=measured("benchmarks", BENCHMARKS),
+        ratios=measured("ratios", RATIOS),
         methods=joined("plugins"),
         datasets=joined("data"),
         environments={key: _read_json(part.results / "environment.json") for key, part in folders.items()},
