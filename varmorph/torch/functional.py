@@ -302,7 +302,7 @@ def variational_dilation(
     logit_level : number, () or (C,)
         log(tau / (1 - tau)), finite.
     penalty : {"expectile", "quantile", "huber"}
-        Penalty of the residuals. The last two are computed by tensor code.
+        Penalty of the residuals.
     smoothing : number, () or (C,), for "huber" alone
         mu > 0: the penalty is a r^2 / (2 mu) where |r| <= mu and a (|r| - mu / 2) elsewhere. It gets a gradient too.
     stride, rate, padding
