@@ -1,30 +1,25 @@
-"""The sentences of the report. Every one is made from numbers and gives them; none judges without one."""
+"""The sentences of the report about scores. Every one is made from numbers and gives them; none judges without one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
-
-import pandas as pd
+from typing import Any
 
 from morphobench.figures.evidence import Entry, Evidence
-from morphobench.figures.gradients import best_differences, clean_gradients
 from morphobench.figures.scores import percent
-from morphobench.figures.solvers import BACKEND_TITLES, device_title, instance_size
-from morphobench.figures.wording import count, interval, metric_title, scientific, score, seconds, sentence_list, signed
+from morphobench.figures.wording import count, interval, metric_title, score, sentence_list, signed
 from morphobench.inference import seeds_needed
+from morphobench.study_findings import gradient_sentences, solver_sentences
 
 __all__ = [
     "coverage_sentence",
     "difference_sentence",
-    "gradient_sentences",
     "protocol",
     "question",
     "ranking_sentences",
     "short_answer",
     "significance_sentence",
-    "solver_sentences",
     "variational_differences",
 ]
 
@@ -142,73 +137,6 @@ def coverage_sentence(evidence: Evidence) -> str:
     text = f"Of {count(total, 'cell')} (data set × method), {complete} have a score from every seed"
     text += f", {int(some.sum()) - complete} from some seeds and {len(empty)} have none"
     return f"{text} ({', '.join(reasons)})." if reasons else f"{text}."
-
-
-def gradient_sentences(evidence: Evidence) -> list[str]:
-    """Errors of the gradients by the way they were computed; empty without a study."""
-    table = clean_gradients(evidence)
-    if table.empty:
-        return []
-    instances = count(table["instance"].nunique(), "instance")
-    said = []
-    for series, rows in table[table["mode"].isin(["implicit", "one-step"])].groupby("series"):
-        errors = rows["error"]
-        said.append(f"{series}: median {scientific(errors.median())}, largest {scientific(errors.max())}")
-    sentences = [
-        f"Relative error of the gradients against the float64 reference over {instances} and "
-        f"{count(table['parameter'].nunique(), 'parameter group')}: {'; '.join(said)}."
-    ]
-    differences = table[table["mode"] == "finite-differences"]
-    if len(differences):
-        best = "; ".join(best_differences(table))
-        sentences.append(
-            f"Finite differences, smallest median error over the steps and the step it is reached at: {best}."
-        )
-    sentences += [_hull_sentence(evidence.gradients)] if _has_hull(evidence.gradients) else []
-    return sentences
-
-
-def _has_hull(table: pd.DataFrame) -> bool:
-    return "hull" in table and bool(table["hull"].notna().any())
-
-
-def _hull_sentence(table: pd.DataFrame) -> str:
-    rows = table[table["hull"].notna()]
-    share, outside = float(rows["hull"].min()), float(rows["hull_violation"].max())
-    return (
-        f"At ties, over {count(rows['instance'].nunique(), 'instance')} made to have them, at least "
-        f"{100 * share:.4g} % of the entries of the implicit Jacobian lie between their one-sided derivatives; the "
-        f"farthest outside is off by {scientific(outside)}."
-    )
-
-
-def solver_sentences(evidence: Evidence) -> list[str]:
-    """Cost of the variational operator beside a depthwise convolution at the largest size; empty without a study."""
-    table = evidence.solvers
-    table = table[table["phase"].isin(["forward", "backward"]) & pd.to_numeric(table["median_s"]).gt(0)]
-    if table.empty:
-        return []
-    table = table.assign(values=[instance_size(name).values for name in table["instance"]])
-    sentences = []
-    largest = table[table["values"] == table["values"].max()]
-    for key, rows in largest.groupby(["instance", "device"]):
-        instance, device = map(str, cast("tuple[str, str]", key))
-        times = rows.astype({"median_s": float}).groupby(["solver", "backend", "phase"])["median_s"].median()
-        said = []
-        for backend in dict.fromkeys(rows.loc[rows["solver"] == "variational", "backend"]):
-            for phase in ("forward", "backward"):
-                own, peer = ("variational", backend, phase), ("depthwise-convolution", "torch", phase)
-                if own in times.index:
-                    text = f"{phase} {seconds(times[own])}"
-                    if peer in times.index:
-                        text += f" ({times[own] / times[peer]:.3g}× a depthwise convolution)"
-                    said.append(f"{BACKEND_TITLES.get(str(backend), str(backend))} {text}")
-        if said:
-            place = f"{instance.replace('x', '×')} ({device_title(device)})"
-            sentences.append(f"The variational operator takes, on {place}: {'; '.join(said)}.")
-    if evidence.solvers["device"].astype(str).str.startswith("cpu").all():
-        sentences.append("No GPU was used: all solver times are CPU times.")
-    return sentences
 
 
 def ranking_sentences(evidence: Evidence) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from morphobench import exhibits, findings, study_exhibits
+from morphobench import exhibits, findings, study_exhibits, study_findings
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.files import atomic, write_text
 from morphobench.layout import House, RunFolder
@@ -72,6 +72,7 @@ def write_report(run: RunFolder, house: House, out: Path) -> Path:
     page = environment.get_template("index.html").render(
         evidence=evidence,
         findings=findings,
+        study_findings=study_findings,
         exhibits=_exhibits(evidence),
         figures=figures,
         machines=[(name, _flat(content)) for name, content in evidence.environments.items()],
@@ -113,7 +114,7 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
 
 
 def _section(name: str) -> str:
-    prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers"}
+    prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers", "ratio": "solvers"}
     prefixes |= {"structuring": "learned", "level": "learned"}
     return next((section for prefix, section in prefixes.items() if name.startswith(prefix)), "scores")
 
@@ -157,7 +158,8 @@ def _write_tables(evidence: Evidence, run: RunFolder, folder: Path) -> list[tupl
     """Put every table beside the page, those of merged runs as one, and return their names with what they hold."""
     merged: dict[str, pd.DataFrame] = {"trials": evidence.trials, "scores": evidence.scores}
     if len(evidence.folders) > 1:
-        studies = {"gradients": evidence.gradients, "solvers": evidence.solvers, "benchmarks": evidence.benchmarks}
+        studies = {"gradients": evidence.gradients, "solvers": evidence.solvers}
+        studies |= {"benchmarks": evidence.benchmarks, "ratios": evidence.ratios}
         merged |= {name: table for name, table in studies.items() if len(table)}
     for name, table in merged.items():
         with atomic(folder / f"{name}.csv") as part:
@@ -183,6 +185,7 @@ HOLDS = {
     "gradients_summary": "gradient study, medians over instances",
     "solvers": "solver study, one row an instance, operator, implementation and phase",
     "benchmarks": "operator benchmarks with ratios to peers",
+    "ratios": "operators timed in turn with what they replace, one row an operator, window, phase and peer, with the bar",
 }
 
 

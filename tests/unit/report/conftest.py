@@ -213,6 +213,22 @@ def _write_studies(folder: Path) -> None:
             ratio = {"ratio_depthwise_conv": seconds / 9.7e-3}
             rows.append({"operator": operator, "implementation": implementation} | case | time | ratio)
     pd.DataFrame(rows).to_csv(folder / "benchmarks.csv", index=False)
+    pd.DataFrame(_ratio_rows()).to_csv(folder / "ratios.csv", index=False)
+
+
+def _ratio_rows() -> list[dict]:
+    rows = []
+    for operator, window, peer, ratio, bar in (
+        ("variational_dilation", 3, "a depthwise Conv2d, contiguous", 1.9, 2.2),
+        ("variational_dilation", 3, "a depthwise Conv2d, channels last", 1.25, 2.2),
+        ("dilation, non-flat", 3, "max_pool2d, contiguous", 0.5, 0.8),
+        ("dilation, non-flat", 3, "kornia, unfold", 0.06, 0.03),
+        *(("variational_dilation", window, "3 x 3", ratio, window**2 / 9) for window, ratio in ((5, 2.5), (15, 30.0))),
+    ):
+        row = {"operator": operator, "window": f"{window}x{window}", "shape": "4x8x64x64", "threads": 1}
+        row |= {"phase": "forward and backward", "peer": peer, "ratio": ratio, "bar": bar, "rounds": 50}
+        rows.append(row | {"processor": "Example CPU"})
+    return rows
 
 
 def _gradient_rows(rng: np.random.Generator) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,12 +13,13 @@ import pytest
 
 from morphobench.figures import canvas, draw_figures
 from morphobench.figures.evidence import Entry, read_evidence
+from morphobench.figures.ratios import draw_ratios, growth_ratios, peer_ratios
 from morphobench.figures.scores import pareto_front
 from morphobench.figures.segmentations import agreement_picture, draw_segmentations
 from morphobench.layout import House, RunFolder
 
 EXPECTED = {
-    *("scores", "score-parameters", "score-time", "training-curves", "levels", "benchmarks"),
+    *("scores", "score-parameters", "score-time", "training-curves", "levels", "benchmarks", "ratios"),
     *("gradient-steps", "gradient-iterations", "gradient-cost", "solver-time", "solver-memory"),
     *("segmentation-vessels", "segmentation-degraded-digits", "structuring-digits-backbone-variational"),
     *("structuring-digits-backbone-maxplus", "structuring-digits-backbone-variational-two-sided"),
@@ -134,3 +136,45 @@ def test_kinks_are_left_out_of_the_gradient_errors(evidence):
     kinks = evidence.gradients[pd.Series(evidence.gradients["kink"])]
     assert steps["error"].max() < kinks["relative_error"].max()
     assert set(table["series"]) >= {"implicit, float64", "unrolled, gradient descent", "finite differences"}
+
+
+def test_ratios_are_shown_beside_their_bars_and_the_caption_counts_those_within(evidence):
+    drawn = draw_ratios(evidence)
+    assert "with 1 thread on Example CPU" in drawn.caption
+    assert "Within the bar that the project sets itself: 3 of 4 ratios to a peer." in drawn.caption
+    assert "number of window elements: 1 of 2 ratios of a larger window" in drawn.caption
+    dots = drawn.figure.axes[0]
+    labels = [label.get_text() for label in dots.get_yticklabels()]
+    assert "3×3 over a depthwise Conv2d, contiguous" in labels
+    assert {text.get_text() for text in dots.texts} >= {"1.9 (2.2)", "0.06 (0.03)"}
+    ticks = [line.get_xdata()[0] for line in dots.lines if line.get_marker() == "|"]
+    assert ticks == [2.2, 2.2, 0.8, 0.03]
+
+
+def test_growth_with_the_window_has_a_panel_of_its_own(evidence):
+    growth = growth_ratios(evidence)
+    assert list(growth["elements"]) == [25, 225]
+    assert not set(growth.index) & set(peer_ratios(evidence).index)
+    curve, bar = draw_ratios(evidence).figure.axes[1].lines
+    assert list(curve.get_ydata()) == [2.5, 30.0]
+    assert list(bar.get_ydata()) == pytest.approx([25 / 9, 225 / 9])
+
+
+@pytest.mark.parametrize("left", [peer_ratios, growth_ratios], ids=["peers", "growth"])
+def test_without_the_other_ratios_one_panel_is_left(evidence, left):
+    alone = dataclasses.replace(evidence, ratios=evidence.ratios.loc[left(evidence).index])
+    assert len(draw_ratios(alone).figure.axes) == 1
+
+
+def test_labels_of_ratios_do_not_overlap(evidence):
+    with canvas.drawing_style():
+        figure = draw_ratios(evidence).figure
+        figure.draw_without_rendering()
+        axis = figure.axes[0]
+        boxes = [text.get_window_extent() for text in (*axis.get_yticklabels(), *axis.texts)]
+    assert not [(one, two) for i, one in enumerate(boxes) for two in boxes[:i] if one.overlaps(two)]
+
+
+def test_a_run_without_ratios_says_so(evidence):
+    drawn = draw_ratios(dataclasses.replace(evidence, ratios=evidence.ratios.iloc[:0]))
+    assert drawn.reason == "no operator was timed in turn with what it replaces"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from morphobench import exhibits, findings, statistics
+from morphobench import exhibits, findings, statistics, study_findings
 from morphobench.figures.evidence import read_evidence
 from morphobench.layout import House, RunFolder, find_house
 from morphobench.report import inline_svg, write_report
@@ -163,9 +163,29 @@ def test_the_answer_counts_the_intervals_and_claims_nothing(evidence):
 
 
 def test_cpu_timings_are_called_that(evidence):
-    assert findings.solver_sentences(evidence)[-1] == "No GPU was used: all solver times are CPU times."
-    gpu = dataclasses.replace(evidence, solvers=evidence.solvers.assign(device="NVIDIA H100"))
-    assert "No GPU" not in " ".join(findings.solver_sentences(gpu))
+    said = "No GPU was used: all times of operators are CPU times, and no kernel has been timed on a GPU."
+    assert study_findings.device_sentences(evidence) == [said]
+    gpu = dataclasses.replace(evidence, solvers=evidence.solvers.assign(device="NVIDIA H100", backend="tensor"))
+    assert study_findings.device_sentences(gpu)[0].startswith("No kernel has been timed on a GPU")
+    kernels = dataclasses.replace(gpu, solvers=gpu.solvers.assign(backend="cuda"))
+    assert study_findings.device_sentences(kernels) == []
+
+
+def test_ratios_are_said_with_their_bars_and_the_farthest_over_its_bar_is_named(evidence):
+    own, peers, growth = study_findings.ratio_sentences(evidence)
+    assert own == (
+        "Timed in turn with what it replaces, variational dilation 3×3 takes, forward and backward, "
+        "1.9 times a depthwise Conv2d, contiguous (bar 2.2) and "
+        "1.25 times a depthwise Conv2d, channels last (bar 2.2)."
+    )
+    assert "3 of 4 ratios to a peer; farthest over it: dilation, non-flat 3×3 over kornia, unfold" in peers
+    assert peers.endswith("0.06 (bar 0.03).")
+    assert "1 of 2 ratios of a larger window to 3×3" in growth
+
+
+def test_ratios_stand_in_the_section_on_cost(page):
+    assert page.ids.index("solvers") < page.ids.index("figure-ratios") < page.ids.index("known")
+    assert "Timed in turn with what it replaces" in page.text
 
 
 def test_friedman_says_why_it_was_not_made(page):

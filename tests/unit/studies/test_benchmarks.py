@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from morphobench.studies.benchmarks import COLUMNS, benchmark_table, tabulate
+from morphobench.studies.benchmarks import COLUMNS, RATIOS, benchmark_table, ratio_table, tabulate
 
 
 def benchmark(operator, implementation, median, shape=(8, 4, 32, 32)):
@@ -21,12 +21,19 @@ def benchmark(operator, implementation, median, shape=(8, 4, 32, 32)):
     }
 
 
+def in_turn(operator, ratios, bar):
+    benchmark_in_turn = benchmark(operator, "varmorph, interleaved", 6.0)
+    benchmark_in_turn["extra_info"] |= {"ratios": ratios, "bar": bar}
+    return benchmark_in_turn
+
+
 REPORT = {
     "machine_info": {"cpu": {"brand_raw": "Some Processor"}},
     "benchmarks": [
         benchmark("dilation", "varmorph", 6.0),
         benchmark("convolution", "torch depthwise conv2d", 3.0),
         benchmark("maximum", "torch max_pool2d", 12.0),
+        in_turn("dilation", {"max_pool2d, contiguous": 0.5, "max_pool2d, channels last": 0.25}, 0.8),
         benchmark("dilation", "varmorph", 40.0, shape=(8, 4, 64, 64)),
     ],
 }
@@ -42,16 +49,31 @@ def test_every_benchmark_is_compared_with_the_peers_on_the_same_case():
     assert set(table["processor"]) == {"Some Processor"}
 
 
-def test_the_table_is_written_in_both_formats(tmp_path):
+def test_what_was_timed_in_turn_has_a_table_of_its_own_with_one_row_a_peer():
+    table = ratio_table(REPORT)
+    assert list(table.columns) == RATIOS
+    assert list(table["peer"]) == ["max_pool2d, contiguous", "max_pool2d, channels last"]
+    assert list(table["ratio"]) == [0.5, 0.25]
+    case = {"operator": "dilation", "window": "3x3", "shape": "8x4x32x32", "phase": "forward", "threads": 2}
+    case |= {"bar": 0.8, "rounds": 5, "processor": "Some Processor"}
+    assert table[list(case)].to_dict("records") == [case, case]
+    assert "varmorph, interleaved" not in set(benchmark_table(REPORT)["implementation"])
+
+
+@pytest.mark.parametrize(("name", "column"), [("benchmarks", "median_s"), ("ratios", "ratio")])
+def test_the_tables_are_written_in_both_formats(tmp_path, name, column):
     path = tmp_path / "benchmarks.json"
     path.write_text(json.dumps(REPORT))
     tabulate(path, tmp_path / "out")
-    csv = pd.read_csv(tmp_path / "out" / "benchmarks.csv")
-    assert list(csv["median_s"]) == list(pd.read_parquet(tmp_path / "out" / "benchmarks.parquet")["median_s"])
+    csv = pd.read_csv(tmp_path / "out" / f"{name}.csv")
+    assert list(csv[column]) == list(pd.read_parquet(tmp_path / "out" / f"{name}.parquet")[column])
 
 
-def test_no_benchmarks_give_an_empty_table():
-    assert list(benchmark_table({"benchmarks": []}).columns) == COLUMNS
+@pytest.mark.parametrize(("tabulated", "columns"), [(benchmark_table, COLUMNS), (ratio_table, RATIOS)])
+def test_no_benchmarks_give_an_empty_table(tabulated, columns):
+    table = tabulated({"benchmarks": []})
+    assert list(table.columns) == columns
+    assert table.empty
 
 
 @pytest.mark.parametrize(
@@ -60,6 +82,7 @@ def test_no_benchmarks_give_an_empty_table():
         ("{", "not JSON"),
         ("{}", "key 'benchmarks' not found"),
         ('{"benchmarks": [{"name": "a", "extra_info": {"operator": "x"}, "stats": {}}]}', "a: extra_info lacks impl"),
+        ('{"benchmarks": [{"name": "a", "extra_info": {"ratios": {}}, "stats": {}}]}', "a: extra_info lacks .*, bar;"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path, text, message):

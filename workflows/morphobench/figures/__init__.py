@@ -11,6 +11,7 @@ from morphobench.figures.benchmarks import draw_benchmarks
 from morphobench.figures.canvas import Absent, Drawing, drawing_style, save
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.figures.gradients import draw_cost, draw_iterations, draw_steps
+from morphobench.figures.ratios import draw_ratios
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
 from morphobench.figures.solvers import draw_memory, draw_time
@@ -33,6 +34,7 @@ SINGLE = (
     draw_time,
     draw_memory,
     draw_benchmarks,
+    draw_ratios,
 )
 
 
