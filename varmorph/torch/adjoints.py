@@ -11,17 +11,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from varmorph.torch.certificates import BackwardCertificate, Certificate, OnFailure, apply_policy, check_settings
-from varmorph.torch.conjugate_gradients import conjugate_gradients
-from varmorph.torch.energy import Energy, Evaluation, Laplacian, dot
+from varmorph.torch.conjugate_gradients import LinearSolution, conjugate_gradients, neumann_series
+from varmorph.torch.energy import Energy, Evaluation, Laplacian
 from varmorph.torch.solvers import FixedPoint, Solver
 
-__all__ = ["Adjoint", "Implicit", "Neumann", "OneStep", "Truncated", "Unrolled"]
+__all__ = [
+    "Adjoint",
+    "Implicit",
+    "LinearAdjoint",
+    "Neumann",
+    "OneStep",
+    "Truncated",
+    "Unrolled",
+    "refuse_second_derivatives",
+]
 
 
 class Adjoint(ABC):
@@ -37,22 +46,19 @@ class Adjoint(ABC):
         """
 
 
-class _Pull(NamedTuple):
-    """Solution v of H v = q, and what is known of it, for each problem (N, C)."""
-
-    v: Tensor
-    iterations: Tensor
-    residual: Tensor
-
-
-class _LinearAdjoint(Adjoint):
-    """What the adjoints that compute v share."""
+class LinearAdjoint(Adjoint):
+    """What the adjoints that compute v share: they need nothing of the forward solve but the minimiser."""
 
     tolerance: float | None
     on_failure: OnFailure | None
 
     def __post_init__(self) -> None:
         check_settings(self.tolerance, self.on_failure)
+
+    @property
+    @abstractmethod
+    def method(self) -> tuple[int, int]:
+        """How v is found: the number of terms of a Neumann series, 0 for conjugate gradients, and their most steps."""
 
     def attach(self, energy: Energy, at: Evaluation, certificate: Certificate, shape: tuple[int, ...]) -> Tensor:
         z = at.z.detach()
@@ -62,15 +68,42 @@ class _LinearAdjoint(Adjoint):
         residuals = tuple(r.detach() for r in at.residuals)
         return _Attached.apply(gradient, z, self, energy, certificate, shape, *residuals)
 
-    @abstractmethod
-    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
-        """Find v."""
+    def pull_back(self, hessian: Laplacian, q: Tensor) -> LinearSolution:
+        """Find v with H v = q."""
+        terms, max_steps = self.method
+        if terms:
+            return neumann_series(hessian, q, terms)
+        return conjugate_gradients(hessian, q, self.goal(q.dtype), max_steps)
 
     def goal(self, dtype: torch.dtype) -> float:
         """Relative residual up to which v counts as converged."""
         if self.tolerance is not None:
             return self.tolerance
         return 1e-10 if dtype == torch.float64 else 1e-6
+
+    def certify(
+        self, iterations: Tensor, residual: Tensor, singular: Tensor, shape: tuple[int, ...]
+    ) -> BackwardCertificate:
+        """Certify the backward pass: steps and residual of each problem (N, C), and whether a sample (N,) is singular."""
+        worst = residual.amax(1)
+        entries = (worst <= self.goal(residual.dtype), iterations.amax(1), worst, singular)
+        return BackwardCertificate(*(entry.view(shape) for entry in entries))
+
+    def settle(self, found: BackwardCertificate, v: Tensor) -> Tensor:
+        """Do what the policy asks for where the backward pass failed; return v, with NaN in failed samples for "nan"."""
+        if self.on_failure is None:
+            return v
+        failed = (~found.converged | found.singular).view(-1)
+        return apply_policy(self.on_failure, failed, v, found.residual.view(-1), f"backward pass of {self}")
+
+
+def refuse_second_derivatives() -> None:
+    """Require that nobody differentiates the backward pass that is running.
+
+    v depends on the parameters too: a graph without it would give a second derivative that is silently wrong.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError("coupled operators have first derivatives only, found create_graph=True")
 
 
 class _Attached(torch.autograd.Function):
@@ -81,7 +114,7 @@ class _Attached(torch.autograd.Function):
         ctx: Any,
         gradient: Tensor,
         z: Tensor,
-        adjoint: _LinearAdjoint,
+        adjoint: LinearAdjoint,
         energy: Energy,
         certificate: Certificate,
         shape: tuple[int, ...],
@@ -96,30 +129,21 @@ class _Attached(torch.autograd.Function):
         (q,) = cotangents
         adjoint, energy, certificate, shape = ctx.parts
         residuals = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # v depends on the parameters too: a graph without it would give a second derivative that is silently wrong.
-            raise RuntimeError("coupled operators have first derivatives only, found create_graph=True")
+        refuse_second_derivatives()
         if energy.has_corner:
             raise ValueError(
                 "a coupled problem with penalty 'quantile' has no implicit gradient: use 'huber' and a ridge,"
                 " or adjoint Unrolled() with solver PrimalDual()"
             )
         hessian = energy.hessian(residuals)
-        pull = adjoint.pull_back(hessian, q)
+        v, iterations, residual = adjoint.pull_back(hessian, q)
         singular = (~hessian.reaches_known() & (energy.connections.diagonal > 0)).flatten(1).any(1)
-        residual = pull.residual.amax(1)
-        converged = residual <= adjoint.goal(q.dtype)
-        certificate.backward = BackwardCertificate(
-            *(entry.view(shape) for entry in (converged, pull.iterations.amax(1), residual, singular))
-        )
-        v = pull.v
-        if adjoint.on_failure is not None:
-            v = apply_policy(adjoint.on_failure, ~converged | singular, v, residual, f"backward pass of {adjoint}")
-        return (-v, *(None,) * (5 + len(residuals)))
+        certificate.backward = adjoint.certify(iterations, residual, singular, shape)
+        return (-adjoint.settle(certificate.backward, v), *(None,) * (5 + len(residuals)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Implicit(_LinearAdjoint):
+class Implicit(LinearAdjoint):
     """The implicit gradient: H v = dL/dz* by conjugate gradients, with a tolerance and a certificate of its own.
 
     At kinks H holds the selection of `Penalty.curvature`; the result is then an element of a conservative Jacobian if H
@@ -140,12 +164,13 @@ class Implicit(_LinearAdjoint):
     max_steps: int = 2000
     on_failure: OnFailure = "warn"
 
-    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
-        return _Pull(*conjugate_gradients(hessian, q, self.goal(q.dtype), self.max_steps))
+    @property
+    def method(self) -> tuple[int, int]:
+        return 0, self.max_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neumann(_LinearAdjoint):
+class Neumann(LinearAdjoint):
     """A truncated Neumann series, v = sum_{j < terms} (I - D^-1 H)^j D^-1 dL/dz*, D the diagonal of H.
 
     The series of the fixed-point iteration of `FixedPoint`, whose Jacobian is I - D^-1 H. It converges as that does:
@@ -169,19 +194,13 @@ class Neumann(_LinearAdjoint):
             raise ValueError(f"terms must be a positive integer, found {self.terms!r}")
         super().__post_init__()
 
-    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
-        positive = hessian.diagonal > 0
-        inverse = positive / hessian.diagonal.where(positive, 1.0)
-        v = inverse * q
-        for _ in range(self.terms - 1):
-            v = v + inverse * (q - hessian(v))
-        residual, size = q - hessian(v), dot(q, q).sqrt()
-        relative = (dot(residual, residual).sqrt() / size.where(size > 0, 1.0)).view(q.shape[:2])
-        return _Pull(v, torch.full(q.shape[:2], self.terms, device=q.device), relative)
+    @property
+    def method(self) -> tuple[int, int]:
+        return self.terms, 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStep(_LinearAdjoint):
+class OneStep(LinearAdjoint):
     """The derivative of one more step of a method at the minimiser (Bolte, Pauwels, Vaiter, NeurIPS 2023).
 
     Newton's step has derivative 0 in its starting point, so that differentiating one of them, with the Hessian held fixed,
@@ -208,10 +227,9 @@ class OneStep(_LinearAdjoint):
             object.__setattr__(self, "on_failure", None)
         super().__post_init__()
 
-    def pull_back(self, hessian: Laplacian, q: Tensor) -> _Pull:
-        if self.step == "newton":
-            return _Pull(*conjugate_gradients(hessian, q, self.goal(q.dtype), self.max_steps))
-        return Neumann(terms=1).pull_back(hessian, q)
+    @property
+    def method(self) -> tuple[int, int]:
+        return (0, self.max_steps) if self.step == "newton" else (1, 0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Conjugate gradients for many independent problems at once, each with a stop of its own."""
+"""Linear systems of many independent problems at once: conjugate gradients, each with a stop of its own, and a series."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from varmorph.torch.energy import Laplacian, dot
 
-__all__ = ["LinearSolution", "conjugate_gradients"]
+__all__ = ["LinearSolution", "conjugate_gradients", "neumann_series"]
 
 
 class LinearSolution(NamedTuple):
@@ -58,3 +58,14 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
         steps = steps + active
         norm = dot(residual, residual).sqrt().flatten(1)
     return LinearSolution(value * size, steps, norm)
+
+
+def neumann_series(matrix: Laplacian, right: Tensor, terms: int) -> LinearSolution:
+    """Add up sum_{j < terms} (I - D^-1 matrix)^j D^-1 right, D the diagonal of the matrix."""
+    inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
+    value = inverse * right
+    for _ in range(terms - 1):
+        value = value + inverse * (right - matrix(value))
+    residual, size = right - matrix(value), dot(right, right).sqrt()
+    relative = (dot(residual, residual).sqrt() / size.where(size > 0, 1.0)).view(right.shape[:2])
+    return LinearSolution(value, torch.full(right.shape[:2], terms, device=right.device), relative)

@@ -23,16 +23,17 @@ from varmorph.torch.arguments import (
     pair,
     two_levels,
 )
-from varmorph.torch.backends import compute_dtype
+from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import Pulls, Sides, WindowEdges
-from varmorph.torch.minimisation import Solution, minimise_parts
+from varmorph.torch.minimisation import Solution, check_start, checked_methods, minimise_parts
 from varmorph.torch.neighbours import inside_image, per_edge
 from varmorph.torch.penalties import named_penalty
+from varmorph.torch.regularisation import Planes, minimise_planes, without_kernels
 from varmorph.torch.separable import minimise_each, window_pulls
 from varmorph.torch.solvers import Newton, Solver
-from varmorph.torch.windows import Padding, Window, window
+from varmorph.torch.windows import Geometry, Padding, Window, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
 
@@ -40,13 +41,17 @@ NEWTON, IMPLICIT = Newton(), Implicit()
 Size = int | Sequence[int]
 
 
-def _window_of(x: Tensor, bias: Tensor, rate: Size, padding: Padding, reverse: bool) -> tuple[Window, float | None]:
+def _geometry(x: Tensor, bias: Tensor, rate: Size, padding: Padding, reverse: bool = False) -> Geometry:
     padding = check_padding(padding)
     if padding == "valid":
         raise ValueError("padding must keep the size of the image, found 'valid'")
     size = (bias.shape[-2], bias.shape[-1])
-    seen = window((x.shape[-2], x.shape[-1]), size, (1, 1), pair("rate", rate), padding, reverse)
-    return seen, padding if isinstance(padding, float) else None
+    return (x.shape[-2], x.shape[-1]), size, (1, 1), pair("rate", rate), padding, reverse
+
+
+def _beyond(geometry: Geometry) -> float | None:
+    """Value beyond the image; None where nothing is there."""
+    return geometry[4] if isinstance(geometry[4], float) else None
 
 
 def regularised_dilation(
@@ -135,25 +140,34 @@ def regularised_dilation(
     strength = check_nonnegative("coupling", coupling, channels, x)
     kappa = check_ridge(ridge, channels, x)
     factors = None if edge_weights is None else check_edge_weights(edge_weights, x)
-    seen, outside = _window_of(x, bias, rate, padding, reverse=False)
+    geometry = _geometry(x, bias, rate, padding)
+    solver, adjoint = checked_methods(solver, adjoint)
+    check_start(start, x.shape)
 
     dtype = compute_dtype(x)
-    image = x.to(dtype)
-    values, weights = window_pulls(image, bias.to(dtype).flatten(1), weight.to(dtype).flatten(1), seen, outside)
-    level = level.to(dtype)
-    mu, nu = (None if number is None else number.to(dtype) for number in (mu, nu))
-    data = Edges(Pulls(), values, weights, named_penalty(penalty, level, mu))
-    sides = _sides(strength.to(dtype), None if factors is None else factors.to(dtype), edge_penalty, nu)
-    energy = Energy(
-        [data, *sides],
-        torch.zeros_like(image),
-        None if kappa is None else Ridge(kappa.to(dtype)[:, None, None], image),
-    )
-    if start is None and values.numel():
-        with torch.no_grad():
-            start = minimise_each(values, weights, level).nan_to_num(nan=0.0)
-    solution = minimise_parts(energy, start, solver, adjoint, (x.shape[0],))
+    bias, weight = bias.flatten(1), weight.flatten(1)
+    needed = (tensor.to(dtype) for tensor in (x, bias, weight, level, strength))
+    optional = (None if tensor is None else tensor.to(dtype) for tensor in (mu, factors, nu, kappa))
+    planes = Planes(*needed, *optional)
+    unless = without_kernels(penalty, solver, adjoint)
+    if implementation("regularised_dilation", x.device, unless=unless) == "cpu":
+        solution = minimise_planes(planes, geometry, start, solver, adjoint)
+    else:
+        energy, own_start = _regularised(planes, geometry, penalty, edge_penalty)
+        solution = minimise_parts(energy, own_start if start is None else start, solver, adjoint, (x.shape[0],))
     return solution._replace(value=solution.value.to(x.dtype))
+
+
+def _regularised(planes: Planes, geometry: Geometry, penalty: str, edge_penalty: str) -> tuple[Energy, Tensor | None]:
+    """Build the energy of a regularised dilation in tensor code, and the separable dilation to start from."""
+    image, kappa = planes.x, planes.ridge
+    values, weights = window_pulls(image, planes.bias, planes.weight, window(*geometry), _beyond(geometry))
+    data = Edges(Pulls(), values, weights, named_penalty(penalty, planes.level, planes.smoothing))
+    sides = _sides(planes.coupling, planes.edge_weights, edge_penalty, planes.edge_smoothing)
+    ridge = None if kappa is None else Ridge(kappa[:, None, None], image)
+    with torch.no_grad():
+        start = minimise_each(values, weights, planes.level).nan_to_num(nan=0.0) if values.numel() else None
+    return Energy([data, *sides], torch.zeros_like(image), ridge), start
 
 
 def _sides(strength: Tensor, factors: Tensor | None, penalty: str, nu: Tensor | None) -> list[Edges]:
@@ -283,7 +297,8 @@ def _joint(
     strength = check_positive("eta", eta, channels, x).to(dtype)
     image, offsets = x.to(dtype), bias.to(dtype).flatten(1)
 
-    windows = [_window_of(x, bias, options["rate"], options["padding"], reverse=side < 0) for side in (first, -first)]
+    geometries = [_geometry(x, bias, options["rate"], options["padding"], side < 0) for side in (first, -first)]
+    windows = [(window(*geometry), _beyond(geometry)) for geometry in geometries]
     signed = [offsets if side > 0 else negative_offsets(offsets) for side in (first, -first)]
     penalties = [named_penalty(options["penalty"], level, mu) for level in levels]
     values, weights = window_pulls(image, signed[0], weight, *windows[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,16 @@ from varmorph.torch.energy import Energy
 from varmorph.torch.solvers import Newton, Solver
 from varmorph.torch.solvers.iteration import Run, spread_over
 
-__all__ = ["Solution", "certify", "minimise", "minimise_parts"]
+__all__ = [
+    "Solution",
+    "certify",
+    "check_start",
+    "checked_methods",
+    "forward_certificate",
+    "minimise",
+    "minimise_parts",
+    "settle",
+]
 
 
 class Solution(NamedTuple):
@@ -78,7 +88,8 @@ def minimise(
     return minimise_parts(energy, z0, solver, adjoint, (energy.zeros.shape[0],))
 
 
-def _checked(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Adjoint]:
+def checked_methods(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Adjoint]:
+    """Require a solver and an adjoint, or None for the default of either."""
     solver = Newton() if solver is None else solver
     adjoint = Implicit() if adjoint is None else adjoint
     if not isinstance(solver, Solver):
@@ -92,6 +103,12 @@ def _checked(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Ad
     return solver, adjoint
 
 
+def check_start(start: Tensor | None, shape: Sequence[int]) -> None:
+    """Require a start of a given shape, or None."""
+    if start is not None and start.shape != shape:
+        raise ValueError(f"the start must have shape {tuple(shape)}, found {tuple(start.shape)}")
+
+
 @torch.compiler.disable
 def minimise_parts(
     energy: Energy, z0: Tensor | None, solver: Solver | None, adjoint: Adjoint | None, shape: tuple[int, ...]
@@ -100,9 +117,8 @@ def minimise_parts(
 
     How many iterations run depends on the data, so `torch.compile` leaves this to the interpreter.
     """
-    solver, adjoint = _checked(solver, adjoint)
-    if z0 is not None and z0.shape != energy.zeros.shape:
-        raise ValueError(f"the start must have shape {tuple(energy.zeros.shape)}, found {tuple(z0.shape)}")
+    solver, adjoint = checked_methods(solver, adjoint)
+    check_start(z0, energy.zeros.shape)
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
         start = _weighted_mean(energy) if z0 is None else z0.detach().to(energy.zeros)
@@ -112,10 +128,14 @@ def minimise_parts(
     finite = spread_over(energy.spread.isfinite(), value)
     defined = energy.connections.reaches_known() & finite
     value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)
-    failed = ~run.converged.all(1)
-    what = f"{solver} in {value.dtype}".replace("torch.", "")
-    value = apply_policy(solver.on_failure, failed, value, run.residual.amax(1), what)
+    value = settle(solver, run.converged, run.residual, value)
     return Solution(value, certificate, value.detach())
+
+
+def settle(solver: Solver, converged: Tensor, residual: Tensor, value: Tensor) -> Tensor:
+    """Do what the solver's policy asks for where a problem (N, C) has not converged; return the value."""
+    what = f"{solver} in {value.dtype}".replace("torch.", "")
+    return apply_policy(solver.on_failure, ~converged.all(1), value, residual.amax(1), what)
 
 
 def certify(energy: Energy, z: Tensor, shape: tuple[int, ...]) -> Certificate:
@@ -145,12 +165,26 @@ def _forward_certificate(energy: Energy, run: Run, shape: tuple[int, ...]) -> Fo
     with torch.no_grad():
         residuals = tuple(r.detach() for r in run.at.residuals)
         regular = energy.hessian(residuals).reaches_known() | (energy.connections.diagonal <= 0)
-        margin = energy.margin(residuals).amin(1)
+        unique, margin = regular.flatten(2).all(-1), energy.margin(residuals)
+    counts = (run.iterations, run.linear_steps, run.identified)
+    return forward_certificate(run.converged, run.residual, margin, counts, unique, shape)
+
+
+def forward_certificate(
+    converged: Tensor,
+    residual: Tensor,
+    margin: Tensor,
+    counts: tuple[Tensor, Tensor, Tensor],
+    unique: Tensor,
+    shape: tuple[int, ...],
+) -> ForwardCertificate:
+    """Join what is known of each problem (N, C); counts are steps, linear steps, and when the pieces were identified."""
+    iterations, linear_steps, identified = (count.amax(1).view(shape) for count in counts)
     return ForwardCertificate(
-        converged=run.converged.all(1).view(shape),
-        iterations=run.iterations.amax(1).view(shape),
-        residual=run.residual.amax(1).view(shape),
-        linear_steps=run.linear_steps.amax(1).view(shape),
-        unique=regular.flatten(1).all(1).view(shape),
-        active=ActiveSet(margin.view(shape), run.identified.amax(1).view(shape)),
+        converged=converged.all(1).view(shape),
+        iterations=iterations,
+        residual=residual.amax(1).view(shape),
+        linear_steps=linear_steps,
+        unique=unique.all(1).view(shape),
+        active=ActiveSet(margin.amin(1).view(shape), identified),
     )
