@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from varmorph.torch.kernels import regularised, regularised_gradient
+from varmorph.torch.kernels.arrays import array_of
 from varmorph.torch.kernels.regularised import Parameters, Sight
 from varmorph.torch.kernels.threads import over_planes
 from varmorph.torch.windows import Geometry, shifted_window
@@ -21,7 +22,7 @@ def _array(tensor: Tensor | None, like: Tensor, dims: int = 1) -> np.ndarray:
     """Give the numbers of a tensor, none at all for None."""
     if tensor is None:
         return np.empty((0,) * dims, like.detach().numpy().dtype)
-    return tensor.detach().contiguous().numpy()
+    return array_of(tensor)
 
 
 def _arguments(

@@ -21,6 +21,7 @@ from varmorph.torch.kernels import (
 )
 from varmorph.torch.kernels.index_maps import IndexMaps, index_maps
 from varmorph.torch.kernels.programs import Sums, kept, launch
+from varmorph.torch.quantiles import SAFE_STEPS, tie_tolerance
 from varmorph.torch.windows import Geometry
 
 __all__ = [
@@ -37,16 +38,10 @@ __all__ = [
 LANES = 512  # pixels of one program, four a thread
 SUMMED_LANES = 1024  # where a program adds its lanes up slot by slot: more, to share the cost of doing so
 REGISTER_LANES = {9: 256, 25: 128}  # where it holds a window of at most so many numbers of 32 bits in registers
-SAFE_STEPS = 200  # of Newton's method in a bracket
 
 
 def _result(x: Tensor, maps: IndexMaps) -> Tensor:
     return x.new_empty((*x.shape[:2], *maps.shape))
-
-
-def _slot_dtype(maps: IndexMaps) -> torch.dtype:
-    """Choose the integers for numbers of slots and -1."""
-    return torch.int16 if maps.size < 2**15 else torch.int32
 
 
 def _edges(x: Tensor, maps: IndexMaps, outside: float | None) -> dict[str, int | bool]:
@@ -59,11 +54,6 @@ def _parameters(maps: IndexMaps, bias: Tensor, weight: Tensor, *of_channels: Ten
     return maps.by_slot(bias), maps.by_slot(weight), *(number.contiguous() for number in of_channels)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
-    """How far from 0 the derivative of an energy may lie and still count as 0: see `varmorph.torch.quantiles`."""
-    return 1e-12 if dtype == torch.float64 else 1e-5
-
-
 def supremum(
     x: Tensor, bias: Tensor, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
 ) -> tuple[Tensor, Tensor]:
@@ -74,7 +64,7 @@ def supremum(
     """
     maps = index_maps(geometry, x.device)
     y = _result(x, maps)
-    chosen = y.new_empty(y.shape if with_slots else 0, dtype=torch.uint8 if maps.size < 256 else _slot_dtype(maps))
+    chosen = y.new_empty(y.shape if with_slots else 0, dtype=torch.uint8 if maps.size < 256 else torch.int32)
     launch(
         triton_maxplus.supremum, y.shape, LANES,
         x.contiguous(), maps.by_slot(bias), kept(outside, x.dtype, x.device), y, chosen,
@@ -163,11 +153,11 @@ def quantile(
     """
     maps = index_maps(geometry, x.device)
     y = _result(x, maps)
-    ends = y.new_empty((2, *y.shape), dtype=_slot_dtype(maps))
+    ends = y.new_empty((2, *y.shape), dtype=torch.int32)
     launch(
         triton_quantile.select, y.shape, LANES,
         x.contiguous(), *_parameters(maps, bias, weight, tau, cotau), kept(outside or 0.0, x.dtype, x.device),
-        y, ends, maps.rows, maps.columns, *maps.counts, PART=_tolerance(x.dtype), **_edges(x, maps, outside),
+        y, ends, maps.rows, maps.columns, *maps.counts, PART=tie_tolerance(x.dtype), **_edges(x, maps, outside),
     )  # fmt: skip
     return y, ends
 
@@ -192,12 +182,12 @@ def huber(
     """Minimise Huber's penalty in each window; on a flat piece, give the slots at its ends, (2, N, C, H, W), else -1."""
     maps = index_maps(geometry, x.device)
     y = _result(x, maps)
-    ends = y.new_empty((2, *y.shape), dtype=_slot_dtype(maps))
+    ends = y.new_empty((2, *y.shape), dtype=torch.int32)
     launch(
         triton_huber.minimise, y.shape, LANES,
         x.contiguous(), *_parameters(maps, bias, weight, tau, cotau, smoothing),
         kept(outside or 0.0, x.dtype, x.device), y, ends, maps.rows, maps.columns, *maps.counts,
-        PART=_tolerance(x.dtype), UNIT=torch.finfo(x.dtype).eps, STEPS=SAFE_STEPS, **_edges(x, maps, outside),
+        PART=tie_tolerance(x.dtype), UNIT=torch.finfo(x.dtype).eps, STEPS=SAFE_STEPS, **_edges(x, maps, outside),
     )  # fmt: skip
     return y, ends
 

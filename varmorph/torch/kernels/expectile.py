@@ -95,18 +95,25 @@ def _prepare(work: Any, start: int, a: Any, total: Any, low: Any, gap: Any) -> N
 
 
 @kernel
+def _sums_above(work: Any, j: Any, copy: Any, i: Any, shift: Any, b: Any, w: Any) -> Any:
+    """Give the two sums of lane j, to which a group of edges adds w v and w where v is at least the estimate."""
+    zero = work.dtype.type(0)
+    z = work[j + ESTIMATE]
+    pull, stiffness = work[j + PULL_SUM], work[j + STIFFNESS_SUM]
+    for k in range(TAPS):
+        v = copy[i + shift[k]] + b[k]
+        above = w[k] if v >= z else zero
+        pull += above * v
+        stiffness += above
+    return pull, stiffness
+
+
+@kernel
 def _add_above(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
     """Add w v and w of a group of edges where v is at least the estimate."""
-    zero = work.dtype.type(0)
     for lane in range(BLOCK):
-        j, i = index(lane), index(lane + start)
-        z = work[j + ESTIMATE]
-        pull, stiffness = work[j + PULL_SUM], work[j + STIFFNESS_SUM]
-        for k in range(TAPS):
-            v = copy[i + shift[k]] + b[k]
-            above = w[k] if v >= z else zero
-            pull += above * v
-            stiffness += above
+        j = index(lane)
+        pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
         work[j + PULL_SUM] = pull
         work[j + STIFFNESS_SUM] = stiffness
 
@@ -119,16 +126,11 @@ def _climb(work: Any, further: Any, start: int, copy: Any, shift: Any, b: Any, w
     are slow on some processors.
     """
     kind = work.dtype.type
-    zero, moved = kind(0), kind(0)
+    moved = kind(0)
     for lane in range(BLOCK):
-        j, i = index(lane), index(lane + start)
+        j = index(lane)
         z = work[j + ESTIMATE]
-        pull, stiffness = work[j + PULL_SUM], work[j + STIFFNESS_SUM]
-        for k in range(TAPS):
-            v = copy[i + shift[k]] + b[k]
-            above = w[k] if v >= z else zero
-            pull += above * v
-            stiffness += above
+        pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
         step = pull / stiffness
         further[j] = step if step > z else z
         moved = plus(moved, kind(step > z))

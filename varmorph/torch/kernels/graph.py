@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from varmorph.torch.kernels.arrays import array_of
 from varmorph.torch.kernels.compilation import kernel
 from varmorph.torch.kernels.threads import over_planes
 
@@ -95,8 +96,8 @@ def supremum(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int)
     x : (B, nodes, F).  bias : (edges, F) or (edges, 1).  source, target : (edges,).  A node without edges, or with
     such of -inf only, is chosen by none: the number of edges is written.
     """
-    values, offsets, sources = _array(x), _array(bias), _array(source)
-    edges, begins = _by_node(_array(target), x.shape[1])
+    values, offsets, sources = array_of(x), array_of(bias), array_of(source)
+    edges, begins = _by_node(array_of(target), x.shape[1])
     y, chosen = np.empty_like(values), np.empty(values.shape, np.int32)
 
     def run(start: int, stop: int) -> None:
@@ -110,8 +111,8 @@ def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
 ) -> tuple[Tensor, Tensor]:
     """Give each gradient to the node and the bias of the chosen edge."""
-    given, slots, targets = _array(grad_y), _array(chosen), _array(target)
-    edges, begins = _by_node(_array(source), grad_y.shape[1])
+    given, slots, targets = array_of(grad_y), array_of(chosen), array_of(target)
+    edges, begins = _by_node(array_of(source), grad_y.shape[1])
     grad_x, grad_bias = np.empty_like(given), np.zeros(tuple(bias.shape))
 
     def to_sources(start: int, stop: int) -> None:
@@ -123,7 +124,3 @@ def supremum_backward(
     over_planes(to_sources, grad_y.shape[0] * grad_y.shape[1], given.size)
     over_planes(to_edges, targets.size, given.size)
     return torch.from_numpy(grad_x), torch.from_numpy(grad_bias).to(bias.dtype)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()

@@ -11,28 +11,12 @@ from torch import Tensor
 
 from varmorph.torch.kernels import expectile as expectile_kernel
 from varmorph.torch.kernels import expectile_gradient, maxplus
+from varmorph.torch.kernels.arrays import array_of, by_element, by_slot
 from varmorph.torch.kernels.flat import rows_of_slots
 from varmorph.torch.kernels.threads import over_planes
 from varmorph.torch.windows import Geometry, ShiftedWindow, shifted_window
 
 __all__ = ["expectile", "expectile_backward", "supremum", "supremum_backward"]
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-def _in_slot_order(function: Tensor, window: ShiftedWindow) -> np.ndarray:
-    return np.ascontiguousarray(_array(function)[:, window.elements])
-
-
-def _by_element(per_plane: np.ndarray, window: ShiftedWindow, samples: int, like: Tensor) -> Tensor:
-    """Sum over samples, in a fixed order, and return to the order of the structuring function."""
-    channels = like.shape[0]
-    summed = per_plane.reshape(samples, channels, per_plane.shape[1]).sum(0)
-    result = np.empty_like(summed)
-    result[:, window.elements] = summed
-    return torch.from_numpy(result).to(like.dtype)
 
 
 def supremum(
@@ -43,7 +27,7 @@ def supremum(
     Without `with_slots` the second result is empty.
     """
     window = shifted_window(*geometry)
-    image, function = _array(x), _in_slot_order(bias, window)
+    image, function = array_of(x), by_slot(bias, window.elements)
     samples, channels = x.shape[:2]
     y = np.empty((samples, channels, *window.shape), image.dtype)
     chosen = np.empty(y.shape if with_slots else (0, 0, 0, 0), np.uint8 if window.offsets.size < 256 else np.int32)
@@ -65,7 +49,7 @@ def supremum_backward(
 ) -> tuple[Tensor, Tensor]:
     """Give each gradient to the pixel and the element that were chosen."""
     window = shifted_window(*geometry)
-    gradient, slots, function = _array(grad_y), _array(chosen), _in_slot_order(bias, window)
+    gradient, slots, function = array_of(grad_y), array_of(chosen), by_slot(bias, window.elements)
     samples, channels = grad_y.shape[:2]
     grad_x = np.empty((samples, channels, *geometry[0]), gradient.dtype)
     grad_bias = np.zeros((samples * channels, window.offsets.size))
@@ -76,7 +60,7 @@ def supremum_backward(
         )
 
     over_planes(run, samples * channels, gradient.size)
-    return torch.from_numpy(grad_x), sign * _by_element(grad_bias, window, samples, bias)
+    return torch.from_numpy(grad_x), sign * by_element(grad_bias, window.elements, samples, bias)
 
 
 def expectile(
@@ -84,10 +68,10 @@ def expectile(
 ) -> Tensor:
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
     window = shifted_window(*geometry)
-    image = _array(x)
+    image = array_of(x)
     samples, channels = x.shape[:2]
     y = np.empty((samples, channels, *window.shape), image.dtype)
-    parameters = (_in_slot_order(bias, window), _in_slot_order(weight, window), _array(tau), _array(cotau))
+    parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), array_of(tau), array_of(cotau))
     where = _where(window, outside, image)
 
     def run(start: int, stop: int) -> None:
@@ -115,9 +99,9 @@ def expectile_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
     window = shifted_window(*geometry)
-    gradient, image, solution = _array(grad_y), _array(x), _array(y)
+    gradient, image, solution = array_of(grad_y), array_of(x), array_of(y)
     samples, channels = x.shape[:2]
-    parameters = (_in_slot_order(bias, window), _in_slot_order(weight, window), _array(tau), _array(cotau))
+    parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), array_of(tau), array_of(cotau))
     where = _where(window, outside, image)
     grad_x = np.empty(x.shape, image.dtype)
     grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
@@ -131,7 +115,7 @@ def expectile_backward(
     over_planes(run, samples * channels, image.size)
     return (
         torch.from_numpy(grad_x),
-        _by_element(grad_bias, window, samples, bias),
-        _by_element(grad_weight, window, samples, weight),
+        by_element(grad_bias, window.elements, samples, bias),
+        by_element(grad_weight, window.elements, samples, weight),
         torch.from_numpy(grad_tau.reshape(samples, channels).sum(0)).to(x.dtype),
     )

@@ -19,9 +19,11 @@ from varmorph.torch.kernels import (
 )
 from varmorph.torch.kernels import huber as huber_kernel
 from varmorph.torch.kernels import quantile as quantile_kernel
+from varmorph.torch.kernels.arrays import array_of, by_element, by_slot
 from varmorph.torch.kernels.blocks import Edges
 from varmorph.torch.kernels.layout import layout, sources
 from varmorph.torch.kernels.threads import over_planes
+from varmorph.torch.quantiles import tie_tolerance
 from varmorph.torch.windows import Geometry, window
 
 __all__ = [
@@ -36,14 +38,10 @@ __all__ = [
 ]
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
 def _planes(image: Tensor) -> np.ndarray:
     """Flatten (..., N, C, H, W) to (..., N * C, H * W)."""
     *_, samples, channels, height, width = image.shape
-    return _array(image).reshape(*image.shape[:-4], samples * channels, height * width)
+    return array_of(image).reshape(*image.shape[:-4], samples * channels, height * width)
 
 
 def _image(planes: np.ndarray, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,24 +51,20 @@ def _image(planes: np.ndarray, x: Tensor, size: tuple[int, int]) -> Tensor:
 def _results(x: Tensor, geometry: Geometry) -> np.ndarray:
     """Make room for an image with a pixel for each window, (N * C, pixels)."""
     height, width = window(*geometry).shape
-    return np.empty((x.shape[0] * x.shape[1], height * width), _array(x[:0]).dtype)
-
-
-def _by_slot(function: Tensor, geometry: Geometry) -> np.ndarray:
-    return np.ascontiguousarray(_array(function)[:, window(*geometry).elements])
+    return np.empty((x.shape[0] * x.shape[1], height * width), array_of(x[:0]).dtype)
 
 
 def _edges(bias: Tensor, weight: Tensor, geometry: Geometry, outside: float | None) -> Edges:
-    lanes, offsets = layout(geometry), _by_slot(bias, geometry)
+    lanes, elements = layout(geometry), window(*geometry).elements
+    offsets = by_slot(bias, elements)
     mask = (lanes.cells >= 0) | (outside is not None)
     beyond = offsets.dtype.type(0.0 if outside is None else outside)
-    return Edges(lanes, mask.astype(offsets.dtype), offsets, _by_slot(weight, geometry), beyond)
+    return Edges(lanes, mask.astype(offsets.dtype), offsets, by_slot(weight, elements), beyond)
 
 
 def _slack(tau: Tensor, cotau: Tensor) -> np.ndarray:
     """How far from 0 the derivative of an energy may lie and count as 0, in parts of the total weight."""
-    part = 1e-12 if tau.dtype == torch.float64 else 1e-5
-    return _array(part * torch.minimum(tau, cotau))
+    return array_of(tie_tolerance(tau.dtype) * torch.minimum(tau, cotau))
 
 
 class _Sums:
@@ -80,7 +74,7 @@ class _Sums:
         (height, width), self.like, self.geometry = geometry[0], bias, geometry
         self.shape = (samples, bias.shape[0], height, width)
         planes, slots = samples * bias.shape[0], window(*geometry).elements.size
-        self.x = np.zeros((planes, height * width), _array(bias[:0]).dtype)
+        self.x = np.zeros((planes, height * width), array_of(bias[:0]).dtype)
         self.bias, self.weight = np.zeros((2, planes, slots))
         self.tau, self.smoothing = np.zeros((2, planes))
 
@@ -98,11 +92,8 @@ class _Sums:
         return torch.from_numpy(self.x.reshape(self.shape))
 
     def by_element(self, sums: np.ndarray) -> Tensor:
-        """Add up over samples, in a fixed order, and over the slots of each element."""
-        total = np.zeros(self.like.shape[::-1])
-        by_slot = sums.reshape(*self.shape[:2], sums.shape[1]).sum(0)
-        np.add.at(total, window(*self.geometry).elements, by_slot.T)
-        return torch.from_numpy(np.ascontiguousarray(total.T)).to(self.like.dtype)
+        """Add up over samples, and over the slots of each element."""
+        return by_element(sums, window(*self.geometry).elements, self.shape[0], self.like)
 
     def by_channel(self, sums: np.ndarray) -> Tensor:
         """Add up over samples, in a fixed order."""
@@ -141,7 +132,7 @@ def expectile(
 ) -> Tensor:
     """Compute the weighted expectile of each window, NaN where nothing has weight."""
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, weight, geometry, outside)
-    sides = _array(tau), _array(cotau)
+    sides = array_of(tau), array_of(cotau)
 
     def run(start: int, stop: int) -> None:
         block_expectile.forward(image, edges, *sides, y, start, stop)
@@ -164,7 +155,7 @@ def expectile_backward(
     """Give the gradients of x, bias, weight and tau."""
     images = _planes(grad_y), _planes(x), _planes(y)
     edges = _edges(bias, torch.ones_like(weight), geometry, outside)
-    parameters = _by_slot(weight, geometry), _array(tau), _array(cotau)
+    parameters = by_slot(weight, window(*geometry).elements), array_of(tau), array_of(cotau)
     sums = _Sums(x.shape[0], bias, geometry)
 
     def run(start: int, stop: int) -> None:
@@ -182,7 +173,7 @@ def quantile(
     """Compute the weighted quantile, and the slots (2, ...) of the values it lies between, -1 where it is NaN."""
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, weight, geometry, outside)
     ends = np.empty((2, *y.shape), np.int32)
-    level = _array(tau), _array(cotau), _slack(tau, cotau)
+    level = array_of(tau), array_of(cotau), _slack(tau, cotau)
 
     def run(start: int, stop: int) -> None:
         quantile_kernel.forward(image, edges, *level, y, ends, start, stop)
@@ -212,7 +203,7 @@ def huber(
     """Compute the minimiser for Huber's penalty, and the slots (2, ...) at the ends of its flat piece, -1 elsewhere."""
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, weight, geometry, outside)
     ends = np.empty((2, *y.shape), np.int32)
-    level = _array(tau), _array(cotau), _array(smoothing), _slack(tau, cotau)
+    level = array_of(tau), array_of(cotau), array_of(smoothing), _slack(tau, cotau)
 
     def run(start: int, stop: int) -> None:
         huber_kernel.forward(image, edges, *level, y, ends, start, stop)
@@ -238,7 +229,7 @@ def huber_backward(
     """Give the gradients of x, bias, weight, tau and smoothing."""
     images = _planes(grad_y), _planes(x), _planes(y), _planes(ends)
     edges = _edges(bias, torch.ones_like(weight), geometry, outside)
-    parameters = _by_slot(weight, geometry), _array(tau), _array(cotau), _array(smoothing)
+    parameters = by_slot(weight, window(*geometry).elements), array_of(tau), array_of(cotau), array_of(smoothing)
     sums = _Sums(x.shape[0], bias, geometry)
     sums.add_chosen(grad_y, ends)
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from varmorph.torch.kernels.arrays import array_of
 from varmorph.torch.kernels.compilation import kernel
 from varmorph.torch.kernels.threads import over_planes
 
@@ -223,7 +224,7 @@ def _reconstruct(marker: Any, mask: Any, bias: Any, sign: Any, y: Any, start: in
 
 def reconstruction(marker: Tensor, mask: Tensor, bias: Tensor, sign: int) -> Tensor:
     """Reconstruct a mask from a marker, images (N, C, H, W); by erosion for sign -1."""
-    arguments = [tensor.detach().contiguous().numpy() for tensor in (marker, mask, bias)]
+    arguments = [array_of(tensor) for tensor in (marker, mask, bias)]
     y = np.empty_like(arguments[1])
 
     def run(start: int, stop: int) -> None:

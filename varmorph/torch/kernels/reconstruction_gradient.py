@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from varmorph.torch.kernels.arrays import array_of
 from varmorph.torch.kernels.compilation import kernel
 from varmorph.torch.kernels.reconstruction import frame_of, list_edges
 from varmorph.torch.kernels.threads import over_planes
@@ -137,7 +138,7 @@ def reconstruction_backward(
     grad_y: Tensor, marker: Tensor, mask: Tensor, y: Tensor, bias: Tensor, sign: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradient of each pixel to the pixel of marker or mask it is a copy of, and to bias along the way."""
-    arguments = [tensor.detach().contiguous().numpy() for tensor in (grad_y, marker, mask, y, bias)]
+    arguments = [array_of(tensor) for tensor in (grad_y, marker, mask, y, bias)]
     samples, channels = y.shape[:2]
     grad_marker, grad_mask = np.empty_like(arguments[1]), np.empty_like(arguments[2])
     grad_bias = np.zeros((samples * channels, bias[0].numel()))

@@ -50,10 +50,8 @@ def _compiled(kernels: str, geometry: Geometry, with_lanes: bool) -> Any:
 
 def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
     """Choose the integers for numbers of slots; border pixels may have more than the window has elements."""
-    if not is_uniform(padding, reverse):
-        return torch.int32
-    slots = size[0] * size[1]
-    return torch.uint8 if slots < 256 else torch.int16 if slots < 2**15 else torch.int32
+    few = is_uniform(padding, reverse) and size[0] * size[1] < 256
+    return torch.uint8 if few else torch.int32
 
 
 @custom_op("varmorph::supremum", mutates_args=())
@@ -192,8 +190,7 @@ def quantile(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    y, ends = _compiled(kernels, geometry, False).quantile(x, bias, weight, tau, cotau, geometry, outside)
-    return y, ends.to(torch.int32)
+    return _compiled(kernels, geometry, False).quantile(x, bias, weight, tau, cotau, geometry, outside)
 
 
 @quantile.register_fake
@@ -243,8 +240,7 @@ def huber(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    y, ends = _compiled(kernels, geometry, False).huber(x, bias, weight, tau, cotau, smoothing, geometry, outside)
-    return y, ends.to(torch.int32)
+    return _compiled(kernels, geometry, False).huber(x, bias, weight, tau, cotau, smoothing, geometry, outside)
 
 
 @huber.register_fake
