@@ -11,11 +11,15 @@ import torch
 from scipy import sparse
 
 import varmorph.torch
-from varmorph.torch import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+from varmorph.torch import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual, backend
 
 LEVEL, COUPLING, ETA, TOLERANCE = 3.0, 1.0, 0.1, 1e-6
 SOLVERS = (Newton, AcceleratedGradient, Anderson, FixedPoint, PrimalDual, ADMM)
 
+# What computes an operator, and the backend that is chosen for it.
+CODES = {"kernels": "auto", "tensor code": "tensor"}
+
+every_code = pytest.mark.parametrize("code", CODES)
 every_phase = pytest.mark.parametrize("phase", ["forward", "forward and backward"])
 
 
@@ -35,15 +39,16 @@ def images(timed, seconds):
 def compare_solutions(compare):
     """Compare as `compare` does, and require that every solve has converged."""
 
-    def compare_solutions(operator, function, leaves, *, solver, phase, once):
+    def compare_solutions(operator, function, leaves, *, solver, phase, once, code="kernels"):
         certificates = []
 
         def value(*leaves):
-            solution = function(*leaves, solver=solver)
+            with backend(CODES[code]):
+                solution = function(*leaves, solver=solver)
             certificates.append(solution.certificate)
             return solution.value
 
-        name = f"varmorph, {type(solver).__name__}"
+        name = f"varmorph, {type(solver).__name__}" + (f", {code}" if code != "kernels" else "")
         compare(operator, value, leaves, implementation=name, window=3, phase=phase, once=once)
         assert all(certificate.forward.converged.all() for certificate in certificates)
         if phase != "forward":
@@ -70,19 +75,66 @@ def test_regularised_dilation_by_every_solver(compare_solutions, images, solver)
     compare_solutions("regularised_dilation", function, leaves, solver=solver, phase="forward", once=once)
 
 
+@every_code
 @pytest.mark.parametrize("phase", ["forward and backward", "backward"])
-def test_gradient_of_regularised_dilation(compare_solutions, images, phase):
+def test_gradient_of_regularised_dilation(compare_solutions, images, phase, code):
     leaves = with_gradients([images, *parameters(LEVEL, COUPLING)])
     function = varmorph.torch.regularised_dilation
     solver = Newton(tolerance=TOLERANCE)
-    compare_solutions("regularised_dilation", function, leaves, solver=solver, phase=phase, once=False)
+    compare_solutions("regularised_dilation", function, leaves, solver=solver, phase=phase, once=False, code=code)
 
 
+@every_code
 @every_phase
-def test_joint_opening(compare_solutions, images, phase):
+def test_joint_opening(compare_solutions, images, phase, code):
     leaves = with_gradients([images, *parameters((-LEVEL, LEVEL), ETA)])
     solver = Newton(tolerance=TOLERANCE)
-    compare_solutions("joint_opening", varmorph.torch.joint_opening, leaves, solver=solver, phase=phase, once=True)
+    function = varmorph.torch.joint_opening
+    compare_solutions("joint_opening", function, leaves, solver=solver, phase=phase, once=True, code=code)
+
+
+@pytest.fixture(params=["citations", "grid"])
+def graph(request, timed):
+    """Features of nodes, and edges: random ones, as many as in Cora, or those of a grid of pixels."""
+    if request.param == "citations":
+        nodes, count, features = (2708, 10556, 64) if timed else (12, 30, 2)
+        edges = torch.randint(0, nodes, (2, count), generator=torch.Generator().manual_seed(0))
+        return noise(nodes, features), edges
+    side = 256 if timed else 4
+    pixel = torch.arange(side * side).view(side, side)
+    pairs = [(pixel[:, :-1], pixel[:, 1:]), (pixel[:-1], pixel[1:])]
+    edges = torch.cat([torch.stack((one.flatten(), other.flatten())) for one, other in pairs], 1)
+    return noise(side * side, 1), torch.cat((edges, edges.flip(0)), 1)
+
+
+@every_code
+@every_phase
+def test_graph_dilation(compare, graph, phase, code):
+    x, edges = graph
+    leaves = with_gradients([x, torch.zeros(edges.shape[1])])
+
+    def dilation(x, bias):
+        with backend(CODES[code]):
+            return varmorph.torch.graph_dilation(x, edges, bias)
+
+    compare("graph_dilation", dilation, leaves, implementation=f"varmorph, {code}", window=1, phase=phase)
+
+
+@every_code
+@pytest.mark.parametrize("operator", ["variational_graph_dilation", "joint_graph_opening"])
+def test_coupled_graph_operators(compare_solutions, graph, operator, code):
+    x, edges = graph
+    flat, ones = torch.zeros(edges.shape[1]), torch.ones(edges.shape[1])
+    joint = operator == "joint_graph_opening"
+    numbers = ((-LEVEL, LEVEL), ETA) if joint else (LEVEL, COUPLING)
+    leaves = with_gradients([x, flat, ones, *map(torch.tensor, numbers)])
+
+    def function(x, bias, weight, level, strength, solver):
+        further = {"eta": strength} if joint else {"coupling": strength}
+        return getattr(varmorph.torch, operator)(x, edges, bias, weight, level, **further, solver=solver)
+
+    solver, phase = Newton(tolerance=TOLERANCE), "forward and backward"
+    compare_solutions(operator, function, leaves, solver=solver, phase=phase, once=True, code=code)
 
 
 def small_dilation(x):

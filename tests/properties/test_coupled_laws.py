@@ -507,7 +507,9 @@ def test_a_joint_operator_tends_to_the_classical_one_along_a_path_of_levels(oper
     for s in (6.0, 9.0, 12.0):
         # eta (1 - tau_2) / tau_1 of the opening, eta tau_2 / (1 - tau_1) of the closing: about eta exp(-s).
         level = torch.tensor([[sign * s], [-2 * sign * s]], dtype=torch.float64).expand(2, drawn.channels)
-        errors.append(sup(replace(problem, level=level).value - exact))
+        # At these levels the energy is so flat on one side that rounding may end a solve before it is exact.
+        solution = replace(problem, level=level).solve(solver=Newton(tolerance=1e-7))
+        errors.append(sup(solution.value - exact))
     assert all(later <= earlier / 4 + SMALL * problem.reach for earlier, later in itertools.pairwise(errors))
     assert errors[-1] <= 0.02 * problem.reach
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from varmorph.torch.certificates import BackwardCertificate, Certificate, OnFailure, apply_policy, check_settings
 from varmorph.torch.conjugate_gradients import LinearSolution, conjugate_gradients, neumann_series
-from varmorph.torch.energy import Energy, Evaluation, Laplacian
+from varmorph.torch.energy import Energy, Evaluation
+from varmorph.torch.laplacian import Laplacian
 from varmorph.torch.solvers import FixedPoint, Solver
 
 __all__ = [

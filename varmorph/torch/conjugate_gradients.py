@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.energy import Laplacian, dot
+from varmorph.torch.energy import dot
+from varmorph.torch.laplacian import Laplacian
 
 __all__ = ["LinearSolution", "conjugate_gradients", "neumann_series"]
 
@@ -32,6 +33,10 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
     right : (N, C, ...).  tolerance : number or (N, C).  A problem that has stopped does not move any more; one that
     holds NaN stops at once and keeps residual NaN.
     """
+    if matrix.energy.compiled and not torch.is_grad_enabled():
+        from varmorph.torch.kernels import edges as launcher  # numba is loaded by the first kernel that runs
+
+        return LinearSolution(*launcher.conjugate_gradients(matrix, right, tolerance, max_steps))
     inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
     # Scaled to norm 1, so that squares neither overflow nor vanish in single precision.
     size = dot(right, right).detach().sqrt()

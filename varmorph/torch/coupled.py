@@ -23,14 +23,14 @@ from varmorph.torch.arguments import (
     pair,
     two_levels,
 )
-from varmorph.torch.backends import compute_dtype, implementation
+from varmorph.torch.backends import compute_dtype, implementation, minimise_separable
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import Pulls, Sides, WindowEdges
 from varmorph.torch.minimisation import Solution, check_start, checked_methods, minimise_parts
 from varmorph.torch.neighbours import inside_image, per_edge
 from varmorph.torch.penalties import named_penalty
-from varmorph.torch.regularisation import Planes, minimise_planes, without_kernels
+from varmorph.torch.regularisation import Planes, by_planes, minimise_planes
 from varmorph.torch.separable import minimise_each, window_pulls
 from varmorph.torch.solvers import Newton, Solver
 from varmorph.torch.windows import Geometry, Padding, Window, window
@@ -116,6 +116,9 @@ def regularised_dilation(
     Notes
     -----
     A sample with a pixel that is not finite is NaN in that channel, and is not converged.
+    On the CPU kernels solve plane by plane with `Newton` and an adjoint that solves a linear system, for penalties "expectile"
+    and "huber". Other methods, and the other coupled operators, sum over edges and solve their linear systems in kernels;
+    what is recorded for `Unrolled` and `Truncated` runs in tensor code.
     The idea is that of Najman, Pesquet and Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40).
 
     Examples
@@ -149,8 +152,7 @@ def regularised_dilation(
     needed = (tensor.to(dtype) for tensor in (x, bias, weight, level, strength))
     optional = (None if tensor is None else tensor.to(dtype) for tensor in (mu, factors, nu, kappa))
     planes = Planes(*needed, *optional)
-    unless = without_kernels(penalty, solver, adjoint)
-    if implementation("regularised_dilation", x.device, unless=unless) == "cpu":
+    if by_planes(penalty, solver, adjoint) and implementation("regularised_dilation", x.device) == "cpu":
         solution = minimise_planes(planes, geometry, start, solver, adjoint)
     else:
         energy, own_start = _regularised(planes, geometry, penalty, edge_penalty)
@@ -310,8 +312,8 @@ def _joint(
     )
     if start is None and values.numel():
         with torch.no_grad():
-            u = minimise_each(values, weights, levels[0])
-            y = minimise_each(*window_pulls(u, signed[1], weight, *windows[1]), levels[1])
+            u = minimise_separable(image, signed[0], weight, levels[0], geometries[0], "expectile", None)
+            y = minimise_separable(u, signed[1], weight, levels[1], geometries[1], "expectile", None)
             start = torch.stack((u, y), 2).nan_to_num(nan=0.0)
     solution = minimise_parts(energy, start, solver, adjoint, (x.shape[0],))
     return solution._replace(value=solution.value[:, :, 1].to(x.dtype))

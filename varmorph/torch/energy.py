@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from varmorph.torch.incidence import Incidence
+from varmorph.torch.laplacian import Laplacian
 from varmorph.torch.penalties import Penalty
 
-__all__ = ["Edges", "Energy", "Evaluation", "Laplacian", "Ridge", "dot"]
+__all__ = ["Edges", "Energy", "Evaluation", "Ridge", "dot"]
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class Evaluation(NamedTuple):
 
     `gradient` and `diagonal` have the shape of z; the diagonal is that of the reweighted least squares matrix, which is
     the Hessian's for square penalties and positive for all. `residuals` holds r for each family of edges, `stiffnesses`
-    the weight of each edge in that matrix, w rho'(r) / r.
+    the weight of each edge in that matrix, w rho'(r) / r. `value` is the energy (N, C) where it is known already.
     """
 
     z: Tensor
@@ -75,46 +76,7 @@ class Evaluation(NamedTuple):
     stiffnesses: tuple[Tensor, ...]
     gradient: Tensor
     diagonal: Tensor
-
-
-class Laplacian:
-    """The graph Laplacian of conductances c_e, plus the ridge: v -> sum_e c_e (A_e v) A_e + kappa v."""
-
-    def __init__(self, energy: Energy, conductances: Sequence[Tensor]) -> None:
-        self.coupled = [
-            (edges.incidence, c)
-            for edges, c in zip(energy.edges, conductances, strict=True)
-            if not edges.incidence.grounded
-        ]
-        grounded = [
-            edges.incidence.degree(c)
-            for edges, c in zip(energy.edges, conductances, strict=True)
-            if edges.incidence.grounded
-        ]
-        zero = torch.zeros_like(energy.zeros)
-        self.grounded = sum(grounded, start=zero if energy.ridge is None else zero + energy.ridge.weight)
-        self.diagonal = sum((incidence.degree(c) for incidence, c in self.coupled), start=self.grounded)
-
-    def __call__(self, v: Tensor) -> Tensor:
-        """Apply it to v, which has the shape of z."""
-        result = self.grounded * v
-        for incidence, c in self.coupled:
-            result = result + incidence.divergence(c * incidence.difference(v))
-        return result
-
-    def reaches_known(self) -> Tensor:
-        """Tell which unknowns are joined to a known one by conductances > 0, where the matrix is regular; shape of z."""
-        reached = self.grounded > 0
-        while not bool(reached.all()):
-            around = reached.to(self.grounded.dtype)
-            for incidence, c in self.coupled:
-                joined = (c > 0).to(around.dtype)
-                around = around + incidence.add_at_target(joined * incidence.at_source(around))
-                around = around + incidence.add_at_source(joined * incidence.at_target(around))
-            if bool(((around > 0) == reached).all()):
-                break
-            reached = around > 0
-        return reached
+    value: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +92,38 @@ class Energy:
         Zeros of the shape of z, (N, C, ...), dtype and device of the computation.
     ridge : Ridge, optional
         Pull of each unknown to a point.
+    compiled : bool
+        Whether sums over edges run in compiled code where nothing is recorded for automatic differentiation; `minimise`
+        decides that.
     """
 
     edges: Sequence[Edges]
     zeros: Tensor
     ridge: Ridge | None = None
+    compiled: bool = False
 
     @property
     def has_corner(self) -> bool:
         """Whether a penalty has no derivative somewhere, so that the energy has no gradient."""
         return any(edges.penalty.h == "absolute" for edges in self.edges)
 
+    @property
+    def has_uniform_penalties(self) -> bool:
+        """Whether all edges of a family that belong to one problem have the same penalty."""
+        for edges, shape in zip(self.edges, self.shapes, strict=True):
+            problem = range(edges.incidence.leading, edges.incidence.leading + 2)
+            for number in (edges.penalty.tau, edges.penalty.cotau, edges.penalty.smoothing):
+                lengths = () if number is None else number.shape
+                if any(n > 1 and len(shape) - len(lengths) + d not in problem for d, n in enumerate(lengths)):
+                    return False
+        return True
+
     def evaluate(self, z: Tensor) -> Evaluation:
         """Residuals, gradient and diagonal at z."""
+        if self.compiled and not torch.is_grad_enabled():
+            from varmorph.torch.kernels import edges as launcher  # numba is loaded by the first kernel that runs
+
+            return launcher.evaluate(self, z)
         residuals = tuple(edges.residual(z) for edges in self.edges)
         gradient, diagonal = torch.zeros_like(z), torch.zeros_like(z)
         if self.ridge is not None:
@@ -165,6 +146,8 @@ class Energy:
 
     def value(self, at: Evaluation) -> Tensor:
         """E of each problem (N, C), summed in float64 where the device has it."""
+        if at.value is not None:
+            return at.value
         wide = torch.float64 if at.z.device.type != "mps" else None
         total = torch.zeros(at.z.shape[:2], dtype=wide or at.z.dtype, device=at.z.device)
         for edges, r, stiffness in zip(self.edges, at.residuals, at.stiffnesses, strict=True):
@@ -190,7 +173,36 @@ class Energy:
     @cached_property
     def shapes(self) -> list[torch.Size]:
         """Shape of the edges of each family."""
-        return [edges.residual(self.zeros).shape for edges in self.edges]
+        found = []
+        for edges in self.edges:
+            first = edges.incidence.leading
+            one = torch.broadcast_shapes(edges.offset.shape, edges.incidence.difference(self.zeros[:1, :1]).shape)
+            found.append(torch.Size((*one[:first], *self.zeros.shape[:2], *one[first + 2 :])))
+        return found
+
+    @cached_property
+    def ends(self) -> list[tuple[Tensor, Tensor]]:
+        """Source and target of each edge of one problem, (slots, positions), or one row where it is that of all slots.
+
+        They count the unknowns of a problem in memory order; the number after the last one stands for what is known.
+        """
+        nodes = self.zeros.shape[2:].numel()
+        numbers = torch.arange(1, nodes + 1, dtype=torch.float64).view(1, 1, *self.zeros.shape[2:])
+        found = []
+        for edges in self.edges:
+            source, target = (
+                (e if edges.incidence.leading else e[None]).flatten(1).int() - 1
+                for e in (edges.incidence.at_source(numbers), edges.incidence.at_target(numbers))
+            )
+            found.append((source.masked_fill(source < 0, nodes), target))
+        return found
+
+    @cached_property
+    def families(self) -> list[Any]:
+        """The edges as the kernels take them."""
+        from varmorph.torch.kernels.edges import families
+
+        return families(self)
 
     def _known(self, grounded: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield offsets, and which of them count, of the families that start at known values or at unknowns."""

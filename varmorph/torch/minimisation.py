@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from varmorph.torch.adjoints import Adjoint, Implicit
+from varmorph.torch.backends import implementation
 from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy import Energy
 from varmorph.torch.solvers import Newton, Solver
@@ -120,6 +122,7 @@ def minimise_parts(
     solver, adjoint = checked_methods(solver, adjoint)
     check_start(z0, energy.zeros.shape)
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
+    energy = _with_kernels(energy, unrolled)
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
         start = _weighted_mean(energy) if z0 is None else z0.detach().to(energy.zeros)
         run = solver.run(energy, start)
@@ -132,6 +135,19 @@ def minimise_parts(
     return Solution(value, certificate, value.detach())
 
 
+def _with_kernels(energy: Energy, unrolled: bool = False) -> Energy:
+    """Let kernels sum over the edges of an energy where they apply."""
+    unless = None
+    if unrolled:
+        unless = "automatic differentiation records every operation of the solver"
+    elif not energy.has_uniform_penalties:
+        unless = "its penalties change from edge to edge"
+    elif energy.zeros.dtype not in (torch.float32, torch.float64):
+        unless = f"it is computed in {energy.zeros.dtype}"
+    kernels = implementation("this minimisation", energy.zeros.device, unless=unless)
+    return replace(energy, compiled=True) if kernels == "cpu" else energy
+
+
 def settle(solver: Solver, converged: Tensor, residual: Tensor, value: Tensor) -> Tensor:
     """Do what the solver's policy asks for where a problem (N, C) has not converged; return the value."""
     what = f"{solver} in {value.dtype}".replace("torch.", "")
@@ -140,6 +156,7 @@ def settle(solver: Solver, converged: Tensor, residual: Tensor, value: Tensor) -
 
 def certify(energy: Energy, z: Tensor, shape: tuple[int, ...]) -> Certificate:
     """Certify a minimiser that was found without iterations; it counts as converged where it is a number."""
+    energy = _with_kernels(energy)
     with torch.no_grad():
         at = energy.evaluate(z)
         none = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)

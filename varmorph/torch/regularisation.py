@@ -16,7 +16,7 @@ from varmorph.torch.ops.coupled import regularised_adjoint, regularised_minimum
 from varmorph.torch.solvers import Newton, Solver
 from varmorph.torch.windows import Geometry
 
-__all__ = ["Planes", "minimise_planes", "without_kernels"]
+__all__ = ["Planes", "by_planes", "minimise_planes"]
 
 
 class Planes(NamedTuple):
@@ -36,15 +36,9 @@ class Planes(NamedTuple):
     ridge: Tensor | None
 
 
-def without_kernels(penalty: str, solver: Solver, adjoint: Adjoint) -> str | None:
-    """Say why the kernels do not apply, None if they do."""
-    if penalty == "quantile":
-        return "there is none for penalty 'quantile'"
-    if type(solver) is not Newton:
-        return f"there is none for solver {type(solver).__name__}"
-    if not isinstance(adjoint, LinearAdjoint):
-        return f"there is none for adjoint {type(adjoint).__name__}"
-    return None
+def by_planes(penalty: str, solver: Solver, adjoint: Adjoint) -> bool:
+    """Tell whether these methods solve plane by plane; the others share what kernels there are for every energy."""
+    return penalty != "quantile" and type(solver) is Newton and isinstance(adjoint, LinearAdjoint)
 
 
 def _plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], str, float | None]:
@@ -66,13 +60,11 @@ def minimise_planes(
     with torch.no_grad():
         if start is None:
             start = minimise_separable(x, bias, weight, level, geometry, "expectile", None).nan_to_num(nan=0.0)
-        z, (residual, margin), (*counts, unique) = regularised_minimum(
+        z, (residual, margin), counts, unique = regularised_minimum(
             *tensors, *window, start.to(x), goal, solver.max_steps, solver.linear_steps
         )
     converged = residual <= goal
-    certificate = Certificate(
-        forward_certificate(converged, residual, margin, tuple(counts), unique > 0, (x.shape[0],))
-    )
+    certificate = Certificate(forward_certificate(converged, residual, margin, tuple(counts), unique, (x.shape[0],)))
     value = settle(solver, converged, residual, _Attached.apply(z, adjoint, certificate, window, *tensors))
     return Solution(value, certificate, value.detach())
 

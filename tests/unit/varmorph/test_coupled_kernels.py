@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch.library import opcheck
 
 from varmorph.torch import (
     FixedPoint,
@@ -15,6 +16,7 @@ from varmorph.torch import (
     backend,
     regularised_dilation,
 )
+from varmorph.torch.ops import coupled as ops
 
 OPTIONS = {
     "plain": {},
@@ -116,6 +118,21 @@ def test_results_do_not_depend_on_the_number_of_threads(option):
         assert all(map(torch.equal, results[0], others))
 
 
+@pytest.mark.parametrize("option", ["plain", "all"])
+def test_its_ops_are_lawful(option):
+    (x, bias, weight, level, coupling, *_), options = problem(option)
+    bias, weight = bias.flatten(1), weight.flatten(1)
+    optional = [options.get(name) for name in ("smoothing", "edge_weights", "edge_smoothing", "ridge")]
+    optional = [value.expand(2).clone() if value is not None and value.ndim == 0 else value for value in optional]
+    tensors = [x, bias, weight, level.sigmoid(), (-level).sigmoid(), coupling, *optional]
+    tensors = [None if value is None else value.detach() for value in tensors]
+    for where in (([3, 3], [1, 1], "geodesic", None), ([3, 3], [1, 2], "geodesic", 0.5)):
+        opcheck(ops.regularised_minimum, (*tensors, *where, torch.zeros_like(x).detach(), 1e-9, 50, 100))
+        y, *_ = ops.regularised_minimum(*tensors, *where, torch.zeros_like(x).detach(), 1e-9, 50, 100)
+        for terms in (0, 3):
+            opcheck(ops.regularised_adjoint, (torch.ones_like(y), y, *tensors, *where, terms, 1e-9, 100))
+
+
 def test_a_sample_with_nan_fails_alone():
     leaves, options = problem("plain")
     with torch.no_grad():
@@ -128,9 +145,17 @@ def test_a_sample_with_nan_fails_alone():
         assert solution.value[1, 0].isnan().all()
 
 
-@pytest.mark.parametrize("methods", [{"solver": FixedPoint()}, {"adjoint": Unrolled()}])
-def test_methods_without_kernels_run_in_tensor_code(methods):
+def test_other_solvers_share_the_kernels_of_every_energy():
     leaves, options = problem("plain")
-    with backend("cpu"), pytest.raises(ValueError, match="no kernel for regularised_dilation: there is none for"):
-        regularised_dilation(*leaves, **options, **methods)
-    regularised_dilation(*leaves, **options, **methods)
+    values = []
+    for name in ("cpu", "tensor"):
+        with backend(name):
+            values.append(regularised_dilation(*leaves, **options, solver=FixedPoint()).value)
+    torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_unrolled_runs_in_tensor_code():
+    leaves, options = problem("plain")
+    with backend("cpu"), pytest.raises(ValueError, match="automatic differentiation records every operation"):
+        regularised_dilation(*leaves, **options, adjoint=Unrolled())
+    regularised_dilation(*leaves, **options, adjoint=Unrolled())

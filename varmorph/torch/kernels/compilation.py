@@ -14,7 +14,7 @@ from typing import Any
 import numba
 from numba.core import config
 
-__all__ = ["cache_folder", "kernel", "plus"]
+__all__ = ["cache_folder", "kernel", "part", "plus"]
 
 SOURCES = Path(__file__).parent
 
@@ -27,7 +27,8 @@ def cache_folder() -> str | None:
     would go on using an old version of what that function calls.
     """
     sources = [path.read_bytes() for path in sorted(SOURCES.glob("*.py"))]
-    digest = hashlib.sha256(b"".join(source for source in sources if b"numba" in source or b"@kernel" in source))
+    marks = (b"numba", b"@kernel", b"@part")
+    digest = hashlib.sha256(b"".join(source for source in sources if any(mark in source for mark in marks)))
     root = Path(os.environ.get("NUMBA_CACHE_DIR") or SOURCES / "__pycache__")
     folder = root / f"varmorph-{digest.hexdigest()[:12]}"
     try:
@@ -44,8 +45,8 @@ def cache_folder() -> str | None:
         return None
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a loop for the CPU.
+def kernel(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+    """Compile a loop for the CPU; options are Numba's.
 
     Fused multiply-add is allowed; nothing that changes what NaN and infinity do. The GIL is released, because a kernel
     runs in several threads on different planes.
@@ -55,9 +56,17 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     before = configured["CACHE_DIR"]
     configured["CACHE_DIR"] = folder or before
     try:
-        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy", fastmath={"contract"})
+        jit: Any = numba.njit  # whose stubs do not name all options
+        return jit(
+            function, cache=folder is not None, nogil=True, error_model="numpy", fastmath={"contract"}, **options
+        )
     finally:
         configured["CACHE_DIR"] = before
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop that only kernels call: without a way in from Python it takes less time to compile."""
+    return kernel(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def _plus(total: Any, term: Any) -> Any:

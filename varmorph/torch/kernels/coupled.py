@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from varmorph.torch.kernels import regularised, regularised_gradient
+from varmorph.torch.kernels import certificate, coupled_gradient, newton
 from varmorph.torch.kernels.arrays import array_of
-from varmorph.torch.kernels.regularised import Parameters, Sight
+from varmorph.torch.kernels.problem import Parameters, Sight
 from varmorph.torch.kernels.threads import over_planes
 from varmorph.torch.windows import Geometry, shifted_window
 
@@ -50,21 +50,29 @@ def regularised_minimum(
     tolerance: float,
     max_steps: int,
     linear_steps: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimise by Newton's method: the minimiser, residuals and distances to a kink (2, N, C), counts (4, N, C)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Minimise by Newton's method: the minimiser, and what is known of it."""
     image, arrays, sight = _arguments(x, parameters, geometry, outside)
     z0 = _array(start, x)
     planes = x.shape[0] * x.shape[1]
-    y, numbers, counts = np.empty_like(image), np.empty((planes, 2)), np.empty((planes, 4), np.int64)
+    y, counts, unique = np.empty_like(image), np.empty((planes, 3), np.int64), np.empty(planes, np.bool_)
+    spreads, residuals, margins = np.empty((3, planes))
 
     def run(first: int, last: int) -> None:
-        regularised.forward(
-            image, arrays, sight, z0, tolerance, max_steps, linear_steps, y, numbers, counts, first, last
+        newton.minimise(
+            image, arrays, sight, z0, tolerance, max_steps, linear_steps, y, spreads, residuals, counts, first, last
         )
+        certificate.certify(image, y, arrays, sight, spreads, margins, unique, first, last)
 
     over_planes(run, planes, PASSES * image.size)
-    per_plane = [torch.from_numpy(a.T.copy()).unflatten(1, x.shape[:2]) for a in (numbers, counts)]
-    return torch.from_numpy(y), per_plane[0].to(x.dtype), per_plane[1]
+    numbers = torch.from_numpy(np.stack((residuals, margins))).to(x.dtype)
+    shape = x.shape[:2]
+    return (
+        torch.from_numpy(y),
+        numbers.unflatten(1, shape),
+        torch.from_numpy(counts.T.copy()).unflatten(1, shape),
+        torch.from_numpy(unique).view(shape),
+    )
 
 
 def regularised_adjoint(
@@ -88,7 +96,7 @@ def regularised_adjoint(
     grad_factors = np.zeros((samples, channels, 2, *x.shape[2:]) if arrays.factors.size else (0,) * 5, image.dtype)
 
     def run(first: int, last: int) -> None:
-        regularised_gradient.backward(
+        coupled_gradient.backward(
             gradient, image, solution, arrays, sight, terms, tolerance, max_steps,
             grad_x, grad_bias, grad_weight, grad_numbers, grad_factors, residuals, counts, first, last,
         )  # fmt: skip

@@ -12,27 +12,36 @@ from typing import Any
 
 import numpy as np
 
-from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.compilation import part, plus
 from varmorph.torch.kernels.planes import rounded
 
-__all__ = ["conjugate_gradients", "degrees", "frame", "framed", "neumann_series", "product", "reaches_known"]
+__all__ = [
+    "begin",
+    "conjugate_gradients",
+    "frame",
+    "framed",
+    "inner",
+    "neumann_series",
+    "proceed",
+    "reaches_known",
+]
 
 STRETCH = 1024  # lanes taken at once
 
 
-@kernel
+@part
 def frame(pitch: int) -> int:
     """Give the lanes in front of a framed array."""
     return rounded(pitch + 1)
 
 
-@kernel
+@part
 def framed(lanes: int, pitch: int, dtype: Any) -> Any:
     """Make a framed array of zeros."""
     return np.zeros(lanes + 2 * frame(pitch), dtype)
 
 
-@kernel
+@part
 def _product(
     image: Any,
     lanes: int,
@@ -58,7 +67,7 @@ def _product(
     return total
 
 
-@kernel
+@part
 def product(image: Any, v: Any, known: Any, across: Any, down: Any, pitch: int) -> float:
     """Write the product of the matrix with v, and return the inner product of both; v, across and down are framed."""
     total = 0.0
@@ -82,7 +91,7 @@ def product(image: Any, v: Any, known: Any, across: Any, down: Any, pitch: int) 
     return total
 
 
-@kernel
+@part
 def degrees(diagonal: Any, known: Any, across: Any, down: Any, pitch: int) -> None:
     """Write the diagonal of the matrix."""
     at = frame(pitch)
@@ -91,7 +100,7 @@ def degrees(diagonal: Any, known: Any, across: Any, down: Any, pitch: int) -> No
         diagonal[j] = known[j] + left[j] + right[j] + above[j] + below[j]
 
 
-@kernel
+@part
 def _invert(numbers: Any) -> None:
     """Replace what is positive by its inverse, the rest by 0."""
     zero, one = numbers.dtype.type(0), numbers.dtype.type(1)
@@ -101,7 +110,7 @@ def _invert(numbers: Any) -> None:
         numbers[j] = one / safe if number > zero else zero
 
 
-@kernel
+@part
 def _inner(a: Any, b: Any, lanes: int) -> Any:
     total = a.dtype.type(0)
     for j in range(lanes):
@@ -109,7 +118,7 @@ def _inner(a: Any, b: Any, lanes: int) -> Any:
     return total
 
 
-@kernel
+@part
 def inner(a: Any, b: Any) -> float:
     """Return the inner product."""
     total = 0.0
@@ -118,7 +127,7 @@ def inner(a: Any, b: Any) -> float:
     return total
 
 
-@kernel
+@part
 def _advance(value: Any, residual: Any, lanes: int, direction: Any, image: Any, inverse: Any, length: Any) -> Any:
     """Walk along the direction; return the inner products of the residual with the preconditioned one and with itself."""
     product = norm = value.dtype.type(0)
@@ -131,53 +140,72 @@ def _advance(value: Any, residual: Any, lanes: int, direction: Any, image: Any, 
     return product, norm
 
 
-@kernel
+@part
 def _turn(direction: Any, lanes: int, inverse: Any, residual: Any, share: Any) -> None:
     for j in range(lanes):
         direction[j] = inverse[j] * residual[j] + share * direction[j]
 
 
-@kernel
+@part
+def begin(right: Any, diagonal: Any, residual: Any, direction: Any) -> tuple[float, float, float]:
+    """Begin conjugate gradients preconditioned by the diagonal, which is inverted, with a right side of norm 1.
+
+    Return the norm of the right side, the inner product of the residual with the preconditioned one, and its norm.
+    """
+    _invert(diagonal)
+    size = np.sqrt(inner(right, right))
+    size = size if size > 0 else 1.0
+    scale = right.dtype.type(size)
+    for j in range(right.size):
+        residual[j] = right[j] / scale
+        direction[j] = diagonal[j] * residual[j]
+    return size, inner(residual, direction), np.sqrt(inner(residual, residual))
+
+
+@part
+def proceed(
+    value: Any, residual: Any, direction: Any, image: Any, inverse: Any, curvature: float, ahead: float
+) -> tuple[float, float]:
+    """Take one step, given the image of the direction and the inner product of both; return as `begin`, without size."""
+    kind = value.dtype.type
+    length = kind(ahead / curvature if curvature > 0 else 0.0)
+    product = norm = 0.0
+    for s in range(0, value.size, STRETCH):
+        lanes = min(STRETCH, value.size - s)
+        sums = _advance(value[s:], residual[s:], lanes, direction[s:], image[s:], inverse[s:], length)
+        product += sums[0]
+        norm += sums[1]
+    _turn(direction, value.size, inverse, residual, kind(product / ahead if ahead > 0 else 0.0))
+    return product, np.sqrt(norm)
+
+
+@part
 def conjugate_gradients(
     value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, tolerance: float, max_steps: int
 ) -> tuple[int, float]:
-    """Solve the system of the matrix, preconditioned by its diagonal; return the steps and the relative residual.
+    """Solve the system of the matrix; return the steps and the relative residual.
 
     As `varmorph.torch.conjugate_gradients` does for one problem.
     """
-    lanes, kind = right.size, right.dtype.type
-    at = frame(pitch)
-    inverse = np.empty_like(right)
+    lanes, at = right.size, frame(pitch)
+    inverse, residual, image = np.empty_like(right), np.empty_like(right), np.empty_like(right)
+    framed_direction = framed(lanes, pitch, right.dtype)
+    direction = framed_direction[at : at + lanes]
     degrees(inverse, known, across, down, pitch)
-    _invert(inverse)
-    size = np.sqrt(inner(right, right))
-    size = kind(size if size > 0 else 1)
-    residual, image, direction = np.empty_like(right), np.empty_like(right), framed(lanes, pitch, right.dtype)
-    ahead = direction[at:]
+    size, ahead, norm = begin(right, inverse, residual, direction)
     value[:] = 0
-    for j in range(lanes):
-        residual[j] = right[j] / size
-        ahead[j] = inverse[j] * residual[j]
-    product_ahead, norm = inner(residual, ahead[:lanes]), np.sqrt(inner(residual, residual))
     steps = 0
     while steps < max_steps and norm > tolerance:
-        curvature = product(image, direction, known, across, down, pitch)
-        length = kind(product_ahead / curvature if curvature > 0 else 0)
-        before, product_ahead, norm = product_ahead, 0.0, 0.0
-        for s in range(0, lanes, STRETCH):
-            some = min(STRETCH, lanes - s)
-            sums = _advance(value[s:], residual[s:], some, ahead[s:], image[s:], inverse[s:], length)
-            product_ahead += sums[0]
-            norm += sums[1]
-        norm = np.sqrt(norm)
-        _turn(ahead, lanes, inverse, residual, kind(product_ahead / before if before > 0 else 0))
+        curvature = product(image, framed_direction, known, across, down, pitch)
+        ahead, norm = proceed(value, residual, direction, image, inverse, curvature, ahead)
         steps += 1
+    scale = right.dtype.type(size)
     for j in range(lanes):
-        value[j] *= size
+        value[j] *= scale
     return steps, norm
 
 
-@kernel
+@part
 def neumann_series(
     value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, terms: int
 ) -> tuple[int, float]:
@@ -199,7 +227,7 @@ def neumann_series(
     return terms, np.sqrt(inner(image, image)) / (size if size > 0 else 1.0)
 
 
-@kernel
+@part
 def _spread_from(reached: Any, j: int, across: Any, down: Any, pitch: int) -> bool:
     """Mark a lane if a neighbour is marked and joined to it by a positive conductance."""
     if reached[j] == 0 and (
@@ -213,7 +241,7 @@ def _spread_from(reached: Any, j: int, across: Any, down: Any, pitch: int) -> bo
     return False
 
 
-@kernel
+@part
 def reaches_known(reached: Any, own: Any, known: Any, across: Any, down: Any, pitch: int) -> bool:
     """Mark with 1 the lanes that are joined to a known value by positive conductances; tell whether all `own` ones are.
 

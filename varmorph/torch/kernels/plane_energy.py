@@ -10,41 +10,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.compilation import part, plus
 from varmorph.torch.kernels.laplacian import STRETCH, frame, framed
 from varmorph.torch.kernels.pulls import (
     Penalty,
     add_curvature,
     add_straightened,
     add_three,
-    add_tied,
-    count_changed,
-    lower_distance,
     renew_duals,
-    widen,
 )
 from varmorph.torch.kernels.sides import (
-    count_straightened,
-    nearest_kink,
     renew_side_duals,
     side_curvatures,
     side_stiffnesses,
     straighten,
 )
 
-__all__ = [
-    "Plane",
-    "State",
-    "changed_pieces",
-    "conductances",
-    "curvatures",
-    "evaluate",
-    "extent",
-    "margin",
-    "move_at_ties",
-    "renew",
-    "state_of",
-]
+__all__ = ["Plane", "State", "conductances", "copy_lanes", "curvatures", "evaluate", "renew", "state_of"]
 
 
 class Plane(NamedTuple):
@@ -80,7 +62,7 @@ class State(NamedTuple):
     down: Any
 
 
-@kernel
+@part
 def state_of(plane: Plane) -> State:
     """Make room for a state."""
     lanes, dtype = plane.own.size, plane.own.dtype
@@ -92,7 +74,7 @@ def state_of(plane: Plane) -> State:
     )
 
 
-@kernel
+@part
 def _between(plane: Plane, z: Any, across: Any, down: Any) -> float:
     """Write the stiffnesses of the edges between unknowns; return the sum of their energies."""
     total = 0.0
@@ -104,7 +86,7 @@ def _between(plane: Plane, z: Any, across: Any, down: Any) -> float:
     return total
 
 
-@kernel
+@part
 def _finish(
     most: Any,
     lanes: int,
@@ -153,7 +135,7 @@ def _finish(
     return total, ahead
 
 
-@kernel
+@part
 def _add_pulls(plane: Plane, z: Any, s: int, lanes: int, stiff: Any, force: Any, value: Any) -> None:
     """Add up the stiffnesses, forces and energies of all edges from known values, at lanes from s on."""
     stiff[:lanes] = 0
@@ -175,7 +157,7 @@ def _add_pulls(plane: Plane, z: Any, s: int, lanes: int, stiff: Any, force: Any,
         )
 
 
-@kernel
+@part
 def evaluate(plane: Plane, z: Any, direction: Any, state: State) -> tuple[float, float, float]:
     """Write the state at z; return the energy, the gradient times a direction, and the greatest single movement."""
     dtype = plane.own.dtype
@@ -216,39 +198,14 @@ def evaluate(plane: Plane, z: Any, direction: Any, state: State) -> tuple[float,
     return total, ahead, greatest
 
 
-@kernel
-def extent(plane: Plane, ridged: bool) -> tuple[float, float]:
-    """Return the range of the known values, NaN where one is not finite, and the difference that rounding may make."""
-    dtype = plane.own.dtype
-    low, high = np.empty(STRETCH, dtype), np.empty(STRETCH, dtype)
-    low[:] = np.inf
-    high[:] = -np.inf
-    strange = 0.0
-    for s in range(0, plane.own.size, STRETCH):
-        lanes, own = min(STRETCH, plane.own.size - s), plane.own[s:]
-        for t in range(plane.edges):
-            x, inside = plane.copy[s + plane.shift[t] :], plane.inside[s + plane.shift[t] :]
-            strange += widen(low, high, lanes, own, x, inside, plane.b[t], plane.w[t])
-        if ridged:
-            nothing, one = dtype.type(0), dtype.type(1)
-            strange += widen(low, high, lanes, own, plane.anchor[s:], own, nothing, one)
-    least, greatest = np.inf, -np.inf
-    for j in range(STRETCH):
-        least, greatest = min(least, low[j]), max(greatest, high[j])
-    number = np.finfo(dtype)
-    rounding = max(4 * number.eps * max(abs(least), abs(greatest)), np.sqrt(number.tiny))
-    spread = greatest - least if greatest >= least else 0.0
-    return (spread if strange == 0 and np.isfinite(spread) else np.nan), rounding
-
-
-@kernel
+@part
 def copy_lanes(target: Any, source: Any) -> None:
     """Copy an array of lanes."""
     for j in range(target.size):
         target[j] = source[j]
 
 
-@kernel
+@part
 def conductances(plane: Plane, z: Any, state: State, duals: Any, share: Any, matrix: State) -> None:
     """Write the primal-dual conductances into the matrix; `duals` are those of the pulls, across and down."""
     pulls, across, down = duals
@@ -275,7 +232,7 @@ def conductances(plane: Plane, z: Any, state: State, duals: Any, share: Any, mat
         copy_lanes(matrix.down, state.down)
 
 
-@kernel
+@part
 def renew(plane: Plane, z: Any, step: Any, duals: Any) -> None:
     """Replace the dual variables by those after a step of z."""
     pulls, across, down = duals
@@ -288,7 +245,7 @@ def renew(plane: Plane, z: Any, step: Any, duals: Any) -> None:
         renew_side_duals(down, lanes, z[at:], z[at + pitch :], step[at:], step[at + pitch :], plane.between)
 
 
-@kernel
+@part
 def curvatures(plane: Plane, z: Any, known: Any, across: Any, down: Any) -> None:
     """Write the second derivatives: the conductances of the Hessian."""
     lanes, at, pitch = plane.own.size, frame(plane.pitch), plane.pitch
@@ -300,63 +257,3 @@ def curvatures(plane: Plane, z: Any, known: Any, across: Any, down: Any) -> None
         known[j] = known[j] if plane.own[j] > 0 else known.dtype.type(0)
     side_curvatures(across[at:], lanes, z[at:], z[at + 1 :], plane.across[at:], plane.between)
     side_curvatures(down[at:], lanes, z[at:], z[at + pitch :], plane.down[at:], plane.between)
-
-
-@kernel
-def move_at_ties(plane: Plane, z: Any, state: State, near: Any) -> float:
-    """Return the greatest single movement, with residuals up to `near` on the stiffer side of their kink."""
-    lanes, at, pitch = plane.own.size, frame(plane.pitch), plane.pitch
-    known = np.empty_like(plane.own)
-    known[:] = plane.ridge
-    for t in range(plane.edges):
-        x, inside = plane.copy[plane.shift[t] :], plane.inside[plane.shift[t] :]
-        add_tied(known, lanes, z[at:], x, inside, plane.b[t], plane.w[t], plane.pull, near)
-    greatest = 0.0
-    for j in range(lanes):
-        diagonal = known[j] + state.across[at + j - 1] + state.across[at + j]
-        diagonal += state.down[at + j - pitch] + state.down[at + j]
-        if diagonal > 0:
-            greatest = max(greatest, abs(state.gradient[j]) / diagonal)
-    return greatest
-
-
-@kernel
-def changed_pieces(plane: Plane, z: Any, before: Any) -> bool:
-    """Tell whether a residual lies on another piece of its penalty than before."""
-    pitch = plane.pitch
-    for s in range(0, plane.own.size, STRETCH):
-        lanes, at = min(STRETCH, plane.own.size - s), frame(pitch) + s
-        here, old = z[at:], before[at:]
-        for t in range(plane.edges):
-            x, inside = plane.copy[s + plane.shift[t] :], plane.inside[s + plane.shift[t] :]
-            if count_changed(lanes, here, old, plane.own[s:], x, inside, plane.b[t], plane.w[t], plane.pull) > 0:
-                return True
-        if plane.between.straight > 0:
-            changed = count_straightened(
-                lanes, here, z[at + 1 :], old, before[at + 1 :], plane.across[at:], plane.between
-            )
-            changed += count_straightened(
-                lanes, here, z[at + pitch :], old, before[at + pitch :], plane.down[at:], plane.between
-            )
-            if changed > 0:
-                return True
-    return False
-
-
-@kernel
-def margin(plane: Plane, z: Any) -> float:
-    """Return the least distance of a residual to a kink of its penalty."""
-    pitch = plane.pitch
-    least = np.empty(STRETCH, plane.own.dtype)
-    least[:] = np.inf
-    for s in range(0, plane.own.size, STRETCH):
-        lanes, at = min(STRETCH, plane.own.size - s), frame(pitch) + s
-        for t in range(plane.edges):
-            x, inside = plane.copy[s + plane.shift[t] :], plane.inside[s + plane.shift[t] :]
-            lower_distance(least, lanes, z[at:], plane.own[s:], x, inside, plane.b[t], plane.w[t], plane.pull)
-        nearest_kink(least, lanes, z[at:], z[at + 1 :], plane.across[at:], plane.between)
-        nearest_kink(least, lanes, z[at:], z[at + pitch :], plane.down[at:], plane.between)
-    nearest = np.inf
-    for j in range(STRETCH):
-        nearest = min(nearest, least[j])
-    return nearest

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.compilation import part, plus
 
 __all__ = [
     "Penalty",
@@ -45,32 +45,32 @@ class Penalty(NamedTuple):
     limit: Any
 
 
-@kernel
+@part
 def side(r: Any, penalty: Penalty) -> Any:
     """Factor a."""
     return penalty.tau if r >= 0 else penalty.cotau
 
 
-@kernel
+@part
 def stiffness(r: Any, penalty: Penalty) -> Any:
     """Slope over residual."""
     return side(r, penalty) / max(penalty.straight * abs(r), penalty.mu)
 
 
-@kernel
+@part
 def curvature(r: Any, penalty: Penalty) -> Any:
     """Second derivative; at a kink r >= 0 counts as above and abs(r) = mu as curved."""
     return type(r)(0) if abs(r) > penalty.limit else side(r, penalty) / penalty.mu
 
 
-@kernel
+@part
 def energy(r: Any, stiff: Any, penalty: Penalty) -> Any:
     """Value, given the stiffness."""
     size = abs(r)
     return stiff * size * (size - min(size, penalty.limit) / type(r)(2))
 
 
-@kernel
+@part
 def bent(r: Any, dual: Any, share: Any, penalty: Penalty) -> Any:
     """Factor of the stiffness: 1 where the penalty is curved, 1 - dual sign(r) and the share where it is straight."""
     one = type(r)(1)
@@ -78,7 +78,7 @@ def bent(r: Any, dual: Any, share: Any, penalty: Penalty) -> Any:
     return max(one - along, type(r)(0)) + share if abs(r) > penalty.limit else one
 
 
-@kernel
+@part
 def next_dual(r: Any, change: Any, dual: Any, penalty: Penalty) -> Any:
     """Dual variable after a step that changes the residual."""
     one = type(r)(1)
@@ -88,13 +88,13 @@ def next_dual(r: Any, change: Any, dual: Any, penalty: Penalty) -> Any:
     return min(max((r + change - held) / max(size, penalty.mu), -one), one)
 
 
-@kernel
+@part
 def differ(r: Any, s: Any, penalty: Penalty) -> bool:
     """Tell whether two residuals lie on different pieces of a penalty with a level."""
     return ((r >= 0) != (s >= 0)) | ((abs(r) > penalty.limit) != (abs(s) > penalty.limit))
 
 
-@kernel
+@part
 def add_three(
     stiff: Any, force: Any, value: Any, lanes: int, z: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty
 ) -> None:
@@ -115,14 +115,14 @@ def add_three(
         value[j] += energy(r0, k0, penalty) + energy(r1, k1, penalty) + energy(r2, k2, penalty)
 
 
-@kernel
+@part
 def add_curvature(total: Any, lanes: int, z: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty) -> None:
     """Add the second derivatives."""
     for j in range(lanes):
         total[j] += w * inside[j] * curvature(x[j] + b - z[j], penalty)
 
 
-@kernel
+@part
 def add_tied(total: Any, lanes: int, z: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty, near: Any) -> None:
     """Add the stiffnesses, where abs(r) <= near those of the stiffer side."""
     stiffer = max(penalty.tau, penalty.cotau)
@@ -132,7 +132,7 @@ def add_tied(total: Any, lanes: int, z: Any, x: Any, inside: Any, b: Any, w: Any
         total[j] += w * inside[j] * a / max(penalty.straight * abs(r), penalty.mu)
 
 
-@kernel
+@part
 def add_straightened(
     total: Any, lanes: int, z: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty, dual: Any, share: Any
 ) -> None:
@@ -142,14 +142,14 @@ def add_straightened(
         total[j] += w * inside[j] * stiffness(r, penalty) * bent(r, dual[j], share, penalty)
 
 
-@kernel
+@part
 def renew_duals(dual: Any, lanes: int, z: Any, x: Any, b: Any, penalty: Penalty, step: Any) -> None:
     """Replace the dual variables by those after a step of z."""
     for j in range(lanes):
         dual[j] = next_dual(x[j] + b - z[j], -step[j], dual[j], penalty)
 
 
-@kernel
+@part
 def count_changed(
     lanes: int, z: Any, before: Any, own: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty
 ) -> Any:
@@ -163,7 +163,7 @@ def count_changed(
     return changed
 
 
-@kernel
+@part
 def lower_distance(
     least: Any, lanes: int, z: Any, own: Any, x: Any, inside: Any, b: Any, w: Any, penalty: Penalty
 ) -> None:
@@ -174,7 +174,7 @@ def lower_distance(
         least[j] = distance if (own[j] * inside[j] * w > 0) & (distance < least[j]) else least[j]
 
 
-@kernel
+@part
 def widen(low: Any, high: Any, lanes: int, own: Any, x: Any, inside: Any, b: Any, w: Any) -> Any:
     """Widen the range of the known values; return NaN if one is not finite, else 0."""
     kind = type(b)

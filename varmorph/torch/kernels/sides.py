@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.compilation import part, plus
 from varmorph.torch.kernels.pulls import Penalty, bent, curvature, energy, next_dual, stiffness
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@kernel
+@part
 def side_stiffnesses(stiff: Any, lanes: int, here: Any, there: Any, weight: Any, penalty: Penalty) -> Any:
     """Write the stiffnesses; return the sum of the energies."""
     total = stiff.dtype.type(0)
@@ -33,14 +33,14 @@ def side_stiffnesses(stiff: Any, lanes: int, here: Any, there: Any, weight: Any,
     return total
 
 
-@kernel
+@part
 def side_curvatures(curved: Any, lanes: int, here: Any, there: Any, weight: Any, penalty: Penalty) -> None:
     """Write the second derivatives."""
     for j in range(lanes):
         curved[j] = weight[j] * curvature(here[j] - there[j], penalty)
 
 
-@kernel
+@part
 def straighten(
     conductance: Any, lanes: int, stiff: Any, here: Any, there: Any, dual: Any, share: Any, penalty: Penalty
 ) -> None:
@@ -49,7 +49,7 @@ def straighten(
         conductance[j] = stiff[j] * bent(here[j] - there[j], dual[j], share, penalty)
 
 
-@kernel
+@part
 def renew_side_duals(
     dual: Any, lanes: int, here: Any, there: Any, step_here: Any, step_there: Any, penalty: Penalty
 ) -> None:
@@ -58,7 +58,7 @@ def renew_side_duals(
         dual[j] = next_dual(here[j] - there[j], step_here[j] - step_there[j], dual[j], penalty)
 
 
-@kernel
+@part
 def count_straightened(
     lanes: int, here: Any, there: Any, here_before: Any, there_before: Any, weight: Any, penalty: Penalty
 ) -> Any:
@@ -72,7 +72,7 @@ def count_straightened(
     return changed
 
 
-@kernel
+@part
 def nearest_kink(least: Any, lanes: int, here: Any, there: Any, weight: Any, penalty: Penalty) -> None:
     """Lower the least distance of a residual to a kink."""
     for j in range(lanes):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from varmorph.torch.kernels.compilation import kernel
+from varmorph.torch.kernels.compilation import part
 from varmorph.torch.kernels.laplacian import STRETCH, frame
 from varmorph.torch.kernels.plane_energy import Plane
 from varmorph.torch.kernels.pulls import add_curvature, add_three
@@ -19,7 +19,7 @@ __all__ = ["relax"]
 SWEEP_STEPS = 10
 
 
-@kernel
+@part
 def _slopes(plane: Plane, z: Any, trial: Any, slope: Any, curved: Any, stiff: Any, value: Any) -> None:
     """Write derivative, second derivative and stiffness of each scalar problem at its trial value."""
     at, pitch = frame(plane.pitch), plane.pitch
@@ -60,14 +60,14 @@ def _slopes(plane: Plane, z: Any, trial: Any, slope: Any, curved: Any, stiff: An
         stiff[j] = (stiff[j] + held) if mine else zero
 
 
-@kernel
+@part
 def _step(slope: Any, curved: Any, stiff: Any) -> Any:
     """Newton's step; one of reweighted least squares where the second derivative is 0."""
     scale = curved if curved > type(slope)(1e-6) * stiff else stiff
     return slope / scale if scale > 0 else type(slope)(0)
 
 
-@kernel
+@part
 def relax(plane: Plane, z: Any, direction: Any) -> None:
     """Write the way from z to the sweep: to the minimisers over each unknown alone; z and direction are framed."""
     lanes, dtype, at = plane.own.size, plane.own.dtype, frame(plane.pitch)

@@ -24,6 +24,7 @@ def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64))
             varmorph.variational_dilation(x, bias, weight, 1.0, penalty="huber", smoothing=0.1).sum().backward()
             varmorph.reconstruction(x - 1, x, bias).sum().backward()
             varmorph.regularised_dilation(x, bias, weight, 1.0, 1.0).value.sum().backward()
+            varmorph.joint_opening(x, bias, weight, (-1.0, 1.0), 1.0).value.sum().backward()
             varmorph.graph_dilation(x[0, 0], torch.tensor([[0, 1], [1, 2]])).sum().backward()
 
 

@@ -34,14 +34,14 @@ def regularised_minimum(
     smoothing: Tensor | None, edge_weights: Tensor | None, edge_smoothing: Tensor | None, ridge: Tensor | None,
     size: Ints, rate: Ints, padding: str, outside: float | None,
     start: Tensor, tolerance: float, max_steps: int, linear_steps: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Minimise by Newton's method from `start` on, with the stop of each plane alone.
 
     Returns
     -------
     minimiser (N, C, H, W), NaN where there is none; numbers (2, N, C): residual, and distance to a kink relative to the
-    range of the data; counts (4, N, C): steps, linear steps, step after which no residual changed its piece, and whether
-    the minimiser is unique.
+    range of the data; counts (3, N, C): steps, linear steps, and the step after which no residual changed its piece;
+    whether the minimiser is unique (N, C).
     """
     from varmorph.torch.kernels import coupled as launcher  # numba is loaded by the first kernel that runs
 
@@ -51,9 +51,10 @@ def regularised_minimum(
 
 
 @regularised_minimum.register_fake
-def _(x: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     planes = x.shape[:2]
-    return x.new_empty(x.shape), x.new_empty(2, *planes), x.new_empty(4, *planes, dtype=torch.long)
+    counts, unique = x.new_empty(3, *planes, dtype=torch.long), x.new_empty(planes, dtype=torch.bool)
+    return x.new_empty(x.shape), x.new_empty(2, *planes), counts, unique
 
 
 @custom_op("varmorph::regularised_adjoint", mutates_args=(), device_types="cpu")

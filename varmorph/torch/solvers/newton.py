@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from varmorph.torch.conjugate_gradients import conjugate_gradients
-from varmorph.torch.energy import Edges, Energy, Evaluation, Laplacian, dot
+from varmorph.torch.energy import Edges, Energy, Evaluation, dot
+from varmorph.torch.laplacian import Laplacian
 from varmorph.torch.relaxation import relaxed
 from varmorph.torch.solvers.iteration import Solver, hold, spread_over
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from varmorph.torch.conjugate_gradients import conjugate_gradients
-from varmorph.torch.energy import Edges, Energy, Evaluation, Laplacian
+from varmorph.torch.energy import Edges, Energy, Evaluation
+from varmorph.torch.laplacian import Laplacian
 from varmorph.torch.solvers.iteration import Solver, hold, spread_over
 
 __all__ = ["ADMM", "PrimalDual"]

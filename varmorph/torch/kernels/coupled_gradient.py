@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from varmorph.torch.kernels.compilation import kernel, plus
+from varmorph.torch.kernels.certificate import is_regular, weights_to_known
+from varmorph.torch.kernels.compilation import kernel, part, plus
 from varmorph.torch.kernels.laplacian import STRETCH, conjugate_gradients, frame, framed, neumann_series
 from varmorph.torch.kernels.plane_energy import Plane, curvatures
 from varmorph.torch.kernels.planes import add_back
+from varmorph.torch.kernels.problem import Parameters, Sight, load, room
 from varmorph.torch.kernels.pulls import Penalty, curvature
-from varmorph.torch.kernels.regularised import Parameters, Sight, is_regular, load, room, weights_to_known
 
 __all__ = ["backward"]
 
 
-@kernel
+@part
 def _pull_back(grad: Any, lanes: int, x: Any, inside: Any, z: Any, v: Any, b: Any, w: Any, penalty: Penalty) -> Any:
     """Give each cell of the padded copy what one edge sends back to it; z and v are those of the pixel that it pulls.
 
@@ -40,7 +41,7 @@ def _pull_back(grad: Any, lanes: int, x: Any, inside: Any, z: Any, v: Any, b: An
     return curved, above, below, spread
 
 
-@kernel
+@part
 def _back_through_pulls(
     plane: Plane, slots: Any, grad: Any, z: Any, v: Any, front: int, grad_bias: Any, grad_weight: Any, grad_numbers: Any
 ) -> None:
@@ -66,7 +67,7 @@ def _back_through_pulls(
         grad_numbers[3] -= plane.w[t] * spread / pull.mu * pull.straight
 
 
-@kernel
+@part
 def _back_through_sides(
     here: Any,
     there: Any,
@@ -96,7 +97,7 @@ def _back_through_sides(
             grad_numbers[4] += d * curved[k] * r / penalty.mu * penalty.straight
 
 
-@kernel
+@part
 def _read_defined(z: Any, q: Any, y: Any, grad_y: Any, pitch: int) -> None:
     """Write minimiser and cotangent into lanes, 0 where the former is no number."""
     for i in range(y.shape[0]):
@@ -106,7 +107,7 @@ def _read_defined(z: Any, q: Any, y: Any, grad_y: Any, pitch: int) -> None:
             q[i * pitch + j] = grad_y[i, j] if defined else y.dtype.type(0)
 
 
-@kernel
+@part
 def _back_through_ridge(plane: Plane, z: Any, v: Any, grad_x: Any) -> float:
     """Add what the ridge sends back to the image; return what it sends to its weight."""
     total = 0.0
