@@ -1,16 +1,20 @@
 """Planes shared out among threads.
 
-A kernel works on a range of planes without the GIL, so ordinary threads run it in parallel. Unlike the thread pools of
-OpenMP they survive a fork, may be entered from several threads at once, and need no second, parallel compilation of
-each kernel. Each plane belongs to one thread, so results do not depend on how many there are.
+A kernel works on a range of planes without the GIL, and each plane belongs to one thread, so results do not depend on how
+many there are. The threads are those of PyTorch's own OpenMP where it has one. They stay awake for a while after each
+operation: the system puts a thread that it has to wake beside the one that woke it, on the same core, where a kernel of a
+few milliseconds ends before the two are drawn apart; and threads of our own would compete with PyTorch's waking ones.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -18,15 +22,50 @@ __all__ = ["over_planes"]
 
 # Fewer elements than this are done before a second thread has woken up.
 _ELEMENTS_PER_THREAD = 16_384
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_PROCESS = os.getpid()
+_Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Give this process's pool; one made before a fork has no threads in the child."""
-    key = (os.getpid(), threads)
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="varmorph")
-    return _pools[key]
+@cache
+def _parallel_region() -> Any:
+    """Give the function that runs a task in each thread of PyTorch's OpenMP, None if there is none of this name."""
+    try:
+        region = ctypes.CDLL(torch._C.__file__).GOMP_parallel  # libgomp's, which libiomp5 and libomp have too on Linux
+    except (OSError, AttributeError):
+        return None
+    region.argtypes, region.restype = [_Task, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return region
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Give a process its own pool; one made before a fork has no threads in the child."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="varmorph")
+
+
+def _run_in(threads: int, task: Callable[[], None]) -> None:
+    """Run a task in so many threads, or in fewer, and wait for it."""
+    region = _parallel_region()
+    if region is not None and os.getpid() == _PROCESS:  # OpenMP's threads do not survive a fork
+        region(_Task(lambda _: task()), None, threads, 0)
+        return
+    rest = [_pool(os.getpid(), threads).submit(task) for _ in range(threads - 1)]
+    task()
+    for part in rest:
+        part.result()
+
+
+def _take(ranges: list[tuple[int, int]], run: Callable[[int, int], None], failures: list[BaseException]) -> None:
+    """Run one range after another until none is left."""
+    while True:
+        try:
+            planes = ranges.pop()
+        except IndexError:  # other threads took them all
+            return
+        try:
+            run(*planes)
+        except BaseException as failure:  # a thread of OpenMP has nobody to raise it to
+            failures.append(failure)
 
 
 def over_planes(run: Callable[[int, int], None], planes: int, elements: int) -> None:
@@ -35,8 +74,8 @@ def over_planes(run: Callable[[int, int], None], planes: int, elements: int) -> 
     if threads <= 1:
         run(0, planes)
         return
-    bounds = [planes * t // threads for t in range(threads + 1)]
-    rest = [_pool(threads).submit(run, *pair) for pair in pairwise(bounds[1:])]
-    run(bounds[0], bounds[1])
-    for part in rest:
-        part.result()
+    ranges = list(pairwise(planes * t // threads for t in range(threads + 1)))
+    failures: list[BaseException] = []
+    _run_in(threads, partial(_take, ranges, run, failures))
+    if failures:
+        raise failures[0]
