@@ -57,15 +57,12 @@ def fill(copy: Any, plane: Any, rows: Any, columns: Any, sign: Any, outside: Any
 
 @kernel
 def holds_nan(plane: Any) -> bool:
-    """Tell whether a pixel is NaN."""
-    kind = plane.dtype.type
-    for i in range(plane.shape[0]):
-        row, found = plane[i], kind(0)
-        for j in range(row.size):
-            found = plus(found, kind(row[j] != row[j]))
-        if found > 0:
-            return True
-    return False
+    """Tell whether a pixel of a contiguous plane is NaN."""
+    pixels, kind = plane.reshape(plane.size), plane.dtype.type
+    found = kind(0)
+    for i in range(pixels.size):
+        found = plus(found, kind(pixels[i] != pixels[i]))
+    return found > 0
 
 
 @kernel
