@@ -239,7 +239,7 @@ def test_a_cache_that_cannot_be_written_to_gives_one_warning_and_the_result(tmp_
     code = """
 import warnings
 import torch
-from varmorph.torch.kernels import compilation
+from varmorph.torch.kernels.cpu import compilation
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert compilation.cache_folder() is None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from varmorph import reference
 from varmorph.torch import maxplus, separable
-from varmorph.torch.kernels import pixelwise
-from varmorph.torch.kernels.layout import layout
+from varmorph.torch.kernels.cpu.window import pixelwise
+from varmorph.torch.kernels.cpu.window.layout import layout
 from varmorph.torch.windows import window
 
 PADDINGS = ("geodesic", "replicate", "reflect", "circular", "valid", 0.4)

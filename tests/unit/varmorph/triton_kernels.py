@@ -37,7 +37,7 @@ every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GE
 def cuda():
     if DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs TRITON_INTERPRET=1 or a GPU")
-    from varmorph.torch.kernels import cuda
+    from varmorph.torch.kernels.cuda import window as cuda
 
     return cuda
 
@@ -105,7 +105,7 @@ def test_supremum_agrees_with_tensor_code(cuda, geometry, dtype, sign, outside):
 
 @pytest.mark.parametrize("name", ["3x3", "3x3 rate"])
 def test_supremum_names_the_slots_that_the_kernel_for_the_cpu_names(cuda, name):
-    from varmorph.torch.kernels import lanes
+    from varmorph.torch.kernels.cpu.window import lanes
 
     geometry = GEOMETRIES[name]
     x = image(geometry, torch.float32).round()  # ties
@@ -183,7 +183,7 @@ def test_expectile_agrees_with_tensor_code(cuda, geometry):
 
 
 def test_expectile_agrees_with_the_kernel_for_the_cpu(cuda):
-    from varmorph.torch.kernels import lanes
+    from varmorph.torch.kernels.cpu.window import lanes
 
     geometry = GEOMETRIES["3x3"]
     x, (bias, weight, level) = image(geometry, torch.float32), parameters(geometry, torch.float32)
@@ -307,7 +307,7 @@ def test_memory_layout_does_not_matter(cuda):
 
 
 def test_a_plane_too_large_for_its_positions_is_refused():
-    from varmorph.torch.kernels.index_maps import index_maps
+    from varmorph.torch.kernels.cuda.index_maps import index_maps
 
     geometry = ((2**16, 2**15), (1, 1), (1, 1), (1, 1), "geodesic", False)
     with pytest.raises(ValueError, match="planes of more than 1073741824 pixels have no kernel, found 65536 x 32768"):

@@ -16,7 +16,7 @@ __all__ = ["supremum"]
 @custom_op("varmorph::graph_supremum", mutates_args=())
 def supremum(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int) -> tuple[Tensor, Tensor]:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node, and the first edge that attains it."""
-    from varmorph.torch.kernels import graph
+    from varmorph.torch.kernels.cpu import graph
 
     return graph.supremum(x, bias, source, target, sign)
 
@@ -31,7 +31,7 @@ def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
 ) -> tuple[Tensor, Tensor]:
     """Give the gradient of y to the source and the bias of the chosen edge."""
-    from varmorph.torch.kernels import graph
+    from varmorph.torch.kernels.cpu import graph
 
     return graph.supremum_backward(grad_y, chosen, bias, source, target, sign)
 

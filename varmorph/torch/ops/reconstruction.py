@@ -18,7 +18,7 @@ __all__ = ["reconstruction", "reconstruction_backward"]
 @custom_op("varmorph::reconstruction", mutates_args=(), device_types="cpu")
 def reconstruction(marker: Tensor, mask: Tensor, bias: Tensor, sign: int) -> Tensor:
     """Reconstruct a mask from a marker."""
-    from varmorph.torch.kernels import reconstruction as launcher  # numba is loaded by the first kernel that runs
+    from varmorph.torch.kernels.cpu import reconstruction as launcher  # numba is loaded by the first kernel that runs
 
     return launcher.reconstruction(marker, mask, bias, sign)
 
@@ -33,7 +33,7 @@ def reconstruction_backward(
     grad_y: Tensor, marker: Tensor, mask: Tensor, y: Tensor, bias: Tensor, sign: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradient of each pixel to the pixel of marker or mask it is a copy of, and to bias along the way."""
-    from varmorph.torch.kernels import reconstruction_gradient as launcher
+    from varmorph.torch.kernels.cpu import reconstruction_gradient as launcher
 
     return launcher.reconstruction_backward(grad_y, marker, mask, y, bias, sign)
 

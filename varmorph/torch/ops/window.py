@@ -44,7 +44,7 @@ def _result(x: Tensor, *description: Any) -> Tensor:
 def _compiled(kernels: str, geometry: Geometry, with_lanes: bool) -> Any:
     """Import the launchers; those in lanes are the faster ones, and need the same shifts at every pixel."""
     lanes = with_lanes and is_uniform(geometry[4], geometry[5])
-    name = "cuda" if kernels == "cuda" else "lanes" if lanes else "pixelwise"
+    name = "cuda.window" if kernels == "cuda" else f"cpu.window.{'lanes' if lanes else 'pixelwise'}"
     return import_module(f"varmorph.torch.kernels.{name}")
 
 

@@ -1,0 +1,1 @@
+"""CUDA kernels of the separable window operators, compiled with Triton."""
