@@ -64,8 +64,8 @@ def test_every_solver_runs_and_the_iterative_ones_have_a_residual():
     assert table["device"].str.startswith("cpu (").all()
 
 
-def test_a_gpu_gets_no_kernels_for_the_cpu():
-    assert {solver.backend for solver in solvers_for("cuda")} == {"tensor", "torch"}
+def test_a_gpu_gets_the_kernels_for_it_and_tensor_code():
+    assert {solver.backend for solver in solvers_for("cuda")} == {"cuda", "tensor", "torch"}
 
 
 def test_peers_compute_what_they_are_named_after():

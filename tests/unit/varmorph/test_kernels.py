@@ -322,6 +322,15 @@ for padding in ("geodesic", "replicate", "valid", 0.5):
         variational_dilation(x, flat, None, -1.0, **options).sum().backward()
 h_maxima(x, 0.1, connectivity=4).sum().backward()
 fill_holes(x).sum().backward()
+closing(x, flat).sum().backward()
+small = flat[:, :3, :3]
+for options in ({}, {"edge_penalty": "huber", "edge_smoothing": 0.1, "penalty": "huber", "smoothing": 0.1, "ridge": 0.5}):
+    regularised_dilation(x, small, None, 1.0, 0.5, **options).value.sum().backward()
+joint_closing(x, small, None, (1.0, -1.0), 0.5, penalty="huber", smoothing=0.1).value.sum().backward()
+regularised_dilation(x, small, None, 1.0, 0.5, solver=ADMM(tolerance=1e-3, on_failure="nan"))
+nodes, edges = x[0, :, :, 0].detach().requires_grad_(), torch.tensor([[0, 1, 2], [1, 2, 0]])
+graph_dilation(nodes, edges).sum().backward()
+variational_graph_dilation(nodes, edges, 0.0, 1.0, 1.0, coupling=0.5).value.sum().backward()
 assert compiled() == warm, compiled() - warm
 """
 

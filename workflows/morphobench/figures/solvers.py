@@ -29,7 +29,13 @@ __all__ = ["Size", "device_title", "devices", "draw_memory", "draw_time", "insta
 
 SOURCE = "studies/solvers.csv"
 PHASES = ("forward", "backward")
-BACKEND_TITLES = {"cpu": "compiled kernel", "tensor": "tensor code", "torch": "PyTorch", "jax": "JAX"}
+BACKEND_TITLES = {
+    "cpu": "compiled kernel",
+    "cuda": "Triton kernel",
+    "tensor": "tensor code",
+    "torch": "PyTorch",
+    "jax": "JAX",
+}
 
 
 class Size(NamedTuple):

@@ -72,9 +72,9 @@ def make_case(settings: Mapping[str, Any], size: int, kernel: int, device: str) 
 
 
 def solvers_for(device: str) -> list[Solver]:
-    """List what is measured on ``device``; the compiled kernels need a CPU."""
+    """List what is measured on ``device``, "cpu" or "cuda": varmorph in the kernels for it and in tensor code, and peers."""
     found = []
-    for backend in ("cpu", "tensor") if device == "cpu" else ("tensor",):
+    for backend in (device, "tensor"):
         found += [
             Solver(
                 "variational",
