@@ -22,6 +22,10 @@ def by_slot(function: Tensor, elements: np.ndarray) -> np.ndarray:
 def by_element(per_plane: np.ndarray, elements: np.ndarray, samples: int, like: Tensor) -> Tensor:
     """Add up (N * C, T) over samples, in a fixed order, and over the slots of each element: (C, K), of the type of `like`."""
     channels, count = like.shape
-    total = np.zeros((count, channels))
-    np.add.at(total, elements, per_plane.reshape(samples, channels, per_plane.shape[1]).sum(0).T)
-    return torch.from_numpy(np.ascontiguousarray(total.T)).to(like.dtype)
+    sums = per_plane.reshape(samples, channels, per_plane.shape[1]).sum(0)
+    total = np.zeros((channels, count))
+    if elements.size == count:  # each element has one slot
+        total[:, elements] = sums
+    else:
+        np.add.at(total, (slice(None), elements), sums)
+    return torch.from_numpy(total).to(like.dtype)

@@ -60,7 +60,8 @@ def supremum_backward(
         )
 
     over_planes(run, samples * channels, gradient.size)
-    return torch.from_numpy(grad_x), sign * by_element(grad_bias, window.elements, samples, bias)
+    sums = by_element(grad_bias, window.elements, samples, bias)
+    return torch.from_numpy(grad_x), sums if sign > 0 else -sums
 
 
 def expectile(
