@@ -27,5 +27,5 @@ def by_element(per_plane: np.ndarray, elements: np.ndarray, samples: int, like: 
     if elements.size == count:  # each element has one slot
         total[:, elements] = sums
     else:
-        np.add.at(total, (slice(None), elements), sums)
+        np.add.at(total.T, elements, sums.T)
     return torch.from_numpy(total).to(like.dtype)
