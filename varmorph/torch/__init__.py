@@ -1,5 +1,10 @@
 """Morphological operators for PyTorch: exact (max-plus) and variational, as functions and as layers."""
 
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ImportError("varmorph.torch needs torch, which is not installed: pip install 'varmorph[torch]'")
+
 from varmorph.torch.adjoints import Implicit, Neumann, OneStep, Truncated, Unrolled
 from varmorph.torch.backends import backend
 from varmorph.torch.certificates import (

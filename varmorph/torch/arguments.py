@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from varmorph.torch.windows import PADDINGS, Padding
+from varmorph.arguments import check_penalty
 
 __all__ = [
     "check_bias",
-    "check_channels",
-    "check_connectivity",
-    "check_direction",
     "check_edge_penalty",
     "check_edge_weights",
     "check_edges",
@@ -25,20 +21,13 @@ __all__ = [
     "check_level",
     "check_nonnegative",
     "check_offsets",
-    "check_padding",
-    "check_penalty",
     "check_per_edge",
     "check_positive",
     "check_ridge",
     "check_smoothing",
     "check_weight",
-    "check_window_fits",
-    "pair",
     "two_levels",
 ]
-
-PENALTIES = ("expectile", "quantile", "huber")
-Direction = Literal["dilation", "erosion"]
 
 
 def _check_tensor(name: str, value: object) -> Tensor:
@@ -80,27 +69,6 @@ def check_image_pair(first: object, second: object, names: tuple[str, str]) -> t
         found = " and ".join(str(tuple(image.shape)) for image in images)
         raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {found}")
     return images
-
-
-def check_channels(channels: int) -> int:
-    """Require a positive number of channels."""
-    if not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"channels must be a positive integer, found {channels!r}")
-    return channels
-
-
-def check_connectivity(connectivity: int) -> int:
-    """Require 4 or 8 neighbours of a pixel."""
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity must be 4 or 8, found {connectivity!r}")
-    return connectivity
-
-
-def check_direction(by: Direction) -> Direction:
-    """Require one of the two directions of a reconstruction."""
-    if by not in ("dilation", "erosion"):
-        raise ValueError(f"by must be 'dilation' or 'erosion', found {by!r}")
-    return by
 
 
 def _per_channel(name: str, value: object, channels: int) -> Tensor:
@@ -161,16 +129,6 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
     limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
     _require(torch.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
     return logit.expand(channels)
-
-
-def check_penalty(penalty: str, smoothing: Tensor | float | None) -> None:
-    """Require a known penalty, a positive smoothing for "huber", and none for the others."""
-    if penalty not in PENALTIES:
-        raise ValueError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, found {penalty!r}")
-    if penalty == "huber" and smoothing is None:
-        raise ValueError("smoothing must be a positive number for penalty 'huber', found None")
-    if penalty != "huber" and smoothing is not None:
-        raise ValueError(f"smoothing must be None for penalty {penalty!r}, found {smoothing!r}")
 
 
 def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: int, like: Tensor) -> Tensor | None:
@@ -277,30 +235,3 @@ def two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor
     if not isinstance(levels, (Tensor, Sequence)) or found == () or len(levels) != 2:
         raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
     return levels[0], levels[1]
-
-
-def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Read one positive integer for both axes, or two."""
-    both = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(both) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in both):
-        raise ValueError(f"{name} must be a positive integer or two of them, found {value!r}")
-    return both[0], both[1]
-
-
-def check_padding(padding: Padding) -> Padding:
-    """Require one of the names of paddings, or a finite number."""
-    if isinstance(padding, str):
-        if padding in PADDINGS:
-            return padding
-    elif isinstance(padding, (int, float)) and not isinstance(padding, bool) and math.isfinite(padding):
-        return float(padding)
-    raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))} or a finite number, found {padding!r}")
-
-
-def check_window_fits(image: Tensor, size: tuple[int, int], rate: tuple[int, int], padding: Padding) -> None:
-    """Require that padding "valid" leaves at least one output."""
-    span = tuple(r * (s - 1) + 1 for s, r in zip(size, rate, strict=True))
-    if padding == "valid" and (span[0] > image.shape[-2] or span[1] > image.shape[-1]):
-        raise ValueError(
-            f"padding 'valid' needs an image of at least {span} pixels for this window, found {tuple(image.shape[-2:])}"
-        )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from varmorph.torch import maxplus, separable
 from varmorph.torch.ops import window as ops
-from varmorph.torch.windows import Geometry, Window, window
+from varmorph.windows import Geometry, Window, window
 
 __all__ = ["backend", "compute_dtype", "dilate", "implementation", "minimise_separable"]
 

@@ -34,9 +34,7 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
     holds NaN stops at once and keeps residual NaN.
     """
     if matrix.energy.compiled and not torch.is_grad_enabled():
-        from varmorph.torch.kernels.cpu.coupled import (
-            edges as launcher,  # numba is loaded by the first kernel that runs
-        )
+        from varmorph.torch.ops import edges as launcher  # numba is loaded by the first kernel that runs
 
         return LinearSolution(*launcher.conjugate_gradients(matrix, right, tolerance, max_steps))
     inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from varmorph.arguments import check_padding, pair
 from varmorph.torch.adjoints import Adjoint, Implicit
 from varmorph.torch.arguments import (
     check_bias,
@@ -15,12 +16,10 @@ from varmorph.torch.arguments import (
     check_image,
     check_level,
     check_nonnegative,
-    check_padding,
     check_positive,
     check_ridge,
     check_smoothing,
     check_weight,
-    pair,
     two_levels,
 )
 from varmorph.torch.backends import compute_dtype, implementation, minimise_separable
@@ -33,7 +32,7 @@ from varmorph.torch.penalties import named_penalty
 from varmorph.torch.regularisation import Planes, by_planes, minimise_planes
 from varmorph.torch.separable import minimise_each, window_pulls
 from varmorph.torch.solvers import Newton, Solver
-from varmorph.torch.windows import Geometry, Padding, Window, window
+from varmorph.windows import Geometry, Padding, Window, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
 

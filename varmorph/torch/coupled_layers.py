@@ -16,7 +16,7 @@ from varmorph.torch.coupled import IMPLICIT, NEWTON, joint_closing, joint_openin
 from varmorph.torch.layers import VariationalLayer2d
 from varmorph.torch.minimisation import Solution
 from varmorph.torch.solvers import Solver
-from varmorph.torch.windows import Padding
+from varmorph.windows import Padding
 
 __all__ = ["JointClosing2d", "JointOpening2d", "RegularisedDilation2d"]
 

@@ -121,9 +121,7 @@ class Energy:
     def evaluate(self, z: Tensor) -> Evaluation:
         """Residuals, gradient and diagonal at z."""
         if self.compiled and not torch.is_grad_enabled():
-            from varmorph.torch.kernels.cpu.coupled import (
-                edges as launcher,  # numba is loaded by the first kernel that runs
-            )
+            from varmorph.torch.ops import edges as launcher  # numba is loaded by the first kernel that runs
 
             return launcher.evaluate(self, z)
         residuals = tuple(edges.residual(z) for edges in self.edges)
@@ -202,7 +200,7 @@ class Energy:
     @cached_property
     def families(self) -> list[Any]:
         """The edges as the kernels take them."""
-        from varmorph.torch.kernels.cpu.coupled.edges import families
+        from varmorph.torch.ops.edges import families
 
         return families(self)
 

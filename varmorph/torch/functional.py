@@ -7,19 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from varmorph.torch.arguments import (
-    check_bias,
-    check_image,
-    check_level,
-    check_padding,
-    check_smoothing,
-    check_weight,
-    check_window_fits,
-    pair,
-    two_levels,
-)
+from varmorph.arguments import Size, geometry_of
+from varmorph.differences import difference
+from varmorph.torch.arguments import check_bias, check_image, check_level, check_smoothing, check_weight, two_levels
 from varmorph.torch.backends import dilate, minimise_separable
-from varmorph.torch.windows import Geometry, Padding
+from varmorph.windows import Padding
 
 __all__ = [
     "black_top_hat",
@@ -36,16 +28,6 @@ __all__ = [
     "variational_opening",
     "white_top_hat",
 ]
-
-Size = int | Sequence[int]
-
-
-def _geometry(x: Tensor, bias: Tensor, stride: Size, rate: Size, padding: Padding, reverse: bool) -> Geometry:
-    padding = check_padding(padding)
-    steps, rates = pair("stride", stride), pair("rate", rate)
-    size = (bias.shape[-2], bias.shape[-1])
-    check_window_fits(x, size, rates, padding)
-    return (x.shape[-2], x.shape[-1]), size, steps, rates, padding, reverse
 
 
 def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
@@ -89,7 +71,7 @@ def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, _geometry(x, bias, stride, rate, padding, False), 1)
+    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, False), 1)
 
 
 def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
@@ -111,7 +93,7 @@ def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, _geometry(x, bias, stride, rate, padding, True), -1)
+    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, True), -1)
 
 
 def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
@@ -142,49 +124,6 @@ def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     return erosion(dilation(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding)
 
 
-def _reach(size: int, rate: int) -> tuple[int, int]:
-    """Say how far the dilation looks before and behind a pixel on one axis."""
-    return rate * (size // 2), rate * (size - 1 - size // 2)
-
-
-def _at_common_pixels(
-    images: Sequence[tuple[Tensor, bool, bool]], bias: Tensor, stride: Size, rate: Size
-) -> list[Tensor]:
-    """Crop results of padding "valid" to the pixels they all have, then sample.
-
-    Each entry is (image, eroded, dilated): what has already been cut off around it.
-    """
-    steps, rates = pair("stride", stride), pair("rate", rate)
-    cropped = [image for image, _, _ in images]
-    for axis, dim in ((0, -2), (1, -1)):
-        before, behind = _reach(bias.shape[dim], rates[axis])
-        lost = [
-            (eroded * behind + dilated * before, eroded * before + dilated * behind) for _, eroded, dilated in images
-        ]
-        head, tail = (max(one[side] for one in lost) for side in (0, 1))
-        for i, (start, end) in enumerate(lost):
-            length = cropped[i].shape[dim] - (head - start) - (tail - end)
-            if length < 1:
-                raise ValueError(f"padding 'valid' leaves no pixel for a window of {tuple(bias.shape[-2:])}")
-            cropped[i] = cropped[i].narrow(dim, head - start, length)
-    return [image[..., :: steps[0], :: steps[1]] for image in cropped]
-
-
-def _difference(
-    minuend: tuple[Tensor, bool, bool],
-    subtrahend: tuple[Tensor, bool, bool],
-    bias: Tensor,
-    stride: Size,
-    rate: Size,
-    padding: Padding,
-) -> Tensor:
-    if padding != "valid":
-        steps = pair("stride", stride)
-        return (minuend[0] - subtrahend[0])[..., :: steps[0], :: steps[1]]
-    left, right = _at_common_pixels([minuend, subtrahend], bias, stride, rate)
-    return left - right
-
-
 def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
     """Morphological gradient: dilation minus erosion. A stride samples the result.
 
@@ -200,7 +139,7 @@ def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
     """
     high = dilation(x, bias, rate=rate, padding=padding)
     low = erosion(x, bias, rate=rate, padding=padding)
-    return _difference((high, False, True), (low, True, False), bias, stride, rate, padding)
+    return difference((high, False, True), (low, True, False), bias, stride, rate, padding)
 
 
 def internal_gradient(
@@ -217,7 +156,7 @@ def internal_gradient(
     tensor([[[[0., 0., 5., 0.]]]])
     """
     low = erosion(x, bias, rate=rate, padding=padding)
-    return _difference((x, False, False), (low, True, False), bias, stride, rate, padding)
+    return difference((x, False, False), (low, True, False), bias, stride, rate, padding)
 
 
 def external_gradient(
@@ -234,7 +173,7 @@ def external_gradient(
     tensor([[[[0., 5., 0., 0.]]]])
     """
     high = dilation(x, bias, rate=rate, padding=padding)
-    return _difference((high, False, True), (x, False, False), bias, stride, rate, padding)
+    return difference((high, False, True), (x, False, False), bias, stride, rate, padding)
 
 
 def white_top_hat(
@@ -251,7 +190,7 @@ def white_top_hat(
     tensor([[[[0., 3., 0., 0., 0., 0.]]]])
     """
     opened = opening(x, bias, rate=rate, padding=padding)
-    return _difference((x, False, False), (opened, True, True), bias, stride, rate, padding)
+    return difference((x, False, False), (opened, True, True), bias, stride, rate, padding)
 
 
 def black_top_hat(
@@ -268,7 +207,7 @@ def black_top_hat(
     tensor([[[[0., 3., 0., 0., 0., 0.]]]])
     """
     closed = closing(x, bias, rate=rate, padding=padding)
-    return _difference((closed, True, True), (x, False, False), bias, stride, rate, padding)
+    return difference((closed, True, True), (x, False, False), bias, stride, rate, padding)
 
 
 def variational_dilation(
@@ -347,7 +286,7 @@ def variational_dilation(
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
     mu = check_smoothing(penalty, smoothing, x.shape[1], x)
-    geometry = _geometry(x, bias, stride, rate, padding, False)
+    geometry = geometry_of(x.shape, bias.shape, stride, rate, padding, False)
     return minimise_separable(x, bias, weight, level, geometry, penalty, mu)
 
 
@@ -386,7 +325,7 @@ def variational_erosion(
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
     mu = check_smoothing(penalty, smoothing, x.shape[1], x)
-    geometry = _geometry(x, bias, stride, rate, padding, True)
+    geometry = geometry_of(x.shape, bias.shape, stride, rate, padding, True)
     return minimise_separable(x, negative_offsets(bias), weight, -level, geometry, penalty, mu)
 
 

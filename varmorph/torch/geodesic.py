@@ -13,20 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.arguments import (
-    Direction,
-    check_connectivity,
-    check_direction,
-    check_image,
-    check_image_pair,
-    check_nonnegative,
-    check_offsets,
-)
+from varmorph.arguments import Direction, check_connectivity, check_direction
+from varmorph.torch.arguments import check_image, check_image_pair, check_nonnegative, check_offsets
 from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.functional import dilation, erosion
 from varmorph.torch.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
 from varmorph.torch.ops import reconstruction as ops
-from varmorph.torch.windows import Window, window
+from varmorph.windows import Window, window
 
 __all__ = [
     "closing_by_reconstruction",

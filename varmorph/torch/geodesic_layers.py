@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from varmorph.torch.arguments import (
-    Direction,
-    check_channels,
-    check_connectivity,
-    check_direction,
-    check_image,
-    pair,
-)
+from varmorph.arguments import Direction, check_channels, check_connectivity, check_direction, pair
+from varmorph.torch.arguments import check_image
 from varmorph.torch.geodesic import h_maxima, reconstruction
 from varmorph.torch.leveling import leveling
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from varmorph.torch.neighbours import add_at_sources, edge_values
-from varmorph.torch.windows import Window
+from varmorph.windows import Window
 
 __all__ = ["GraphEdges", "GraphPulls", "Incidence", "Pulls", "Sides", "WindowEdges"]
 

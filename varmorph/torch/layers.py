@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from varmorph.arguments import check_channels, check_padding, check_penalty, pair
 from varmorph.torch import functional
-from varmorph.torch.arguments import check_channels, check_padding, check_penalty, pair
-from varmorph.torch.windows import Padding
+from varmorph.windows import Padding
 
 __all__ = [
     "BlackTopHat2d",

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from varmorph.torch.arguments import check_connectivity, check_image_pair
+from varmorph.arguments import check_connectivity
+from varmorph.torch.arguments import check_image_pair
 from varmorph.torch.backends import compute_dtype
 from varmorph.torch.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
-from varmorph.torch.windows import window
+from varmorph.windows import window
 
 __all__ = ["leveling"]
 

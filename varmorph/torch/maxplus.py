@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from varmorph.torch.neighbours import edge_values, per_edge
-from varmorph.torch.windows import Window
+from varmorph.windows import Window
 
 __all__ = ["supremum"]
 

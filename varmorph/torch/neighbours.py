@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from varmorph.torch.windows import OUTSIDE, AxisSlots, Window
+from varmorph.windows import OUTSIDE, AxisSlots, Window
 
 __all__ = ["add_at_sources", "edge_values", "flat_neighbourhood", "flat_shifts", "inside_image", "per_edge"]
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SAFE_STEPS", "Huber", "minimise_huber", "minimise_quantile", "tie_tolerance"]
+from varmorph.ties import tie_tolerance
+
+__all__ = ["SAFE_STEPS", "Huber", "minimise_huber", "minimise_quantile"]
 
 SAFE_STEPS = 200  # bisection alone would need as many as the mantissa has bits
 
@@ -64,17 +66,12 @@ def _first(values: Tensor, chosen: Tensor, present: Tensor) -> Tensor:
     return ((values == chosen) & present).to(torch.uint8).argmax(0, keepdim=True)
 
 
-def tie_tolerance(dtype: torch.dtype) -> float:
-    """How far from 0 the derivative of an energy may lie and still count as 0, in parts of min(tau, 1 - tau) sum w."""
-    return 1e-12 if dtype == torch.float64 else 1e-5
-
-
 def _slack(values: Tensor, tau: Tensor, cotau: Tensor, total: Tensor) -> Tensor:
     """How far from 0 the derivative of the energy may lie and still count as 0: the same for every tie.
 
     Where the pulls of the edges above and below cancel, each is at most min(tau, 1 - tau) times the total weight.
     """
-    return tie_tolerance(values.dtype) * torch.minimum(tau, cotau).squeeze(0) * total
+    return tie_tolerance(values.dtype == torch.float64) * torch.minimum(tau, cotau).squeeze(0) * total
 
 
 class Huber(NamedTuple):

@@ -14,7 +14,7 @@ from varmorph.torch.certificates import Certificate
 from varmorph.torch.minimisation import Solution, forward_certificate, settle
 from varmorph.torch.ops.coupled import regularised_adjoint, regularised_minimum
 from varmorph.torch.solvers import Newton, Solver
-from varmorph.torch.windows import Geometry
+from varmorph.windows import Geometry
 
 __all__ = ["Planes", "by_planes", "minimise_planes"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from varmorph.torch.implicit import frozen_newton_step
 from varmorph.torch.neighbours import edge_values, inside_image, per_edge
 from varmorph.torch.quantiles import minimise_huber, minimise_quantile
-from varmorph.torch.windows import Window
+from varmorph.windows import Window
 
 __all__ = ["minimise_each", "minimise_expectile", "solve", "window_pulls"]
 

@@ -31,7 +31,7 @@ from varmorph.torch import (
     variational_graph_dilation,
 )
 from varmorph.torch.conjugate_gradients import conjugate_gradients
-from varmorph.torch.windows import window
+from varmorph.windows import window
 
 N, C, H, W = 2, 3, 4, 5
 TIGHT = {"solver": Newton(tolerance=1e-13), "adjoint": Implicit(tolerance=1e-12)}

@@ -239,7 +239,7 @@ def test_a_cache_that_cannot_be_written_to_gives_one_warning_and_the_result(tmp_
     code = """
 import warnings
 import torch
-from varmorph.torch.kernels.cpu import compilation
+from varmorph.kernels import compilation
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert compilation.cache_folder() is None
@@ -302,7 +302,7 @@ import os
 from pathlib import Path
 import torch
 from varmorph.torch import *
-from varmorph.torch.kernels.warm import warm_cache
+from varmorph.torch.warm import warm_cache
 
 def compiled():
     return {path for path in Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc")}

@@ -14,7 +14,7 @@ from varmorph.torch import (
     variational_erosion,
 )
 from varmorph.torch.ops import window as ops
-from varmorph.torch.windows import output_shape, window
+from varmorph.windows import output_shape, window
 
 WINDOW = [3, 3], [1, 1], [1, 1]
 # The first takes the loops along lanes, the second those that go pixel by pixel.

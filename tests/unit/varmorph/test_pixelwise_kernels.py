@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from varmorph import reference
+from varmorph.kernels.window import pixelwise
+from varmorph.kernels.window.layout import layout
 from varmorph.torch import maxplus, separable
-from varmorph.torch.kernels.cpu.window import pixelwise
-from varmorph.torch.kernels.cpu.window.layout import layout
-from varmorph.torch.windows import window
+from varmorph.torch.ops.arrays import on_arrays
+from varmorph.windows import window
 
 PADDINGS = ("geodesic", "replicate", "reflect", "circular", "valid", 0.4)
 WINDOWS = [  # image, window
@@ -93,19 +94,21 @@ def by_kernel(operator, arguments, geometry):
     if is_max_plus(operator):
         sign = 1 if operator == "dilation" else -1
         beyond = -torch.inf if outside is None else sign * outside
-        y, chosen = pixelwise.supremum(x, bias, geometry, beyond, sign, True)
-        return y, lambda cotangent: pixelwise.supremum_backward(cotangent, chosen, bias, geometry, sign)
+        y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, beyond, sign, True)
+        return y, lambda cotangent: on_arrays(pixelwise.supremum_backward, cotangent, chosen, bias, geometry, sign)
     problem = bias, weight, tau, cotau
     if operator == "expectile":
-        y = pixelwise.expectile(x, *problem, geometry, outside)
-        return y, lambda cotangent: by_level(pixelwise.expectile_backward(cotangent, x, y, *problem, geometry, outside))
+        y = on_arrays(pixelwise.expectile, x, *problem, geometry, outside)
+        return y, lambda cotangent: by_level(
+            on_arrays(pixelwise.expectile_backward, cotangent, x, y, *problem, geometry, outside)
+        )
     if operator == "quantile":
-        y, ends = pixelwise.quantile(x, *problem, geometry, outside)
-        return y, lambda cotangent: pixelwise.quantile_backward(cotangent, ends, bias, geometry)
+        y, ends = on_arrays(pixelwise.quantile, x, *problem, geometry, outside)
+        return y, lambda cotangent: on_arrays(pixelwise.quantile_backward, cotangent, ends, bias, geometry)
     smoothing = torch.full_like(level, float(operator.split()[1]))
-    y, ends = pixelwise.huber(x, *problem, smoothing, geometry, outside)
+    y, ends = on_arrays(pixelwise.huber, x, *problem, smoothing, geometry, outside)
     return y, lambda cotangent: by_level(
-        pixelwise.huber_backward(cotangent, x, y, ends, *problem, smoothing, geometry, outside)
+        on_arrays(pixelwise.huber_backward, cotangent, x, y, ends, *problem, smoothing, geometry, outside)
     )
 
 
@@ -304,8 +307,8 @@ def test_a_batch_may_be_empty(operator):
 def test_slots_are_left_out_on_request():
     geometry = ((6, 7), (3, 3), (1, 1), (1, 1), "reflect", True)
     x, bias, *_ = drawn(geometry)
-    y, chosen = pixelwise.supremum(x, bias, geometry, -torch.inf, 1, False)
-    assert torch.equal(y, pixelwise.supremum(x, bias, geometry, -torch.inf, 1, True)[0])
+    y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, False)
+    assert torch.equal(y, on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, True)[0])
     assert chosen.shape == (0,)
 
 

@@ -67,7 +67,7 @@ def only_compile(self, *arguments, grid, warmup, **options):
 
 
 JITFunction.run = only_compile
-from varmorph.torch.kernels.cuda import window as cuda
+from varmorph.torch.cuda import window as cuda
 
 dtype = getattr(torch, sys.argv[1])
 for size in ((3, 3), (1, 31))[: int(sys.argv[2])]:

@@ -480,10 +480,10 @@ def test_what_tensor_code_makes_is_on_the_device_of_the_image(operator):
     assert_same(found, expected, **operator.closeness)
 
 
-TENSOR_CODE = sorted(path for path in Path(varmorph.torch.__file__).parent.rglob("*.py") if "kernels" not in path.parts)
+TENSOR_CODE = sorted(path for path in Path(varmorph.torch.__file__).parent.rglob("*.py") if "ops" not in path.parts)
 
 
 @pytest.mark.parametrize("path", TENSOR_CODE, ids=[path.stem for path in TENSOR_CODE])
 def test_tensor_code_does_not_leave_the_device(path):
     found = re.findall(r"\.numpy\(|\.cpu\(|\.to\([\"']cpu|from_numpy", path.read_text())
-    assert not found, f"{path.name} moves tensors to the CPU: {found}; kernels/ is the place for that"
+    assert not found, f"{path.name} moves tensors to the CPU: {found}; ops/ is the place for that"

@@ -11,7 +11,7 @@ import torch
 
 from varmorph import reference
 from varmorph.torch import maxplus, separable
-from varmorph.torch.windows import window
+from varmorph.windows import window
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
@@ -37,7 +37,7 @@ every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GE
 def cuda():
     if DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs TRITON_INTERPRET=1 or a GPU")
-    from varmorph.torch.kernels.cuda import window as cuda
+    from varmorph.torch.cuda import window as cuda
 
     return cuda
 
@@ -105,13 +105,14 @@ def test_supremum_agrees_with_tensor_code(cuda, geometry, dtype, sign, outside):
 
 @pytest.mark.parametrize("name", ["3x3", "3x3 rate"])
 def test_supremum_names_the_slots_that_the_kernel_for_the_cpu_names(cuda, name):
-    from varmorph.torch.kernels.cpu.window import lanes
+    from varmorph.kernels.window import lanes
+    from varmorph.torch.ops.arrays import on_arrays
 
     geometry = GEOMETRIES[name]
     x = image(geometry, torch.float32).round()  # ties
     x[0, 0, 2, 2], x[1, 1, 1, 1], x[1, 0] = torch.nan, torch.inf, -torch.inf
     bias = torch.zeros(2, math.prod(geometry[1]))
-    expected, slots = lanes.supremum(x, bias, geometry, -torch.inf, 1, True)
+    expected, slots = on_arrays(lanes.supremum, x, bias, geometry, -torch.inf, 1, True)
     y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
     torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(chosen.cpu().long(), slots.long())
@@ -183,16 +184,17 @@ def test_expectile_agrees_with_tensor_code(cuda, geometry):
 
 
 def test_expectile_agrees_with_the_kernel_for_the_cpu(cuda):
-    from varmorph.torch.kernels.cpu.window import lanes
+    from varmorph.kernels.window import lanes
+    from varmorph.torch.ops.arrays import on_arrays
 
     geometry = GEOMETRIES["3x3"]
     x, (bias, weight, level) = image(geometry, torch.float32), parameters(geometry, torch.float32)
     problem = x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level)
     y, backward = solve(cuda, "expectile", x, bias, weight, level, geometry, 0.1)
-    expected = lanes.expectile(*problem, geometry, 0.1)
+    expected = on_arrays(lanes.expectile, *problem, geometry, 0.1)
     assert_close(y, expected)
     g = cotangent(expected)
-    gradients = lanes.expectile_backward(g, x, expected, *problem[1:], geometry, 0.1)
+    gradients = on_arrays(lanes.expectile_backward, g, x, expected, *problem[1:], geometry, 0.1)
     for found, gradient in zip(backward(g.to(DEVICE)), gradients, strict=True):
         assert_close(found, gradient)
 
@@ -307,7 +309,7 @@ def test_memory_layout_does_not_matter(cuda):
 
 
 def test_a_plane_too_large_for_its_positions_is_refused():
-    from varmorph.torch.kernels.cuda.index_maps import index_maps
+    from varmorph.torch.cuda.index_maps import index_maps
 
     geometry = ((2**16, 2**15), (1, 1), (1, 1), (1, 1), "geodesic", False)
     with pytest.raises(ValueError, match="planes of more than 1073741824 pixels have no kernel, found 65536 x 32768"):

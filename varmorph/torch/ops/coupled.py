@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from varmorph.torch.windows import Geometry
+from varmorph.torch.ops.arrays import on_arrays
+from varmorph.windows import Geometry
 
 __all__ = ["regularised_adjoint", "regularised_minimum"]
 
@@ -43,13 +44,12 @@ def regularised_minimum(
     range of the data; counts (3, N, C): steps, linear steps, and the step after which no residual changed its piece;
     whether the minimiser is unique (N, C).
     """
-    from varmorph.torch.kernels.cpu.coupled import (
-        regularised as launcher,  # numba is loaded by the first kernel that runs
-    )
+    from varmorph.kernels.coupled import regularised as launcher  # numba is loaded by the first kernel that runs
 
     parameters = (bias, weight, tau, cotau, coupling, smoothing, edge_weights, edge_smoothing, ridge)
     geometry = _geometry(x, size, rate, padding)
-    return launcher.regularised_minimum(x, parameters, start, geometry, outside, tolerance, max_steps, linear_steps)
+    solve = launcher.regularised_minimum
+    return on_arrays(solve, x, parameters, start, geometry, outside, tolerance, max_steps, linear_steps)
 
 
 @regularised_minimum.register_fake
@@ -76,11 +76,12 @@ def regularised_adjoint(
     gradient of x; gradients of the parameters that there are, in order; relative residual of v (N, C); counts (2, N, C):
     steps, and whether H is singular.
     """
-    from varmorph.torch.kernels.cpu.coupled import regularised as launcher
+    from varmorph.kernels.coupled import regularised as launcher
 
     parameters = (bias, weight, tau, cotau, coupling, smoothing, edge_weights, edge_smoothing, ridge)
     geometry = _geometry(x, size, rate, padding)
-    return launcher.regularised_adjoint(grad_y, x, y, parameters, geometry, outside, terms, tolerance, max_steps)
+    differentiate = launcher.regularised_adjoint
+    return on_arrays(differentiate, grad_y, x, y, parameters, geometry, outside, terms, tolerance, max_steps)
 
 
 @regularised_adjoint.register_fake

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from varmorph.torch.ops.arrays import on_arrays
 from varmorph.torch.ops.derivatives import first_derivatives_only
 
 __all__ = ["supremum"]
@@ -16,9 +17,9 @@ __all__ = ["supremum"]
 @custom_op("varmorph::graph_supremum", mutates_args=())
 def supremum(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int) -> tuple[Tensor, Tensor]:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node, and the first edge that attains it."""
-    from varmorph.torch.kernels.cpu import graph
+    from varmorph.kernels import graph
 
-    return graph.supremum(x, bias, source, target, sign)
+    return on_arrays(graph.supremum, x, bias, source, target, sign)
 
 
 @supremum.register_fake
@@ -31,9 +32,9 @@ def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
 ) -> tuple[Tensor, Tensor]:
     """Give the gradient of y to the source and the bias of the chosen edge."""
-    from varmorph.torch.kernels.cpu import graph
+    from varmorph.kernels import graph
 
-    return graph.supremum_backward(grad_y, chosen, bias, source, target, sign)
+    return on_arrays(graph.supremum_backward, grad_y, chosen, bias, source, target, sign)
 
 
 @supremum_backward.register_fake

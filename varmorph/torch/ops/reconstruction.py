@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.library import custom_op
 
+from varmorph.torch.ops.arrays import on_arrays
 from varmorph.torch.ops.derivatives import first_derivatives_only
 
 __all__ = ["reconstruction", "reconstruction_backward"]
@@ -18,9 +19,9 @@ __all__ = ["reconstruction", "reconstruction_backward"]
 @custom_op("varmorph::reconstruction", mutates_args=(), device_types="cpu")
 def reconstruction(marker: Tensor, mask: Tensor, bias: Tensor, sign: int) -> Tensor:
     """Reconstruct a mask from a marker."""
-    from varmorph.torch.kernels.cpu import reconstruction as launcher  # numba is loaded by the first kernel that runs
+    from varmorph.kernels import reconstruction as launcher  # numba is loaded by the first kernel that runs
 
-    return launcher.reconstruction(marker, mask, bias, sign)
+    return on_arrays(launcher.reconstruction, marker, mask, bias, sign)
 
 
 @reconstruction.register_fake
@@ -33,9 +34,9 @@ def reconstruction_backward(
     grad_y: Tensor, marker: Tensor, mask: Tensor, y: Tensor, bias: Tensor, sign: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradient of each pixel to the pixel of marker or mask it is a copy of, and to bias along the way."""
-    from varmorph.torch.kernels.cpu import reconstruction_gradient as launcher
+    from varmorph.kernels import reconstruction_gradient as launcher
 
-    return launcher.reconstruction_backward(grad_y, marker, mask, y, bias, sign)
+    return on_arrays(launcher.reconstruction_backward, grad_y, marker, mask, y, bias, sign)
 
 
 @reconstruction_backward.register_fake

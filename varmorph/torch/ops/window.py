@@ -1,7 +1,7 @@
 """The separable window operators: max-plus, and one for each penalty.
 
 An op gets the window as plain numbers: `size`, `stride`, `rate`, `padding` (a name; a number stands in `outside`) and
-`reverse`, see `varmorph.torch.windows`. `bias` and `weight` are (C, K), `tau`, `cotau` and `smoothing` (C,). `kernels`
+`reverse`, see `varmorph.windows`. `bias` and `weight` are (C, K), `tau`, `cotau` and `smoothing` (C,). `kernels`
 says which compiled code runs, "cpu" or "cuda". Values with respect to `tau` are differentiated as if `cotau` were
 1 - tau; `cotau` is given beside it because 1 - tau would lose it to rounding at high levels.
 """
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from varmorph.torch.ops.arrays import on_arrays
 from varmorph.torch.ops.derivatives import first_derivatives_only
-from varmorph.torch.windows import Geometry, is_uniform, output_shape
+from varmorph.windows import Geometry, is_uniform, output_shape
 
 __all__ = ["as_plain_numbers", "expectile", "huber", "minimise", "quantile", "supremum"]
 
@@ -41,11 +42,13 @@ def _result(x: Tensor, *description: Any) -> Tensor:
     return x.new_empty((*x.shape[:2], *output_shape(geometry)))
 
 
-def _compiled(kernels: str, geometry: Geometry, with_lanes: bool) -> Any:
-    """Import the launchers; those in lanes are the faster ones, and need the same shifts at every pixel."""
+def _run(function: str, kernels: str, geometry: Geometry, with_lanes: bool, *arguments: Any) -> Any:
+    """Call compiled code; on the CPU that in lanes is the faster one, and needs the same shifts at every pixel."""
+    if kernels == "cuda":
+        return getattr(import_module("varmorph.torch.cuda.window"), function)(*arguments)
     lanes = with_lanes and is_uniform(geometry[4], geometry[5])
-    name = "cuda.window" if kernels == "cuda" else f"cpu.window.{'lanes' if lanes else 'pixelwise'}"
-    return import_module(f"varmorph.torch.kernels.{name}")
+    module = import_module(f"varmorph.kernels.window.{'lanes' if lanes else 'pixelwise'}")
+    return on_arrays(getattr(module, function), *arguments)
 
 
 def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
@@ -64,7 +67,7 @@ def supremum(
     The backward pass needs the slots; without `with_slots` there are none, which is faster.
     """
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    y, chosen = _compiled(kernels, geometry, True).supremum(x, bias, geometry, outside, sign, with_slots)
+    y, chosen = _run("supremum", kernels, geometry, True, x, bias, geometry, outside, sign, with_slots)
     return y, chosen.to(_slot_dtype(size, padding, reverse))
 
 
@@ -84,7 +87,7 @@ def supremum_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
     geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
-    gradients = _compiled(kernels, geometry, True).supremum_backward(grad_y, chosen, bias, geometry, sign)
+    gradients = _run("supremum_backward", kernels, geometry, True, grad_y, chosen, bias, geometry, sign)
     return gradients
 
 
@@ -138,7 +141,7 @@ def expectile(
 ) -> Tensor:  # fmt: skip
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _compiled(kernels, geometry, True).expectile(x, bias, weight, tau, cotau, geometry, outside)
+    return _run("expectile", kernels, geometry, True, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @expectile.register_fake
@@ -156,8 +159,8 @@ def expectile_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    gradients = _compiled(kernels, geometry, True).expectile_backward(
-        grad_y, x, y, bias, weight, tau, cotau, geometry, outside
+    gradients = _run(
+        "expectile_backward", kernels, geometry, True, grad_y, x, y, bias, weight, tau, cotau, geometry, outside
     )
     return gradients
 
@@ -190,7 +193,7 @@ def quantile(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _compiled(kernels, geometry, False).quantile(x, bias, weight, tau, cotau, geometry, outside)
+    return _run("quantile", kernels, geometry, False, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @quantile.register_fake
@@ -209,7 +212,7 @@ def quantile_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y by halves to the two neighbours and their elements; weight and level get none."""
     geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
-    return _compiled(kernels, geometry, False).quantile_backward(grad_y, ends, bias, geometry)
+    return _run("quantile_backward", kernels, geometry, False, grad_y, ends, bias, geometry)
 
 
 @quantile_backward.register_fake
@@ -240,7 +243,7 @@ def huber(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _compiled(kernels, geometry, False).huber(x, bias, weight, tau, cotau, smoothing, geometry, outside)
+    return _run("huber", kernels, geometry, False, x, bias, weight, tau, cotau, smoothing, geometry, outside)
 
 
 @huber.register_fake
@@ -260,8 +263,22 @@ def huber_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    gradients = _compiled(kernels, geometry, False).huber_backward(
-        grad_y, x, y, ends, bias, weight, tau, cotau, smoothing, geometry, outside
+    gradients = _run(
+        "huber_backward",
+        kernels,
+        geometry,
+        False,
+        grad_y,
+        x,
+        y,
+        ends,
+        bias,
+        weight,
+        tau,
+        cotau,
+        smoothing,
+        geometry,
+        outside,
     )
     return gradients
 

@@ -1,0 +1,67 @@
+"""The layers of both halves: converted ones compute the same, and have the same gradients."""
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax", reason="jax is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
+eqx = pytest.importorskip("equinox", reason="equinox is not installed")
+
+import varmorph.jax  # noqa: E402
+import varmorph.torch  # noqa: E402
+from varmorph.convert import to_jax, to_torch  # noqa: E402
+
+LAYERS = sorted(name for name in varmorph.jax.__all__ if name.endswith("2d"))
+NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels")
+
+
+def draw(name):
+    """A layer of PyTorch whose parameters are all different, and an image."""
+    generator = torch.Generator().manual_seed(0)
+    options = {"penalty": "huber", "smoothing": 0.2} if name == "VariationalErosion2d" else {}
+    layer = getattr(varmorph.torch, name)(3, (3, 2), rate=(1, 2), padding="reflect", **options)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return layer, torch.randn(2, 3, 7, 6, generator=generator)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_converted_layer_computes_the_same_with_the_same_gradients(name):
+    layer, x = draw(name)
+    twin = to_jax(layer)
+    y = layer(x)
+    y.square().sum().backward()
+    apply = eqx.filter_jit(eqx.filter_value_and_grad(lambda layer, x: (layer(x) ** 2).sum()))
+    value, gradients = apply(twin, x.numpy())
+    np.testing.assert_allclose(np.asarray(twin(x.numpy())), y.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(value, y.detach().square().sum(), rtol=1e-4)
+    for parameter, tensor in layer.named_parameters():
+        np.testing.assert_allclose(getattr(gradients, parameter), tensor.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_comes_back_from_its_conversion_as_it_was(name):
+    layer, _ = draw(name)
+    back = to_torch(to_jax(layer))
+    assert repr(back) == repr(layer)
+    assert {n: p.tolist() for n, p in back.named_parameters()} == {n: p.tolist() for n, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_start_with_the_same_numbers(name):
+    ours, theirs = getattr(varmorph.jax, name)(2, 3), getattr(varmorph.torch, name)(2, 3)
+    for number in NUMBERS:
+        assert hasattr(ours, number) == hasattr(theirs, number)
+        if hasattr(ours, number):
+            np.testing.assert_array_equal(getattr(ours, number), getattr(theirs, number).detach())
+
+
+def test_numbers_alone_are_learnable():
+    leaves = jax.tree_util.tree_leaves(varmorph.jax.VariationalOpening2d(2, 3, penalty="huber", smoothing=0.1))
+    assert sorted(leaf.shape for leaf in leaves) == [(2, 2), (2, 3, 3), (2, 3, 3)]
+
+
+def test_what_has_no_twin_is_refused():
+    with pytest.raises(TypeError, match=r"a class that varmorph.jax has too, found torch.nn.modules.conv.Conv2d"):
+        to_jax(torch.nn.Conv2d(1, 1, 3))

@@ -1,0 +1,61 @@
+"""Layers of PyTorch as layers of JAX, and the reverse: the same class, options and numbers.
+
+Examples
+--------
+>>> from varmorph.convert import to_jax, to_torch
+>>> from varmorph.torch import VariationalDilation2d
+>>> layer = VariationalDilation2d(2, 3, padding="reflect")
+>>> to_torch(to_jax(layer))
+VariationalDilation2d(2, kernel_size=(3, 3), padding='reflect')
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+__all__ = ["to_jax", "to_torch"]
+
+OPTIONS = ("stride", "rate", "padding", "penalty", "smoothing", "initial_level")
+NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels")
+
+
+def _twin(layer: Any, library: str) -> Any:
+    """Make a layer of the same class and options from another half of the library."""
+    name = type(layer).__name__
+    home, module = f"varmorph.{library}", import_module(f"varmorph.{library}")
+    if not type(layer).__module__.startswith("varmorph.") or not hasattr(module, name):
+        raise TypeError(f"layer must be of a class that {home} has too, found {type(layer).__module__}.{name}")
+    options = {option: getattr(layer, option) for option in OPTIONS if hasattr(layer, option)}
+    return getattr(module, name)(layer.channels, layer.kernel_size, **options)
+
+
+def to_jax(layer: Any) -> Any:
+    """Make the layer of `varmorph.jax` that computes what a layer of `varmorph.torch` does.
+
+    Raises
+    ------
+    TypeError
+        If it is no layer of `varmorph.torch`, or `varmorph.jax` has none of its name.
+    """
+    equinox, numpy, twin = import_module("equinox"), import_module("jax.numpy"), _twin(layer, "jax")
+    for name in filter(lambda name: hasattr(layer, name), NUMBERS):
+        array = numpy.asarray(getattr(layer, name).detach().cpu().numpy())
+        twin = equinox.tree_at(lambda tree, name=name: getattr(tree, name), twin, array)
+    return twin
+
+
+def to_torch(layer: Any) -> Any:
+    """Make the layer of `varmorph.torch` that computes what a layer of `varmorph.jax` does.
+
+    Raises
+    ------
+    TypeError
+        If it is no layer of `varmorph.jax`, or `varmorph.torch` has none of its name.
+    """
+    torch, twin = import_module("torch"), _twin(layer, "torch")
+    numbers = {name: torch.tensor(np.asarray(getattr(layer, name))) for name in NUMBERS if hasattr(layer, name)}
+    twin.to(numbers["bias"].dtype).load_state_dict(numbers)
+    return twin

@@ -1,0 +1,105 @@
+"""Checks of the arguments of the public functions: one clear message for each thing that can be wrong.
+
+Shapes and types are always checked. Numbers are checked where there are any: not while a function is traced by `jit`,
+`grad` or `vmap`, where they are not known yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from varmorph.arguments import check_penalty
+
+__all__ = ["check_bias", "check_image", "check_level", "check_smoothing", "check_weight", "two_levels"]
+
+
+def _check_array(name: str, value: object) -> jax.Array:
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        raise TypeError(f"{name} must be a jax.Array, found {type(value).__name__}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} must hold floating point numbers, found dtype {value.dtype}")
+    return jnp.asarray(value)
+
+
+def _require(fulfilled: jax.Array, expected: str, found: Callable[[], str]) -> None:
+    """Raise ValueError unless a condition holds everywhere, as far as that is known."""
+    if not isinstance(fulfilled, jax.core.Tracer) and not bool(fulfilled.all()):
+        raise ValueError(f"{expected}, found {found()}")
+
+
+def check_image(x: object, name: str = "x") -> jax.Array:
+    """Require a floating point array of shape (N, C, H, W) with at least one channel and pixel."""
+    image = _check_array(name, x)
+    if image.ndim != 4 or 0 in image.shape[1:]:
+        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {image.shape}")
+    return image
+
+
+def _per_channel(name: str, value: object, channels: int) -> jax.Array:
+    function = _check_array(name, value)
+    shape = function.shape
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[0] == channels)
+    if not fits or 0 in shape:
+        raise ValueError(f"{name} must have shape ({channels}, kh, kw) or (kh, kw), found {shape}")
+    return jnp.broadcast_to(function, (channels, *shape[-2:]))
+
+
+def check_bias(bias: object, channels: int) -> jax.Array:
+    """Require a structuring function (C, kh, kw) or (kh, kw), finite or -inf, not all -inf; return (C, kh, kw)."""
+    function = _per_channel("bias", bias, channels)
+    greatest = function.max((1, 2))  # NaN where an element is
+    _require(greatest < jnp.inf, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
+    expected = "bias must keep at least one element in each channel"
+    _require(greatest > -jnp.inf, expected, lambda: "a channel of -inf only")
+    return function
+
+
+def check_weight(weight: object, bias: jax.Array) -> jax.Array:
+    """Require nonnegative finite weights of the shape of `bias`, positive somewhere the bias is finite."""
+    if weight is None:
+        return jnp.ones_like(bias)
+    function = _per_channel("weight", weight, bias.shape[0])
+    if function.shape != bias.shape:
+        raise ValueError(f"weight must have the window size of bias {bias.shape[-2:]}, found {function.shape[-2:]}")
+    expected = "weight must hold finite numbers >= 0"
+    _require(jnp.isfinite(function) & (function >= 0), expected, lambda: "a negative number, infinity or NaN")
+    positive = ((function > 0) & jnp.isfinite(bias)).any((1, 2))
+    expected = "weight must be positive at some element with finite bias"
+    _require(positive, expected, lambda: "a channel where it is 0")
+    return function
+
+
+def check_level(level: object, channels: int, like: jax.Array, name: str = "logit_level") -> jax.Array:
+    """Require a finite number, a scalar array or a (C,) array; return (C,)."""
+    if isinstance(level, (int, float)):
+        level = jnp.asarray(float(level), like.dtype)
+    logit = _check_array(name, level)
+    if logit.shape not in ((), (channels,)):
+        raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {logit.shape}")
+    limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
+    _require(jnp.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
+    return jnp.broadcast_to(logit, (channels,))
+
+
+def check_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Array) -> jax.Array | None:
+    """Require a known penalty, and a smoothing that fits it, positive; return (C,), or None without smoothing."""
+    check_penalty(penalty, smoothing)
+    if smoothing is None:
+        return None
+    numbers = check_level(smoothing, channels, like, "smoothing")
+    _require(numbers > 0, "smoothing must be positive", lambda: str(numbers.tolist()))
+    return numbers
+
+
+def two_levels(levels: Any) -> tuple[Any, Any]:
+    """Require two levels: two numbers, (2,) or (2, C)."""
+    array = isinstance(levels, (jax.Array, np.ndarray))
+    found = levels.shape if array else levels
+    if not (array or isinstance(levels, Sequence)) or found == () or len(levels) != 2:
+        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
+    return levels[0], levels[1]

@@ -1,0 +1,146 @@
+"""The compiled CPU kernels inside JAX programs, by XLA's foreign function interface.
+
+XLA hands a call the addresses of its arrays. The handler looks at them as NumPy arrays, without a copy, runs the kernel,
+which releases the GIL, and writes the results where XLA wants them. It never calls JAX: that could wait for itself, as
+callbacks into Python that return through JAX's own arrays can. Which kernel runs, and its options, stand in the call as
+text, so that a compiled program means the same in another process.
+
+The structures are those of the header `xla/ffi/api/c_api.h` that jaxlib ships (`jax.ffi.include_dir()`), whose layout XLA
+keeps stable within a major version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from importlib import import_module
+from math import prod
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["call_kernel"]
+
+TARGET = "varmorph_kernel"
+METADATA, INTERNAL_ERROR = 1, 13
+# The types of XLA that kernels take or give.
+TYPES = {1: "bool", 4: "int32", 5: "int64", 6: "uint8", 11: "float32", 12: "float64"}
+
+
+class _Extension(Structure):
+    pass
+
+
+_Extension._fields_ = [("struct_size", c_size_t), ("type", c_int), ("next", POINTER(_Extension))]
+
+
+class _Version(Structure):
+    _fields_ = [("struct_size", c_size_t), ("extension", c_void_p), ("major", c_int), ("minor", c_int)]
+
+
+class _Metadata(Structure):
+    _fields_ = [("struct_size", c_size_t), ("version", _Version), ("traits", c_uint32), ("state_type", c_int64)]
+
+
+class _MetadataExtension(Structure):
+    _fields_ = [("base", _Extension), ("metadata", POINTER(_Metadata))]
+
+
+class _Buffer(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("type", c_int), ("data", c_void_p), ("rank", c_int64),
+        ("shape", POINTER(c_int64)),
+    ]  # fmt: skip
+
+
+class _Buffers(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("count", c_int64), ("types", c_void_p),
+        ("buffers", POINTER(POINTER(_Buffer))),
+    ]  # fmt: skip
+
+
+class _Text(Structure):
+    _fields_ = [("characters", c_void_p), ("length", c_size_t)]
+
+
+class _Attributes(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("count", c_int64), ("types", c_void_p), ("names", c_void_p),
+        ("values", POINTER(POINTER(_Text))),
+    ]  # fmt: skip
+
+
+class _Error(Structure):
+    _fields_ = [("struct_size", c_size_t), ("extension", c_void_p), ("message", c_char_p), ("code", c_int)]
+
+
+class _Api(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("version", _Version), ("internal", c_void_p),
+        ("create_error", ctypes.CFUNCTYPE(c_void_p, POINTER(_Error))),
+    ]  # fmt: skip
+
+
+class _Frame(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", POINTER(_Extension)), ("api", POINTER(_Api)), ("context", c_void_p),
+        ("stage", c_int), ("arguments", _Buffers), ("results", _Buffers), ("attributes", _Attributes),
+    ]  # fmt: skip
+
+
+def _arrays(buffers: _Buffers) -> list[np.ndarray]:
+    """Look at the arrays of a call."""
+    found = []
+    for buffer in (buffers.buffers[i].contents for i in range(buffers.count)):
+        shape, dtype = tuple(buffer.shape[: buffer.rank]), np.dtype(TYPES[buffer.type])
+        memory = (c_char * (prod(shape) * dtype.itemsize)).from_address(buffer.data or 0)
+        found.append(np.frombuffer(memory, dtype).reshape(shape) if prod(shape) else np.empty(shape, dtype))
+    return found
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _run(frame: _Frame) -> None:
+    text = frame.attributes.values[0].contents
+    name, options = json.loads(ctypes.string_at(text.characters, text.length))
+    module, _, function = name.rpartition(".")
+    kernel = getattr(import_module(f"varmorph.kernels.{module}"), function)
+    found = kernel(*_arrays(frame.arguments), *map(_hashable, options))
+    results = _arrays(frame.results)
+    for result, array in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
+        np.copyto(result, array)
+
+
+@ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
+def _handler(pointer: Any) -> int | None:
+    frame = pointer.contents
+    if frame.extension and frame.extension.contents.type == METADATA:
+        metadata = ctypes.cast(frame.extension, POINTER(_MetadataExtension)).contents.metadata.contents
+        metadata.version.major, metadata.version.minor, metadata.traits = 0, 1, 0
+        return None
+    try:
+        _run(frame)
+    except BaseException as error:  # there is nobody to raise it to
+        message = f"{type(error).__name__}: {error}".encode()
+        return frame.api.contents.create_error(_Error(ctypes.sizeof(_Error), None, message, INTERNAL_ERROR))
+    return None
+
+
+jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(_handler), platform="cpu")
+
+
+def call_kernel(name: str, results: Sequence[jax.ShapeDtypeStruct], *arrays: jax.Array, options: Sequence[Any]) -> Any:
+    """Call a function of `varmorph.kernels`, "module.function", with arrays and then plain options.
+
+    Returns
+    -------
+    Arrays of the shapes and types of `results`. Under `vmap` the batch is done one after the other.
+    """
+    call = jax.ffi.ffi_call(TARGET, list(results), vmap_method="sequential")
+    return tuple(call(*arrays, call=json.dumps([name, list(options)])))

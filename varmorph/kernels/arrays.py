@@ -1,0 +1,29 @@
+"""Structuring functions slot by slot, and sums plane by plane, as the kernels take and give them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["by_element", "by_slot", "over_samples"]
+
+
+def by_slot(function: np.ndarray, elements: np.ndarray) -> np.ndarray:
+    """Bring a structuring function (C, K) into the order of the slots, (C, T); `elements` (T,) names that of each."""
+    return np.ascontiguousarray(function[:, elements])
+
+
+def by_element(per_plane: np.ndarray, elements: np.ndarray, samples: int, like: np.ndarray) -> np.ndarray:
+    """Add up (N * C, T) over samples, in a fixed order, and over the slots of each element: (C, K), of the type of `like`."""
+    channels, count = like.shape
+    sums = per_plane.reshape(samples, channels, per_plane.shape[1]).sum(0)
+    total = np.zeros((channels, count))
+    if elements.size == count:  # each element has one slot
+        total[:, elements] = sums
+    else:
+        np.add.at(total.T, elements, sums.T)
+    return total.astype(like.dtype)
+
+
+def over_samples(per_plane: np.ndarray, samples: int, like: np.ndarray) -> np.ndarray:
+    """Add up (N * C,) over samples, in a fixed order: (C,), of the type of `like`."""
+    return per_plane.reshape(samples, like.shape[0]).sum(0).astype(like.dtype)

@@ -1,0 +1,263 @@
+"""The graph Laplacian of one image plane, and conjugate gradients with it.
+
+Lanes are the cells of a plane in memory order, rows of length `pitch`. A matrix is given by three conductances at each
+lane: to known values, to the pixel at the right, to the pixel below; the last two are 0 where there is no such pixel.
+Arrays that are read at neighbours are *framed*: `frame(pitch)` lanes in front of the first and behind the last hold 0,
+so that every lane has four neighbours and the loops need no case for a border. All sums are float64 sums of short ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from varmorph.kernels.compilation import part, plus
+from varmorph.kernels.planes import rounded
+
+__all__ = [
+    "begin",
+    "conjugate_gradients",
+    "frame",
+    "framed",
+    "inner",
+    "neumann_series",
+    "proceed",
+    "reaches_known",
+]
+
+STRETCH = 1024  # lanes taken at once
+
+
+@part
+def frame(pitch: int) -> int:
+    """Give the lanes in front of a framed array."""
+    return rounded(pitch + 1)
+
+
+@part
+def framed(lanes: int, pitch: int, dtype: Any) -> Any:
+    """Make a framed array of zeros."""
+    return np.zeros(lanes + 2 * frame(pitch), dtype)
+
+
+@part
+def _product(
+    image: Any,
+    lanes: int,
+    here: Any,
+    left: Any,
+    right: Any,
+    above: Any,
+    below: Any,
+    known: Any,
+    to_left: Any,
+    to_right: Any,
+    to_above: Any,
+    to_below: Any,
+) -> Any:
+    total = image.dtype.type(0)
+    for j in range(lanes):
+        v = here[j]
+        flow = to_left[j] * (v - left[j]) + to_right[j] * (v - right[j])
+        flow += to_above[j] * (v - above[j]) + to_below[j] * (v - below[j])
+        flow += known[j] * v
+        image[j] = flow
+        total = plus(total, v * flow)
+    return total
+
+
+@part
+def product(image: Any, v: Any, known: Any, across: Any, down: Any, pitch: int) -> float:
+    """Write the product of the matrix with v, and return the inner product of both; v, across and down are framed."""
+    total = 0.0
+    for s in range(0, image.size, STRETCH):
+        lanes = min(STRETCH, image.size - s)
+        at = frame(pitch) + s
+        total += _product(
+            image[s:],
+            lanes,
+            v[at:],
+            v[at - 1 :],
+            v[at + 1 :],
+            v[at - pitch :],
+            v[at + pitch :],
+            known[s:],
+            across[at - 1 :],
+            across[at:],
+            down[at - pitch :],
+            down[at:],
+        )
+    return total
+
+
+@part
+def degrees(diagonal: Any, known: Any, across: Any, down: Any, pitch: int) -> None:
+    """Write the diagonal of the matrix."""
+    at = frame(pitch)
+    left, right, above, below = across[at - 1 :], across[at:], down[at - pitch :], down[at:]
+    for j in range(diagonal.size):
+        diagonal[j] = known[j] + left[j] + right[j] + above[j] + below[j]
+
+
+@part
+def _invert(numbers: Any) -> None:
+    """Replace what is positive by its inverse, the rest by 0."""
+    zero, one = numbers.dtype.type(0), numbers.dtype.type(1)
+    for j in range(numbers.size):
+        number = numbers[j]
+        safe = number if number > zero else one
+        numbers[j] = one / safe if number > zero else zero
+
+
+@part
+def _inner(a: Any, b: Any, lanes: int) -> Any:
+    total = a.dtype.type(0)
+    for j in range(lanes):
+        total = plus(total, a[j] * b[j])
+    return total
+
+
+@part
+def inner(a: Any, b: Any) -> float:
+    """Return the inner product."""
+    total = 0.0
+    for s in range(0, a.size, STRETCH):
+        total += _inner(a[s:], b[s:], min(STRETCH, a.size - s))
+    return total
+
+
+@part
+def _advance(value: Any, residual: Any, lanes: int, direction: Any, image: Any, inverse: Any, length: Any) -> Any:
+    """Walk along the direction; return the inner products of the residual with the preconditioned one and with itself."""
+    product = norm = value.dtype.type(0)
+    for j in range(lanes):
+        value[j] += length * direction[j]
+        r = residual[j] - length * image[j]
+        residual[j] = r
+        product = plus(product, r * inverse[j] * r)
+        norm = plus(norm, r * r)
+    return product, norm
+
+
+@part
+def _turn(direction: Any, lanes: int, inverse: Any, residual: Any, share: Any) -> None:
+    for j in range(lanes):
+        direction[j] = inverse[j] * residual[j] + share * direction[j]
+
+
+@part
+def begin(right: Any, diagonal: Any, residual: Any, direction: Any) -> tuple[float, float, float]:
+    """Begin conjugate gradients preconditioned by the diagonal, which is inverted, with a right side of norm 1.
+
+    Return the norm of the right side, the inner product of the residual with the preconditioned one, and its norm.
+    """
+    _invert(diagonal)
+    size = np.sqrt(inner(right, right))
+    size = size if size > 0 else 1.0
+    scale = right.dtype.type(size)
+    for j in range(right.size):
+        residual[j] = right[j] / scale
+        direction[j] = diagonal[j] * residual[j]
+    return size, inner(residual, direction), np.sqrt(inner(residual, residual))
+
+
+@part
+def proceed(
+    value: Any, residual: Any, direction: Any, image: Any, inverse: Any, curvature: float, ahead: float
+) -> tuple[float, float]:
+    """Take one step, given the image of the direction and the inner product of both; return as `begin`, without size."""
+    kind = value.dtype.type
+    length = kind(ahead / curvature if curvature > 0 else 0.0)
+    product = norm = 0.0
+    for s in range(0, value.size, STRETCH):
+        lanes = min(STRETCH, value.size - s)
+        sums = _advance(value[s:], residual[s:], lanes, direction[s:], image[s:], inverse[s:], length)
+        product += sums[0]
+        norm += sums[1]
+    _turn(direction, value.size, inverse, residual, kind(product / ahead if ahead > 0 else 0.0))
+    return product, np.sqrt(norm)
+
+
+@part
+def conjugate_gradients(
+    value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, tolerance: float, max_steps: int
+) -> tuple[int, float]:
+    """Solve the system of the matrix; return the steps and the relative residual.
+
+    As `varmorph.torch.conjugate_gradients` does for one problem.
+    """
+    lanes, at = right.size, frame(pitch)
+    inverse, residual, image = np.empty_like(right), np.empty_like(right), np.empty_like(right)
+    framed_direction = framed(lanes, pitch, right.dtype)
+    direction = framed_direction[at : at + lanes]
+    degrees(inverse, known, across, down, pitch)
+    size, ahead, norm = begin(right, inverse, residual, direction)
+    value[:] = 0
+    steps = 0
+    while steps < max_steps and norm > tolerance:
+        curvature = product(image, framed_direction, known, across, down, pitch)
+        ahead, norm = proceed(value, residual, direction, image, inverse, curvature, ahead)
+        steps += 1
+    scale = right.dtype.type(size)
+    for j in range(lanes):
+        value[j] *= scale
+    return steps, norm
+
+
+@part
+def neumann_series(
+    value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, terms: int
+) -> tuple[int, float]:
+    """Add up the first terms of the series sum_j (I - D^-1 H)^j D^-1 right; return their number and the residual."""
+    lanes = right.size
+    at = frame(pitch)
+    inverse, image, sum_ = np.empty_like(right), np.zeros_like(right), framed(lanes, pitch, right.dtype)
+    degrees(inverse, known, across, down, pitch)
+    _invert(inverse)
+    inner_sum = sum_[at:]
+    for _ in range(terms):
+        for j in range(lanes):
+            inner_sum[j] += inverse[j] * (right[j] - image[j])
+        product(image, sum_, known, across, down, pitch)
+    for j in range(lanes):
+        value[j] = inner_sum[j]
+        image[j] = right[j] - image[j]
+    size = np.sqrt(inner(right, right))
+    return terms, np.sqrt(inner(image, image)) / (size if size > 0 else 1.0)
+
+
+@part
+def _spread_from(reached: Any, j: int, across: Any, down: Any, pitch: int) -> bool:
+    """Mark a lane if a neighbour is marked and joined to it by a positive conductance."""
+    if reached[j] == 0 and (
+        (across[j - 1] > 0 and reached[j - 1] > 0)
+        or (across[j] > 0 and reached[j + 1] > 0)
+        or (down[j - pitch] > 0 and reached[j - pitch] > 0)
+        or (down[j] > 0 and reached[j + pitch] > 0)
+    ):
+        reached[j] = 1
+        return True
+    return False
+
+
+@part
+def reaches_known(reached: Any, own: Any, known: Any, across: Any, down: Any, pitch: int) -> bool:
+    """Mark with 1 the lanes that are joined to a known value by positive conductances; tell whether all `own` ones are.
+
+    `reached` is framed.
+    """
+    at, missing = frame(pitch), 0
+    for j in range(known.size):
+        reached[at + j] = known[j] > 0
+        missing += (own[j] > 0) & (not known[j] > 0)
+    changed = missing > 0
+    while changed:
+        changed = False
+        for j in range(known.size):
+            changed |= _spread_from(reached, at + j, across, down, pitch)
+        for j in range(known.size - 1, -1, -1):
+            changed |= _spread_from(reached, at + j, across, down, pitch)
+    for j in range(known.size):
+        missing -= (own[j] > 0) & (reached[at + j] > 0) & (not known[j] > 0)
+    return missing == 0

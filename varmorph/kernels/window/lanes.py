@@ -1,0 +1,124 @@
+"""Launchers of the separable CPU kernels that work on lanes, for windows with the same shifts at every pixel.
+
+`bias` and `weight` are (C, K); see `varmorph.torch.ops.window` for what each function computes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from varmorph.kernels.arrays import by_element, by_slot, over_samples
+from varmorph.kernels.threads import over_planes
+from varmorph.kernels.window import expectile as expectile_kernel
+from varmorph.kernels.window import expectile_gradient, maxplus
+from varmorph.kernels.window.flat import rows_of_slots
+from varmorph.windows import Geometry, ShiftedWindow, shifted_window
+
+__all__ = ["expectile", "expectile_backward", "supremum", "supremum_backward"]
+
+
+def supremum(
+    x: np.ndarray, bias: np.ndarray, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute sign * max(sign * x + bias) and the first slot that attains it, the number of slots where none does.
+
+    Without `with_slots` the second result is empty.
+    """
+    window = shifted_window(*geometry)
+    function = by_slot(bias, window.elements)
+    samples, channels = x.shape[:2]
+    y = np.empty((samples, channels, *window.shape), x.dtype)
+    chosen = np.empty(y.shape if with_slots else (0, 0, 0, 0), np.uint8 if window.offsets.size < 256 else np.int32)
+    grid = rows_of_slots(window.offsets, geometry[1], with_slots)
+    kind = x.dtype.type
+
+    def run(start: int, stop: int) -> None:
+        maxplus.forward(
+            x, kind(sign), function, window.rows, window.columns, window.offsets, grid, kind(outside), y, chosen,
+            start, stop,
+        )  # fmt: skip
+
+    over_planes(run, samples * channels, x.size)
+    return y, chosen if with_slots else chosen.ravel()
+
+
+def supremum_backward(
+    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give each gradient to the pixel and the element that were chosen."""
+    window = shifted_window(*geometry)
+    function = by_slot(bias, window.elements)
+    samples, channels = grad_y.shape[:2]
+    grad_x = np.empty((samples, channels, *geometry[0]), grad_y.dtype)
+    grad_bias = np.zeros((samples * channels, window.offsets.size))
+
+    def run(start: int, stop: int) -> None:
+        maxplus.backward(
+            grad_y, chosen, function, window.rows, window.columns, window.offsets, grad_x, grad_bias, start, stop
+        )
+
+    over_planes(run, samples * channels, grad_y.size)
+    sums = by_element(grad_bias, window.elements, samples, bias)
+    return grad_x, sums if sign > 0 else -sums
+
+
+def expectile(
+    x: np.ndarray,
+    bias: np.ndarray,
+    weight: np.ndarray,
+    tau: np.ndarray,
+    cotau: np.ndarray,
+    geometry: Geometry,
+    outside: float | None,
+) -> np.ndarray:
+    """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
+    window = shifted_window(*geometry)
+    samples, channels = x.shape[:2]
+    y = np.empty((samples, channels, *window.shape), x.dtype)
+    parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
+    where = _where(window, outside, x)
+
+    def run(start: int, stop: int) -> None:
+        expectile_kernel.forward(x, *parameters, *where, y, start, stop)
+
+    over_planes(run, samples * channels, x.size)
+    return y
+
+
+def _where(window: ShiftedWindow, outside: float | None, x: np.ndarray) -> tuple[object, ...]:
+    cut = outside is None and window.leaves_image
+    return window.rows, window.columns, window.offsets, x.dtype.type(outside or 0.0), cut
+
+
+def expectile_backward(
+    grad_y: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray,
+    weight: np.ndarray,
+    tau: np.ndarray,
+    cotau: np.ndarray,
+    geometry: Geometry,
+    outside: float | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Differentiate implicitly: the gradients of x, bias, weight and tau."""
+    window = shifted_window(*geometry)
+    samples, channels = x.shape[:2]
+    parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
+    where = _where(window, outside, x)
+    grad_x = np.empty(x.shape, x.dtype)
+    grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
+    grad_tau = np.zeros(samples * channels)
+
+    def run(start: int, stop: int) -> None:
+        expectile_gradient.backward(
+            grad_y, x, y, *parameters, *where, grad_x, grad_bias, grad_weight, grad_tau, start, stop
+        )
+
+    over_planes(run, samples * channels, x.size)
+    return (
+        grad_x,
+        by_element(grad_bias, window.elements, samples, bias),
+        by_element(grad_weight, window.elements, samples, weight),
+        over_samples(grad_tau, samples, tau),
+    )

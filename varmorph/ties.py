@@ -1,0 +1,13 @@
+"""What counts as a tie between edges, in every computation alike."""
+
+from __future__ import annotations
+
+__all__ = ["tie_tolerance"]
+
+
+def tie_tolerance(double: bool) -> float:
+    """How far from 0 the derivative of an energy may lie and still count as 0, in parts of min(tau, 1 - tau) sum w.
+
+    double : whether numbers have double precision.
+    """
+    return 1e-12 if double else 1e-5
