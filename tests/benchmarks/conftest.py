@@ -1,5 +1,6 @@
 """Benchmarks time only under `--benchmark-only`; otherwise each runs once on a small image, to show that it runs."""
 
+import statistics
 import time
 
 import pytest
@@ -65,3 +66,42 @@ def compare(measure):
         measure(call, once=once, **info, shape=list(leaves[0].shape), threads=torch.get_num_threads())
 
     return compare
+
+
+@pytest.fixture
+def against(benchmark, timed, seconds, capsys):
+    """Give a function that times a call and its peers in turn and records the ratios of their medians."""
+
+    def against(ours, peers, *, operator, window, shape, phase, bar, rounds=None):
+        times = {name: [] for name in peers}
+
+        def time_peers():
+            for name, peer in peers.items():
+                start = time.perf_counter()
+                peer()
+                times[name].append(time.perf_counter() - start)
+
+        def all_once():
+            start = time.perf_counter()
+            ours()
+            time_peers()
+            return time.perf_counter() - start
+
+        all_once()  # compiles what is compiled at the first call
+        if rounds is None:
+            rounds = min(max(round(seconds / all_once()), 3), 50) if timed else 1
+        for found in times.values():
+            found.clear()
+        benchmark.pedantic(ours, setup=time_peers, rounds=rounds)
+        median = benchmark.stats.stats.median if benchmark.stats else float("nan")
+        ratios = {name: median / statistics.median(found) for name, found in times.items()}
+        benchmark.extra_info.update(
+            operator=operator, implementation="varmorph, interleaved", phase=phase, window=[window, window],
+            shape=list(shape), threads=torch.get_num_threads(), ratios=ratios, bar=bar,
+        )  # fmt: skip
+        if timed:
+            with capsys.disabled():
+                for name, ratio in ratios.items():
+                    print(f"\n{operator} {window}x{window}, {phase}, over {name}: {ratio:.3f} (bar {bar}) ", end="")
+
+    return against

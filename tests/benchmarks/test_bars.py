@@ -6,9 +6,6 @@ beside the bar that the project sets itself. Images are normal noise in float32,
 recorded, not judged: on a machine with other work it says little.
 """
 
-import statistics
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -34,45 +31,6 @@ def shape(timed, seconds):
 @pytest.fixture
 def images(shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def against(benchmark, timed, seconds, capsys):
-    """Give a function that times a call and its peers in turn and records the ratios of their medians."""
-
-    def against(ours, peers, *, operator, window, shape, phase, bar, rounds=None):
-        times = {name: [] for name in peers}
-
-        def time_peers():
-            for name, peer in peers.items():
-                start = time.perf_counter()
-                peer()
-                times[name].append(time.perf_counter() - start)
-
-        def all_once():
-            start = time.perf_counter()
-            ours()
-            time_peers()
-            return time.perf_counter() - start
-
-        all_once()  # compiles what is compiled at the first call
-        if rounds is None:
-            rounds = min(max(round(seconds / all_once()), 3), 50) if timed else 1
-        for found in times.values():
-            found.clear()
-        benchmark.pedantic(ours, setup=time_peers, rounds=rounds)
-        median = benchmark.stats.stats.median if benchmark.stats else float("nan")
-        ratios = {name: median / statistics.median(found) for name, found in times.items()}
-        benchmark.extra_info.update(
-            operator=operator, implementation="varmorph, interleaved", phase=phase, window=[window, window],
-            shape=list(shape), threads=torch.get_num_threads(), ratios=ratios, bar=bar,
-        )  # fmt: skip
-        if timed:
-            with capsys.disabled():
-                for name, ratio in ratios.items():
-                    print(f"\n{operator} {window}x{window}, {phase}, over {name}: {ratio:.3f} (bar {bar}) ", end="")
-
-    return against
 
 
 def forward_and_backward(function, leaves):
