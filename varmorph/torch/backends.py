@@ -17,6 +17,7 @@ from torch import Tensor
 
 from varmorph.torch import maxplus, separable
 from varmorph.torch.ops import window as ops
+from varmorph.torch.ops.calls import call
 from varmorph.windows import Geometry, Window, window
 
 __all__ = ["backend", "compute_dtype", "dilate", "implementation", "minimise_separable"]
@@ -144,7 +145,7 @@ def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     kernels = implementation("this dilation or erosion", x.device, DEVICES)
     if kernels != "tensor":
         learning = torch.is_grad_enabled() and (image.requires_grad or function.requires_grad)
-        y, _ = ops.supremum(image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
+        y, _ = call(ops.supremum, image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
     elif sign > 0:
         y = maxplus.supremum(image, function, _edges(geometry), outside)
     else:

@@ -19,6 +19,7 @@ from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.functional import dilation, erosion
 from varmorph.torch.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
 from varmorph.torch.ops import reconstruction as ops
+from varmorph.torch.ops.calls import call
 from varmorph.windows import Window, window
 
 __all__ = [
@@ -88,7 +89,7 @@ def reconstruction(
     sign = 1 if check_direction(by) == "dilation" else -1
     arguments = marker.to(dtype), mask.to(dtype), offsets.to(dtype)
     if implementation("reconstruction", mask.device) == "cpu":
-        return ops.reconstruction(*arguments, sign).to(mask.dtype)
+        return call(ops.reconstruction, *arguments, sign).to(mask.dtype)
     return (sign * _Reconstruction.apply(sign * arguments[0], sign * arguments[1], arguments[2])).to(mask.dtype)
 
 

@@ -33,6 +33,7 @@ from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import GraphEdges, GraphPulls
 from varmorph.torch.minimisation import Solution, certify, minimise_parts
 from varmorph.torch.ops import graph as ops
+from varmorph.torch.ops.calls import call
 from varmorph.torch.penalties import named_penalty
 from varmorph.torch.separable import minimise_each
 from varmorph.torch.solvers import Solver
@@ -121,7 +122,7 @@ def _dilate(x: Tensor, structure: _Structure, sign: int) -> Tensor:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node."""
     if implementation("this graph operator", x.device) == "cpu":
         batch = (x if x.ndim == 3 else x[None]).to(compute_dtype(x))
-        y, _ = ops.supremum(batch, structure.bias.t().to(batch.dtype), structure.source, structure.target, sign)
+        y, _ = call(ops.supremum, batch, structure.bias.t().to(batch.dtype), structure.source, structure.target, sign)
         return y.view(x.shape).to(x.dtype)
     if sign > 0:
         return _features(_supremum(_signals(x), structure), x)

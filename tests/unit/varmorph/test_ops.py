@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.library import opcheck
 
 from varmorph.torch import (
@@ -142,3 +144,36 @@ def test_layers_compile_to_one_graph(layer):
     torch.compiler.reset()
     x = torch.randn(2, 3, 7, 6)
     torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+
+
+@pytest.mark.parametrize("operator", [dilation, variational_dilation])
+def test_gradients_by_torch_func(operator):
+    x, bias, weight, level, _ = leaves(GEOMETRIES[0], requires_grad=False)
+    parameters = (bias.view(3, 3, 3),) if operator is dilation else (bias.view(3, 3, 3), weight.view(3, 3, 3), level)
+
+    def value(x):
+        return operator(x, *parameters).square().sum()
+
+    with backend("tensor"):
+        expected = torch.func.grad(value)(x)
+    with backend("cpu"):
+        torch.testing.assert_close(torch.func.grad(value)(x), expected)
+        with pytest.raises(RuntimeError, match="first derivatives only"):
+            torch.func.grad(lambda x: torch.func.grad(value)(x).sum())(x)
+
+
+def test_whatever_watches_operations_sees_the_op():
+    x, bias = torch.randn(1, 1, 4, 4), torch.zeros(1, 3, 3)
+    graph = make_fx(lambda x: dilation(x, bias))(x).graph
+    assert torch.ops.varmorph.supremum.default in [node.target for node in graph.nodes]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch's own forward mode still uses it
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_forward_mode_is_refused_and_not_dropped(operator):
+    x, bias = torch.randn(1, 1, 4, 4), torch.zeros(1, 3, 3)
+    parameters = () if operator in (dilation, erosion) else (None, 1.0)
+    with backend("cpu"), pytest.raises(RuntimeError, match="no forward mode"):
+        torch.func.jvp(lambda x: operator(x, bias, *parameters), (x,), (torch.ones_like(x),))
+    with backend("cpu"), forward_ad.dual_level(), pytest.raises(RuntimeError, match="no forward mode"):
+        operator(forward_ad.make_dual(x, torch.ones_like(x)), bias, *parameters)

@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from varmorph.torch.ops.arrays import on_arrays
-from varmorph.torch.ops.derivatives import first_derivatives_only
+from varmorph.torch.ops.calls import call, differentiable, first_derivatives_only, kernel_op
 
 __all__ = ["supremum"]
 
 
-@custom_op("varmorph::graph_supremum", mutates_args=())
+@kernel_op("varmorph::graph_supremum")
 def supremum(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int) -> tuple[Tensor, Tensor]:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node, and the first edge that attains it."""
     from varmorph.kernels import graph
@@ -27,7 +26,7 @@ def _(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int) -> tup
     return x.new_empty(x.shape), x.new_empty(x.shape, dtype=torch.int32)
 
 
-@custom_op("varmorph::graph_supremum_backward", mutates_args=())
+@kernel_op("varmorph::graph_supremum_backward")
 def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
 ) -> tuple[Tensor, Tensor]:
@@ -48,8 +47,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (*supremum_backward(grad_y, *ctx.saved_tensors, ctx.sign), None, None, None)
+    return (*call(supremum_backward, grad_y, *ctx.saved_tensors, ctx.sign), None, None, None)
 
 
-supremum.register_autograd(_gradient, setup_context=_keep)
+differentiable(supremum, _keep, _gradient)
 first_derivatives_only(supremum_backward)

@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.library import custom_op
 
 from varmorph.torch.ops.arrays import on_arrays
-from varmorph.torch.ops.derivatives import first_derivatives_only
+from varmorph.torch.ops.calls import call, differentiable, first_derivatives_only, kernel_op
 
 __all__ = ["reconstruction", "reconstruction_backward"]
 
 
-@custom_op("varmorph::reconstruction", mutates_args=(), device_types="cpu")
+@kernel_op("varmorph::reconstruction", device_types="cpu")
 def reconstruction(marker: Tensor, mask: Tensor, bias: Tensor, sign: int) -> Tensor:
     """Reconstruct a mask from a marker."""
     from varmorph.kernels import reconstruction as launcher  # numba is loaded by the first kernel that runs
@@ -29,7 +28,7 @@ def _(marker: Tensor, mask: Tensor, bias: Tensor, sign: int) -> Tensor:
     return mask.new_empty(mask.shape)
 
 
-@custom_op("varmorph::reconstruction_backward", mutates_args=(), device_types="cpu")
+@kernel_op("varmorph::reconstruction_backward", device_types="cpu")
 def reconstruction_backward(
     grad_y: Tensor, marker: Tensor, mask: Tensor, y: Tensor, bias: Tensor, sign: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,8 +51,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return (*reconstruction_backward(grad_y, *ctx.saved_tensors, ctx.sign), None)
+    return (*call(reconstruction_backward, grad_y, *ctx.saved_tensors, ctx.sign), None)
 
 
-reconstruction.register_autograd(_gradient, setup_context=_keep)
+differentiable(reconstruction, _keep, _gradient)
 first_derivatives_only(reconstruction_backward)

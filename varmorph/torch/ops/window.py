@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from varmorph.torch.ops.arrays import on_arrays
-from varmorph.torch.ops.derivatives import first_derivatives_only
+from varmorph.torch.ops.calls import call, differentiable, first_derivatives_only, kernel_op
 from varmorph.windows import Geometry, is_uniform, output_shape
 
 __all__ = ["as_plain_numbers", "expectile", "huber", "minimise", "quantile", "supremum"]
@@ -57,7 +56,7 @@ def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
     return torch.uint8 if few else torch.int32
 
 
-@custom_op("varmorph::supremum", mutates_args=())
+@kernel_op("varmorph::supremum")
 def supremum(
     x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -80,7 +79,7 @@ def _(
     return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(size, padding, reverse))
 
 
-@custom_op("varmorph::supremum_backward", mutates_args=())
+@kernel_op("varmorph::supremum_backward")
 def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Ints,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -106,10 +105,10 @@ def _keep_for_supremum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _supremum_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     chosen, bias = ctx.saved_tensors
-    return (*supremum_backward(grad_y, chosen, bias, *ctx.plain), *(None,) * 9)
+    return (*call(supremum_backward, grad_y, chosen, bias, *ctx.plain), *(None,) * 9)
 
 
-supremum.register_autograd(_supremum_gradient, setup_context=_keep_for_supremum)
+differentiable(supremum, _keep_for_supremum, _supremum_gradient)
 first_derivatives_only(supremum_backward)
 
 
@@ -127,14 +126,14 @@ def minimise(
     """Minimise the separable energy of each pixel; level (C,) is the logit of tau. See `separable.solve`."""
     problem = x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level)
     if penalty == "expectile":
-        return expectile(*problem, outside, kernels, *window)
+        return call(expectile, *problem, outside, kernels, *window)
     if penalty == "quantile":
-        return quantile(*problem, outside, kernels, *window)[0]
+        return call(quantile, *problem, outside, kernels, *window)[0]
     assert smoothing is not None
-    return huber(*problem, smoothing, outside, kernels, *window)[0]
+    return call(huber, *problem, smoothing, outside, kernels, *window)[0]
 
 
-@custom_op("varmorph::expectile", mutates_args=())
+@kernel_op("varmorph::expectile")
 def expectile(
     x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -152,7 +151,7 @@ def _(
     return _result(x, *window)
 
 
-@custom_op("varmorph::expectile_backward", mutates_args=())
+@kernel_op("varmorph::expectile_backward")
 def expectile_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
     outside: float | None, kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -179,14 +178,14 @@ def _keep_for_expectile(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 
 
 def _expectile_gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return (*expectile_backward(grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 8)
+    return (*call(expectile_backward, grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 8)
 
 
-expectile.register_autograd(_expectile_gradient, setup_context=_keep_for_expectile)
+differentiable(expectile, _keep_for_expectile, _expectile_gradient)
 first_derivatives_only(expectile_backward)
 
 
-@custom_op("varmorph::quantile", mutates_args=())
+@kernel_op("varmorph::quantile")
 def quantile(
     x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -205,7 +204,7 @@ def _(
     return y, y.new_empty((2, *y.shape), dtype=torch.int32)
 
 
-@custom_op("varmorph::quantile_backward", mutates_args=())
+@kernel_op("varmorph::quantile_backward")
 def quantile_backward(
     grad_y: Tensor, ends: Tensor, bias: Tensor, kernels: str, x_shape: Ints,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -228,15 +227,15 @@ def _keep_for_quantile(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _quantile_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     ends, bias, weight, tau = ctx.saved_tensors
-    by_x, by_bias = quantile_backward(grad_y, ends, bias, *ctx.plain)
+    by_x, by_bias = call(quantile_backward, grad_y, ends, bias, *ctx.plain)
     return (by_x, by_bias, torch.zeros_like(weight), torch.zeros_like(tau), *(None,) * 8)
 
 
-quantile.register_autograd(_quantile_gradient, setup_context=_keep_for_quantile)
+differentiable(quantile, _keep_for_quantile, _quantile_gradient)
 first_derivatives_only(quantile_backward)
 
 
-@custom_op("varmorph::huber", mutates_args=())
+@kernel_op("varmorph::huber")
 def huber(
     x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None,
     kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
@@ -255,7 +254,7 @@ def _(
     return y, y.new_empty((2, *y.shape), dtype=torch.int32)
 
 
-@custom_op("varmorph::huber_backward", mutates_args=())
+@kernel_op("varmorph::huber_backward")
 def huber_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, ends: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
     smoothing: Tensor, outside: float | None, kernels: str,
@@ -298,9 +297,9 @@ def _keep_for_huber(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 
 def _huber_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    by_x, by_bias, by_weight, by_tau, by_smoothing = huber_backward(grad_y, *ctx.saved_tensors, *ctx.plain)
+    by_x, by_bias, by_weight, by_tau, by_smoothing = call(huber_backward, grad_y, *ctx.saved_tensors, *ctx.plain)
     return (by_x, by_bias, by_weight, by_tau, None, by_smoothing, *(None,) * 7)
 
 
-huber.register_autograd(_huber_gradient, setup_context=_keep_for_huber)
+differentiable(huber, _keep_for_huber, _huber_gradient)
 first_derivatives_only(huber_backward)
