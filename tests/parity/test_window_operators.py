@@ -1,5 +1,7 @@
 """The window operators of PyTorch, of JAX and of the reference, on the same arrays: values, gradients, ties."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -181,3 +183,18 @@ def test_wrong_arguments_are_named():
         varmorph.jax.variational_dilation(image, window, weight, level, penalty="huber", smoothing=0.0)
     with pytest.raises(ValueError, match="backend must be one of"), varmorph.jax.backend("cuda"):
         pass
+
+
+def test_kernels_of_several_programs_may_run_at_the_same_time():
+    x = np.random.default_rng(0).standard_normal((4, 4, 64, 64))
+    flat = np.zeros((4, 3, 3))
+    call = jax.jit(lambda x: varmorph.jax.variational_dilation(x, flat, None, 1.0))
+    expected = np.asarray(call(x))
+
+    def results(_):
+        with jax.enable_x64(True):
+            return [np.asarray(call(x)) for _ in range(10)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(results, range(4)):
+            assert all(np.array_equal(y, expected) for y in found)

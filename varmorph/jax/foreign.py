@@ -1,7 +1,7 @@
 """The compiled CPU kernels inside JAX programs, by XLA's foreign function interface.
 
 XLA hands a call the addresses of its arrays. The handler looks at them as NumPy arrays, without a copy, runs the kernel,
-which releases the GIL, and writes the results where XLA wants them. It never calls JAX: that could wait for itself, as
+which releases the GIL and runs in XLA's own threads, and writes the results where XLA wants them. It never calls JAX: that could wait for itself, as
 callbacks into Python that return through JAX's own arrays can. Which kernel runs, and its options, stand in the call as
 text, so that a compiled program means the same in another process.
 
@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from importlib import import_module
+from itertools import count
 from math import prod
+from threading import Condition
 from typing import Any
 
 import jax
 import numpy as np
+
+from varmorph.kernels.threads import Team, working_in
 
 __all__ = ["call_kernel"]
 
@@ -78,10 +82,27 @@ class _Error(Structure):
     _fields_ = [("struct_size", c_size_t), ("extension", c_void_p), ("message", c_char_p), ("code", c_int)]
 
 
+_Task = ctypes.CFUNCTYPE(None, c_void_p)
+
+
+class _Scheduled(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("context", c_void_p), ("task", _Task), ("data", c_void_p),
+    ]  # fmt: skip
+
+
+class _Counted(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t), ("extension", c_void_p), ("context", c_void_p), ("count", POINTER(c_int64)),
+    ]  # fmt: skip
+
+
 class _Api(Structure):
     _fields_ = [
         ("struct_size", c_size_t), ("extension", c_void_p), ("version", _Version), ("internal", c_void_p),
-        ("create_error", ctypes.CFUNCTYPE(c_void_p, POINTER(_Error))),
+        ("create_error", ctypes.CFUNCTYPE(c_void_p, POINTER(_Error))), ("others", c_void_p * 10),
+        ("schedule", ctypes.CFUNCTYPE(c_void_p, POINTER(_Scheduled))),
+        ("count_threads", ctypes.CFUNCTYPE(c_void_p, POINTER(_Counted))),
     ]  # fmt: skip
 
 
@@ -102,6 +123,49 @@ def _arrays(buffers: _Buffers) -> list[np.ndarray]:
     return found
 
 
+_tasks: dict[int, Callable[[], None]] = {}
+_numbers = count(1)
+
+
+@_Task
+def _help(number: int) -> None:
+    _tasks.pop(number)()
+
+
+def _team(frame: _Frame) -> Team:
+    """Lend XLA's threads to a kernel."""
+    api, context = frame.api.contents, frame.context
+
+    def size() -> int:
+        found = c_int64(1)
+        api.count_threads(_Counted(ctypes.sizeof(_Counted), None, context, ctypes.pointer(found)))
+        return found.value
+
+    def run(threads: int, task: Callable[[], None]) -> None:
+        helpers, change = 0, Condition()
+
+        def help_out() -> None:
+            nonlocal helpers
+            with change:
+                helpers += 1
+            try:
+                task()
+            finally:
+                with change:
+                    helpers -= 1
+                    change.notify()
+
+        for number in (next(_numbers) for _ in range(threads - 1)):
+            _tasks[number] = help_out
+            api.schedule(_Scheduled(ctypes.sizeof(_Scheduled), None, context, _help, number))
+        task()
+        # Who comes later than this finds nothing left to do, and is not waited for: all threads may be busy elsewhere.
+        with change:
+            change.wait_for(lambda: helpers == 0)
+
+    return Team(size, run)
+
+
 def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
@@ -111,7 +175,8 @@ def _run(frame: _Frame) -> None:
     name, options = json.loads(ctypes.string_at(text.characters, text.length))
     module, _, function = name.rpartition(".")
     kernel = getattr(import_module(f"varmorph.kernels.{module}"), function)
-    found = kernel(*_arrays(frame.arguments), *map(_hashable, options))
+    with working_in(_team(frame)):
+        found = kernel(*_arrays(frame.arguments), *map(_hashable, options))
     results = _arrays(frame.results)
     for result, array in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
         np.copyto(result, array)
