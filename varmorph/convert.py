@@ -18,8 +18,10 @@ import numpy as np
 
 __all__ = ["to_jax", "to_torch"]
 
-OPTIONS = ("stride", "rate", "padding", "penalty", "smoothing", "initial_level")
-NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels")
+OPTIONS = (
+    "kernel_size", "stride", "rate", "padding", "penalty", "smoothing", "initial_level", "by", "initial_height", "connectivity",
+)  # fmt: skip
+NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height")
 
 
 def _twin(layer: Any, library: str) -> Any:
@@ -29,7 +31,7 @@ def _twin(layer: Any, library: str) -> Any:
     if not type(layer).__module__.startswith("varmorph.") or not hasattr(module, name):
         raise TypeError(f"layer must be of a class that {home} has too, found {type(layer).__module__}.{name}")
     options = {option: getattr(layer, option) for option in OPTIONS if hasattr(layer, option)}
-    return getattr(module, name)(layer.channels, layer.kernel_size, **options)
+    return getattr(module, name)(layer.channels, **options)
 
 
 def to_jax(layer: Any) -> Any:
@@ -57,5 +59,7 @@ def to_torch(layer: Any) -> Any:
     """
     torch, twin = import_module("torch"), _twin(layer, "torch")
     numbers = {name: torch.tensor(np.asarray(getattr(layer, name))) for name in NUMBERS if hasattr(layer, name)}
-    twin.to(numbers["bias"].dtype).load_state_dict(numbers)
+    for tensor in numbers.values():
+        twin.to(tensor.dtype)
+    twin.load_state_dict(numbers)
     return twin

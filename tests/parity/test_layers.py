@@ -12,29 +12,40 @@ import varmorph.torch  # noqa: E402
 from varmorph.convert import to_jax, to_torch  # noqa: E402
 
 LAYERS = sorted(name for name in varmorph.jax.__all__ if name.endswith("2d"))
-NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels")
+GEODESIC = ("HMaxima2d", "Leveling2d", "Reconstruction2d")
+NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height")
 
 
 def draw(name):
-    """A layer of PyTorch whose parameters are all different, and an image."""
+    """A layer of PyTorch whose parameters are all different, and the images that it takes."""
     generator = torch.Generator().manual_seed(0)
+    images = [
+        torch.randn(2, 3, 7, 6, generator=generator) for _ in range(1 + (name in ("Leveling2d", "Reconstruction2d")))
+    ]
+    if name in GEODESIC:
+        options = {"by": "erosion"} if name == "Reconstruction2d" else {"connectivity": 4}
+        return _moved(getattr(varmorph.torch, name)(3, **options), generator), images
     options = {"penalty": "huber", "smoothing": 0.2} if name == "VariationalErosion2d" else {}
     layer = getattr(varmorph.torch, name)(3, (3, 2), rate=(1, 2), padding="reflect", **options)
+    return _moved(layer, generator), images
+
+
+def _moved(layer, generator):
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return layer, torch.randn(2, 3, 7, 6, generator=generator)
+    return layer
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_converted_layer_computes_the_same_with_the_same_gradients(name):
-    layer, x = draw(name)
-    twin = to_jax(layer)
-    y = layer(x)
+    layer, images = draw(name)
+    twin, arrays = to_jax(layer), [image.numpy() for image in images]
+    y = layer(*(image.clone().requires_grad_() for image in images))
     y.square().sum().backward()
-    apply = eqx.filter_jit(eqx.filter_value_and_grad(lambda layer, x: (layer(x) ** 2).sum()))
-    value, gradients = apply(twin, x.numpy())
-    np.testing.assert_allclose(np.asarray(twin(x.numpy())), y.detach().numpy(), atol=1e-5)
+    apply = eqx.filter_jit(eqx.filter_value_and_grad(lambda layer, *images: (layer(*images) ** 2).sum()))
+    value, gradients = apply(twin, *arrays)
+    np.testing.assert_allclose(np.asarray(twin(*arrays)), y.detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(value, y.detach().square().sum(), rtol=1e-4)
     for parameter, tensor in layer.named_parameters():
         np.testing.assert_allclose(getattr(gradients, parameter), tensor.grad, atol=1e-4, rtol=1e-4)
@@ -50,7 +61,8 @@ def test_a_layer_comes_back_from_its_conversion_as_it_was(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_start_with_the_same_numbers(name):
-    ours, theirs = getattr(varmorph.jax, name)(2, 3), getattr(varmorph.torch, name)(2, 3)
+    arguments = (2,) if name in GEODESIC else (2, 3)
+    ours, theirs = getattr(varmorph.jax, name)(*arguments), getattr(varmorph.torch, name)(*arguments)
     for number in NUMBERS:
         assert hasattr(ours, number) == hasattr(theirs, number)
         if hasattr(ours, number):

@@ -22,6 +22,18 @@ from varmorph.jax.functional import (
     variational_opening,
     white_top_hat,
 )
+from varmorph.jax.geodesic import (
+    closing_by_reconstruction,
+    extended_maxima,
+    fill_holes,
+    h_convex,
+    h_maxima,
+    h_minima,
+    opening_by_reconstruction,
+    reconstruction,
+    regional_maxima,
+)
+from varmorph.jax.geodesic_layers import HMaxima2d, Leveling2d, Reconstruction2d
 from varmorph.jax.layers import (
     BlackTopHat2d,
     Closing2d,
@@ -35,6 +47,7 @@ from varmorph.jax.layers import (
     VariationalOpening2d,
     WhiteTopHat2d,
 )
+from varmorph.jax.leveling import leveling
 
 __all__ = [
     "BlackTopHat2d",
@@ -42,7 +55,10 @@ __all__ = [
     "Dilation2d",
     "Erosion2d",
     "Gradient2d",
+    "HMaxima2d",
+    "Leveling2d",
     "Opening2d",
+    "Reconstruction2d",
     "VariationalClosing2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
@@ -51,12 +67,22 @@ __all__ = [
     "backend",
     "black_top_hat",
     "closing",
+    "closing_by_reconstruction",
     "dilation",
     "erosion",
+    "extended_maxima",
     "external_gradient",
+    "fill_holes",
     "gradient",
+    "h_convex",
+    "h_maxima",
+    "h_minima",
     "internal_gradient",
+    "leveling",
     "opening",
+    "opening_by_reconstruction",
+    "reconstruction",
+    "regional_maxima",
     "variational_closing",
     "variational_dilation",
     "variational_erosion",

@@ -15,7 +15,17 @@ import numpy as np
 
 from varmorph.arguments import check_penalty
 
-__all__ = ["check_bias", "check_image", "check_level", "check_smoothing", "check_weight", "two_levels"]
+__all__ = [
+    "check_bias",
+    "check_image",
+    "check_image_pair",
+    "check_level",
+    "check_nonnegative",
+    "check_offsets",
+    "check_smoothing",
+    "check_weight",
+    "two_levels",
+]
 
 
 def _check_array(name: str, value: object) -> jax.Array:
@@ -40,6 +50,15 @@ def check_image(x: object, name: str = "x") -> jax.Array:
     return image
 
 
+def check_image_pair(first: object, second: object, names: tuple[str, str]) -> tuple[jax.Array, jax.Array]:
+    """Require two images of one shape."""
+    images = check_image(first, names[0]), check_image(second, names[1])
+    if images[0].shape != images[1].shape:
+        found = " and ".join(str(image.shape) for image in images)
+        raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {found}")
+    return images
+
+
 def _per_channel(name: str, value: object, channels: int) -> jax.Array:
     function = _check_array(name, value)
     shape = function.shape
@@ -57,6 +76,17 @@ def check_bias(bias: object, channels: int) -> jax.Array:
     expected = "bias must keep at least one element in each channel"
     _require(greatest > -jnp.inf, expected, lambda: "a channel of -inf only")
     return function
+
+
+def check_offsets(bias: object, channels: int) -> jax.Array:
+    """Require what `check_bias` does, and offsets of a reconstruction: <= 0, and 0 at the origin; return (C, kh, kw)."""
+    offsets = check_bias(bias, channels)
+    height, width = offsets.shape[-2:]
+    origin = offsets[:, height // 2, width // 2]
+    expected = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
+    _require(offsets <= 0, expected, lambda: f"{offsets.max().item()}")
+    _require(origin == 0, expected, lambda: f"{origin.tolist()} there")
+    return offsets
 
 
 def check_weight(weight: object, bias: jax.Array) -> jax.Array:
@@ -84,6 +114,13 @@ def check_level(level: object, channels: int, like: jax.Array, name: str = "logi
     limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
     _require(jnp.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
     return jnp.broadcast_to(logit, (channels,))
+
+
+def check_nonnegative(name: str, value: object, channels: int, like: jax.Array) -> jax.Array:
+    """Require finite numbers >= 0, scalar or (C,); return (C,)."""
+    numbers = check_level(value, channels, like, name)
+    _require(numbers >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
+    return numbers
 
 
 def check_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Array) -> jax.Array | None:
