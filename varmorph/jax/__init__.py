@@ -34,6 +34,7 @@ from varmorph.jax.geodesic import (
     regional_maxima,
 )
 from varmorph.jax.geodesic_layers import HMaxima2d, Leveling2d, Reconstruction2d
+from varmorph.jax.graph import graph_closing, graph_dilation, graph_erosion, graph_opening
 from varmorph.jax.layers import (
     BlackTopHat2d,
     Closing2d,
@@ -74,6 +75,10 @@ __all__ = [
     "external_gradient",
     "fill_holes",
     "gradient",
+    "graph_closing",
+    "graph_dilation",
+    "graph_erosion",
+    "graph_opening",
     "h_convex",
     "h_maxima",
     "h_minima",

@@ -17,11 +17,14 @@ from varmorph.arguments import check_penalty
 
 __all__ = [
     "check_bias",
+    "check_edges",
+    "check_features",
     "check_image",
     "check_image_pair",
     "check_level",
     "check_nonnegative",
     "check_offsets",
+    "check_per_edge",
     "check_smoothing",
     "check_weight",
     "two_levels",
@@ -131,6 +134,42 @@ def check_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Ar
     numbers = check_level(smoothing, channels, like, "smoothing")
     _require(numbers > 0, "smoothing must be positive", lambda: str(numbers.tolist()))
     return numbers
+
+
+def check_features(x: object) -> jax.Array:
+    """Require floating point features (nodes, F) or (B, nodes, F), with at least one node and feature."""
+    features = _check_array("x", x)
+    if features.ndim not in (2, 3) or 0 in features.shape[-2:]:
+        raise ValueError(f"x must have shape (nodes, F) or (B, nodes, F), nodes and F >= 1, found {features.shape}")
+    return features
+
+
+def check_edges(name: str, edges: object, nodes: int) -> jax.Array:
+    """Require integers (2, E) between 0 and nodes - 1."""
+    if not isinstance(edges, (jax.Array, np.ndarray)):
+        raise TypeError(f"{name} must be a jax.Array, found {type(edges).__name__}")
+    if not jnp.issubdtype(edges.dtype, jnp.integer):
+        raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
+    if edges.ndim != 2 or edges.shape[0] != 2:
+        raise ValueError(f"{name} must have shape (2, E), found {edges.shape}")
+    pairs = jnp.asarray(edges).astype(jnp.int32)
+    inside = (pairs >= 0) & (pairs < nodes)
+    expected = f"{name} must name nodes from 0 to {nodes - 1}"
+    _require(inside, expected, lambda: f"numbers from {pairs.min().item()} to {pairs.max().item()}")
+    return pairs
+
+
+def check_per_edge(name: str, value: object, edges: int, features: int, like: jax.Array, default: float) -> jax.Array:
+    """Require offsets, a number, () or (E,) or (E, F), finite or -inf, or None for the default; return (E, F or 1)."""
+    if value is None or isinstance(value, (int, float)):
+        value = jnp.asarray(default if value is None else float(value), like.dtype)
+    numbers = _check_array(name, value)
+    if numbers.shape not in ((), (edges,), (edges, features)):
+        expected = f"{name} must be a number or have shape ({edges},) or ({edges}, {features})"
+        raise ValueError(f"{expected}, found {numbers.shape}")
+    finite = jnp.isfinite(numbers) | jnp.isneginf(numbers)
+    _require(finite, f"{name} must hold finite numbers or -inf", lambda: "NaN or +inf")
+    return numbers if numbers.ndim == 2 else jnp.broadcast_to(numbers, (edges,))[:, None]
 
 
 def two_levels(levels: Any) -> tuple[Any, Any]:
