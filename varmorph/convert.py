@@ -59,7 +59,5 @@ def to_torch(layer: Any) -> Any:
     """
     torch, twin = import_module("torch"), _twin(layer, "torch")
     numbers = {name: torch.tensor(np.asarray(getattr(layer, name))) for name in NUMBERS if hasattr(layer, name)}
-    for tensor in numbers.values():
-        twin.to(tensor.dtype)
-    twin.load_state_dict(numbers)
+    twin.load_state_dict(numbers, assign=True)  # whatever their dtype
     return twin

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from varmorph.jax.backends import kernels_are_excluded, on_platform
 from varmorph.jax.foreign import call_kernel
 from varmorph.jax.neighbours import edge_values, per_edge
-from varmorph.windows import Geometry, is_uniform, output_shape, window
+from varmorph.kernels.window import module_of, slots_fit_a_byte
+from varmorph.windows import Geometry, output_shape, window
 
 __all__ = ["supremum"]
 
@@ -29,40 +30,46 @@ def supremum(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _supremum(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
-    y = jax.ShapeDtypeStruct((*x.shape[:2], *output_shape(geometry)), x.dtype)
-    none = jax.ShapeDtypeStruct((0,), _slot_dtype(geometry))
-    name, options = f"{_module(geometry)}.supremum", (geometry, outside, sign, False)
-
-    def by_xla(x: jax.Array, bias: jax.Array) -> jax.Array:
-        return _at_slots(x, bias, _first_slots(x, bias, geometry, outside, sign), geometry, outside, sign)
-
-    return on_platform(lambda *a: call_kernel(name, (y, none), *a, options=options)[0], by_xla, x, bias)
+    return _value_and_slots(x, bias, geometry, outside, sign, with_slots=False)[0]
 
 
 def _forward(
     x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int
-) -> tuple[jax.Array, tuple[Any, ...]]:
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y, slots = _value_and_slots(x, bias, geometry, outside, sign, with_slots=True)
+    return y, (slots, bias)
+
+
+def _value_and_slots(
+    x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int, *, with_slots: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Compute the supremum and, unless the second result is to be empty, the slots that attain it."""
     y = jax.ShapeDtypeStruct((*x.shape[:2], *output_shape(geometry)), x.dtype)
-    chosen = jax.ShapeDtypeStruct(y.shape, _slot_dtype(geometry))
-    name, options = f"{_module(geometry)}.supremum", (geometry, outside, sign, True)
+    chosen = jax.ShapeDtypeStruct(y.shape if with_slots else (0,), _slot_dtype(geometry))
+    name, options = f"{module_of('supremum', geometry)}.supremum", (geometry, outside, sign, with_slots)
 
-    def by_xla(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        return call_kernel(name, (y, chosen), *arrays, options=options)
+
+    def by_xla(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
         slots = _first_slots(x, bias, geometry, outside, sign)
-        return _at_slots(x, bias, slots, geometry, outside, sign), slots
+        value = _at_slots(x, bias, slots, geometry, outside, sign)
+        return value, slots if with_slots else jnp.zeros(chosen.shape, chosen.dtype)
 
-    value, slots = on_platform(lambda *a: call_kernel(name, (y, chosen), *a, options=options), by_xla, x, bias)
-    return value, (slots, bias, jnp.zeros((), x.dtype))
+    value, slots = on_platform(by_kernel, by_xla, x, bias)
+    return value, slots
 
 
 def _backward(
-    geometry: Geometry, outside: float, sign: int, kept: tuple[Any, ...], grad_y: jax.Array
+    geometry: Geometry, outside: float, sign: int, kept: tuple[jax.Array, jax.Array], grad_y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    slots, bias, _ = kept
+    slots, bias = kept
     x = jax.ShapeDtypeStruct((*grad_y.shape[:2], *geometry[0]), grad_y.dtype)
-    name = f"{_module(geometry)}.supremum_backward"
+    results = (x, jax.ShapeDtypeStruct(bias.shape, bias.dtype))
+    name = f"{module_of('supremum', geometry)}.supremum_backward"
 
     def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        return call_kernel(name, (x, bias), *arrays, options=(geometry, sign))
+        return call_kernel(name, results, *arrays, options=(geometry, sign))
 
     def by_xla(grad_y: jax.Array, slots: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
         def at_slots(x: jax.Array, bias: jax.Array) -> jax.Array:
@@ -77,13 +84,8 @@ def _backward(
 _supremum.defvjp(_forward, _backward)
 
 
-def _module(geometry: Geometry) -> str:
-    return "window.lanes" if is_uniform(geometry[4], geometry[5]) else "window.pixelwise"
-
-
 def _slot_dtype(geometry: Geometry) -> Any:
-    few = is_uniform(geometry[4], geometry[5]) and geometry[1][0] * geometry[1][1] < 256
-    return jnp.uint8 if few else jnp.int32
+    return jnp.uint8 if slots_fit_a_byte(geometry[1], geometry[4], geometry[5]) else jnp.int32
 
 
 def _edges(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:

@@ -19,7 +19,8 @@ from varmorph.jax import quantiles
 from varmorph.jax.backends import kernels_are_excluded, on_platform
 from varmorph.jax.foreign import call_kernel
 from varmorph.jax.neighbours import edge_values, inside_image, per_edge
-from varmorph.windows import Geometry, is_uniform, output_shape, window
+from varmorph.kernels.window import module_of
+from varmorph.windows import Geometry, output_shape, window
 
 __all__ = ["minimise"]
 
@@ -59,7 +60,7 @@ def _forward(problem: Problem, plain: Plain) -> tuple[jax.Array, tuple[Any, ...]
     results = (y,) if penalty == "expectile" else (y, ends)
 
     def by_kernel(*problem: jax.Array) -> tuple[jax.Array, ...]:
-        return call_kernel(f"{_module(plain)}.{penalty}", results, *problem, options=(geometry, outside))
+        return call_kernel(f"{module_of(penalty, geometry)}.{penalty}", results, *problem, options=(geometry, outside))
 
     def by_xla(*problem: jax.Array) -> tuple[jax.Array, ...]:
         piece = _piece(problem, plain)
@@ -80,7 +81,7 @@ def _backward(plain: Plain, kept: tuple[Any, ...], grad_y: jax.Array) -> tuple[P
     results = [jax.ShapeDtypeStruct(problem[i].shape, problem[i].dtype) for i in places]
 
     def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        return call_kernel(f"{_module(plain)}.{penalty}_backward", results, *arrays, options=options)
+        return call_kernel(f"{module_of(penalty, geometry)}.{penalty}_backward", results, *arrays, options=options)
 
     def by_xla(*_: jax.Array) -> tuple[jax.Array, ...]:
         gradients = list(jax.vjp(lambda *problem: _value(problem, found, plain), *problem)[1](grad_y))
@@ -92,11 +93,6 @@ def _backward(plain: Plain, kept: tuple[Any, ...], grad_y: jax.Array) -> tuple[P
 
 
 _minimise.defvjp(_forward, _backward)
-
-
-def _module(plain: Plain) -> str:
-    lanes = plain[2] == "expectile" and is_uniform(plain[0][4], plain[0][5])
-    return "window.lanes" if lanes else "window.pixelwise"
 
 
 def _pulls(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:

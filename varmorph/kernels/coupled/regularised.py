@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from varmorph.kernels.arrays import by_element, by_slot, over_samples
 from varmorph.kernels.coupled import certificate, newton
 from varmorph.kernels.coupled import gradient as coupled_gradient
 from varmorph.kernels.coupled.problem import Parameters, Sight
@@ -30,7 +31,7 @@ def _arguments(
     empty = {name: np.empty((0,) * (5 if name == "factors" else 1), x.dtype) for name in kinds}
     arrays = {name: empty[name] if value is None else value for name, value in kinds.items()}
     for name in ("bias", "weight"):
-        arrays[name] = np.ascontiguousarray(arrays[name][:, window.elements])
+        arrays[name] = by_slot(arrays[name], window.elements)
     (height, width) = geometry[1]
     centre = int(window.offsets[height // 2 * width + width // 2])
     cut = outside is None and window.leaves_image
@@ -92,13 +93,12 @@ def regularised_adjoint(
         )  # fmt: skip
 
     over_planes(run, planes, PASSES * x.size)
-    summed = [a.reshape(samples, channels, a.shape[1]).sum(0) for a in (grad_bias, grad_weight, grad_numbers)]
-    by_element = np.empty((2, channels, slots))
-    by_element[:, :, shifted_window(*geometry).elements] = summed[:2]
-    tau, cotau, strength, mu, nu, ridge = np.ascontiguousarray(summed[2].T)
+    elements = shifted_window(*geometry).elements
+    functions = [by_element(sums, elements, samples, arrays.bias) for sums in (grad_bias, grad_weight)]
+    tau, cotau, strength, mu, nu, ridge = (over_samples(sums, samples, arrays.tau) for sums in grad_numbers.T)
     factors = grad_factors.sum(1, keepdims=True) if arrays.factors.shape[1] == 1 else grad_factors
-    found = (*by_element, tau, cotau, strength, mu, factors, nu, ridge)
-    present = [gradient.astype(x.dtype) for p, gradient in zip(parameters, found, strict=True) if p is not None]
+    found = (*functions, tau, cotau, strength, mu, factors, nu, ridge)
+    present = [gradient for p, gradient in zip(parameters, found, strict=True) if p is not None]
     return (
         grad_x,
         present,

@@ -12,7 +12,7 @@ from torch import Tensor
 from varmorph.kernels.coupled.edges import Family, solve
 from varmorph.kernels.coupled.edges import evaluate as evaluate_family
 from varmorph.torch.energy import Evaluation
-from varmorph.torch.ops.arrays import in_threads
+from varmorph.torch.ops.arrays import array_of, in_threads
 
 if TYPE_CHECKING:
     from varmorph.torch.energy import Energy
@@ -27,8 +27,8 @@ PASSES = 16
 def _per_problem(number: Tensor | float, like: Tensor, leading: int) -> np.ndarray:
     """Give a number of a penalty for each problem (N, C)."""
     shape = [length if leading <= d < leading + 2 else 1 for d, length in enumerate(like.shape)]
-    numbers = torch.as_tensor(number, dtype=like.dtype).detach().expand(shape)
-    return numbers.reshape(shape[leading : leading + 2]).contiguous().numpy()
+    numbers = torch.as_tensor(number, dtype=like.dtype).expand(shape)
+    return array_of(numbers.reshape(shape[leading : leading + 2]))
 
 
 def _per_edge(numbers: Tensor, like: Tensor, leading: int) -> np.ndarray:
@@ -36,8 +36,8 @@ def _per_edge(numbers: Tensor, like: Tensor, leading: int) -> np.ndarray:
     shape, behind = list(like.shape), like.ndim - leading
     if numbers.ndim < behind or numbers.shape[-behind] == 1:
         shape[leading] = 1
-    numbers = numbers.detach().to(like.dtype).expand(shape)
-    return (numbers if leading else numbers[None]).flatten(3).contiguous().numpy()
+    numbers = numbers.to(like.dtype).expand(shape)
+    return array_of((numbers if leading else numbers[None]).flatten(3))
 
 
 def families(energy: Energy) -> list[Family]:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from varmorph.kernels.window import module_of, slots_fit_a_byte
 from varmorph.torch.ops.arrays import on_arrays
 from varmorph.torch.ops.calls import call, differentiable, first_derivatives_only, kernel_op
-from varmorph.windows import Geometry, is_uniform, output_shape
+from varmorph.windows import Geometry, output_shape
 
 __all__ = ["as_plain_numbers", "expectile", "huber", "minimise", "quantile", "supremum"]
 
@@ -41,19 +42,17 @@ def _result(x: Tensor, *description: Any) -> Tensor:
     return x.new_empty((*x.shape[:2], *output_shape(geometry)))
 
 
-def _run(function: str, kernels: str, geometry: Geometry, with_lanes: bool, *arguments: Any) -> Any:
-    """Call compiled code; on the CPU that in lanes is the faster one, and needs the same shifts at every pixel."""
+def _run(function: str, kernels: str, geometry: Geometry, *arguments: Any) -> Any:
+    """Call compiled code."""
     if kernels == "cuda":
         return getattr(import_module("varmorph.torch.cuda.window"), function)(*arguments)
-    lanes = with_lanes and is_uniform(geometry[4], geometry[5])
-    module = import_module(f"varmorph.kernels.window.{'lanes' if lanes else 'pixelwise'}")
+    module = import_module(f"varmorph.kernels.{module_of(function, geometry)}")
     return on_arrays(getattr(module, function), *arguments)
 
 
 def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
-    """Choose the integers for numbers of slots; border pixels may have more than the window has elements."""
-    few = is_uniform(padding, reverse) and size[0] * size[1] < 256
-    return torch.uint8 if few else torch.int32
+    """Choose the integers for numbers of slots."""
+    return torch.uint8 if slots_fit_a_byte(size, padding, reverse) else torch.int32
 
 
 @kernel_op("varmorph::supremum")
@@ -66,7 +65,7 @@ def supremum(
     The backward pass needs the slots; without `with_slots` there are none, which is faster.
     """
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    y, chosen = _run("supremum", kernels, geometry, True, x, bias, geometry, outside, sign, with_slots)
+    y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, sign, with_slots)
     return y, chosen.to(_slot_dtype(size, padding, reverse))
 
 
@@ -86,7 +85,7 @@ def supremum_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
     geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
-    gradients = _run("supremum_backward", kernels, geometry, True, grad_y, chosen, bias, geometry, sign)
+    gradients = _run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, sign)
     return gradients
 
 
@@ -140,7 +139,7 @@ def expectile(
 ) -> Tensor:  # fmt: skip
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _run("expectile", kernels, geometry, True, x, bias, weight, tau, cotau, geometry, outside)
+    return _run("expectile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @expectile.register_fake
@@ -158,9 +157,7 @@ def expectile_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    gradients = _run(
-        "expectile_backward", kernels, geometry, True, grad_y, x, y, bias, weight, tau, cotau, geometry, outside
-    )
+    gradients = _run("expectile_backward", kernels, geometry, grad_y, x, y, bias, weight, tau, cotau, geometry, outside)
     return gradients
 
 
@@ -192,7 +189,7 @@ def quantile(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _run("quantile", kernels, geometry, False, x, bias, weight, tau, cotau, geometry, outside)
+    return _run("quantile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @quantile.register_fake
@@ -211,7 +208,7 @@ def quantile_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y by halves to the two neighbours and their elements; weight and level get none."""
     geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
-    return _run("quantile_backward", kernels, geometry, False, grad_y, ends, bias, geometry)
+    return _run("quantile_backward", kernels, geometry, grad_y, ends, bias, geometry)
 
 
 @quantile_backward.register_fake
@@ -242,7 +239,7 @@ def huber(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    return _run("huber", kernels, geometry, False, x, bias, weight, tau, cotau, smoothing, geometry, outside)
+    return _run("huber", kernels, geometry, x, bias, weight, tau, cotau, smoothing, geometry, outside)
 
 
 @huber.register_fake
@@ -266,7 +263,6 @@ def huber_backward(
         "huber_backward",
         kernels,
         geometry,
-        False,
         grad_y,
         x,
         y,
