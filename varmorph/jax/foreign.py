@@ -170,16 +170,29 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
+def _fitted(shape: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """Put arrays where their numbers stand in nested lists; None stays None."""
+    if isinstance(shape, list):
+        return tuple(_fitted(part, arrays) for part in shape)
+    return None if shape is None else arrays[shape]
+
+
+def _flat(results: Any) -> list[np.ndarray]:
+    return [array for part in results for array in _flat(part)] if isinstance(results, (tuple, list)) else [results]
+
+
 def _run(frame: _Frame) -> None:
     text = frame.attributes.values[0].contents
-    name, options = json.loads(ctypes.string_at(text.characters, text.length))
+    name, shape, options = json.loads(ctypes.string_at(text.characters, text.length))
     module, _, function = name.rpartition(".")
     kernel = getattr(import_module(f"varmorph.kernels.{module}"), function)
-    with working_in(_team(frame)):
-        found = kernel(*_arrays(frame.arguments), *map(_hashable, options))
     results = _arrays(frame.results)
-    for result, array in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
-        np.copyto(result, array)
+    places = {"out": results} if getattr(kernel, "writes_into", False) else {}
+    with working_in(_team(frame)):
+        found = kernel(*_fitted(shape, _arrays(frame.arguments)), *map(_hashable, options), **places)
+    for result, array in zip(results, _flat(found), strict=True):
+        if array is not result:
+            np.copyto(result, array)
 
 
 @ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
@@ -200,12 +213,25 @@ def _handler(pointer: Any) -> int | None:
 jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(_handler), platform="cpu")
 
 
-def call_kernel(name: str, results: Sequence[jax.ShapeDtypeStruct], *arrays: jax.Array, options: Sequence[Any]) -> Any:
+def call_kernel(name: str, results: Sequence[jax.ShapeDtypeStruct], *arrays: Any, options: Sequence[Any]) -> Any:
     """Call a function of `varmorph.kernels`, "module.function", with arrays and then plain options.
+
+    Parameters
+    ----------
+    name : str
+        The module below `varmorph.kernels`, and the function.
+    results : sequence of ShapeDtypeStruct
+        Shapes and types of what it returns, tuples and lists in it laid flat.
+    arrays : arrays, None, or tuples of them
+        What it takes first.
+    options : sequence
+        What it takes then: numbers, strings, None, and tuples of them.
 
     Returns
     -------
-    Arrays of the shapes and types of `results`. Under `vmap` the batch is done one after the other.
+    tuple of arrays like `results`. Under `vmap` the batch is done one after the other.
     """
+    flat, structure = jax.tree.flatten(arrays)
+    shape = jax.tree.unflatten(structure, range(len(flat)))
     call = jax.ffi.ffi_call(TARGET, list(results), vmap_method="sequential")
-    return tuple(call(*arrays, call=json.dumps([name, list(options)])))
+    return tuple(call(*flat, call=json.dumps([name, shape, list(options)])))

@@ -1,10 +1,24 @@
-"""Structuring functions slot by slot, and sums plane by plane, as the kernels take and give them."""
+"""Structuring functions slot by slot, sums plane by plane, and results, as the kernels take and give them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
-__all__ = ["by_element", "by_slot", "over_samples"]
+__all__ = ["by_element", "by_slot", "over_samples", "room", "writes_into"]
+
+
+def writes_into(launcher: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a launcher that takes `out`: arrays like its results, of which it fills those it can instead of making its own."""
+    launcher.writes_into = True  # type: ignore[attr-defined]
+    return launcher
+
+
+def room(out: Sequence[np.ndarray] | None, place: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Take the result that is to be filled, or make room for it."""
+    return np.empty(shape, dtype) if out is None else out[place]
 
 
 def by_slot(function: np.ndarray, elements: np.ndarray) -> np.ndarray:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from varmorph.kernels.arrays import by_element, by_slot, over_samples
+from varmorph.kernels.arrays import by_element, by_slot, over_samples, room, writes_into
 from varmorph.kernels.threads import over_planes
 from varmorph.kernels.window import expectile as expectile_kernel
 from varmorph.kernels.window import expectile_gradient, maxplus
@@ -16,9 +18,18 @@ from varmorph.windows import Geometry, ShiftedWindow, shifted_window
 
 __all__ = ["expectile", "expectile_backward", "supremum", "supremum_backward"]
 
+Out = Sequence[np.ndarray] | None
 
+
+@writes_into
 def supremum(
-    x: np.ndarray, bias: np.ndarray, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
+    x: np.ndarray,
+    bias: np.ndarray,
+    geometry: Geometry,
+    outside: float,
+    sign: int,
+    with_slots: bool = True,
+    out: Out = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute sign * max(sign * x + bias) and the first slot that attains it, the number of slots where none does.
 
@@ -27,8 +38,9 @@ def supremum(
     window = shifted_window(*geometry)
     function = by_slot(bias, window.elements)
     samples, channels = x.shape[:2]
-    y = np.empty((samples, channels, *window.shape), x.dtype)
-    chosen = np.empty(y.shape if with_slots else (0, 0, 0, 0), np.uint8 if window.offsets.size < 256 else np.int32)
+    y = room(out, 0, (samples, channels, *window.shape), x.dtype)
+    numbers = np.uint8 if window.offsets.size < 256 else np.int32
+    chosen = room(out, 1, y.shape, numbers) if with_slots else np.empty((0, 0, 0, 0), numbers)
     grid = rows_of_slots(window.offsets, geometry[1], with_slots)
     kind = x.dtype.type
 
@@ -42,14 +54,15 @@ def supremum(
     return y, chosen if with_slots else chosen.ravel()
 
 
+@writes_into
 def supremum_backward(
-    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int
+    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int, out: Out = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give each gradient to the pixel and the element that were chosen."""
     window = shifted_window(*geometry)
     function = by_slot(bias, window.elements)
     samples, channels = grad_y.shape[:2]
-    grad_x = np.empty((samples, channels, *geometry[0]), grad_y.dtype)
+    grad_x = room(out, 0, (samples, channels, *geometry[0]), grad_y.dtype)
     grad_bias = np.zeros((samples * channels, window.offsets.size))
 
     def run(start: int, stop: int) -> None:
@@ -62,6 +75,7 @@ def supremum_backward(
     return grad_x, sums if sign > 0 else -sums
 
 
+@writes_into
 def expectile(
     x: np.ndarray,
     bias: np.ndarray,
@@ -70,11 +84,12 @@ def expectile(
     cotau: np.ndarray,
     geometry: Geometry,
     outside: float | None,
+    out: Out = None,
 ) -> np.ndarray:
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
     window = shifted_window(*geometry)
     samples, channels = x.shape[:2]
-    y = np.empty((samples, channels, *window.shape), x.dtype)
+    y = room(out, 0, (samples, channels, *window.shape), x.dtype)
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
     where = _where(window, outside, x)
 
@@ -90,6 +105,7 @@ def _where(window: ShiftedWindow, outside: float | None, x: np.ndarray) -> tuple
     return window.rows, window.columns, window.offsets, x.dtype.type(outside or 0.0), cut
 
 
+@writes_into
 def expectile_backward(
     grad_y: np.ndarray,
     x: np.ndarray,
@@ -100,13 +116,14 @@ def expectile_backward(
     cotau: np.ndarray,
     geometry: Geometry,
     outside: float | None,
+    out: Out = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
     window = shifted_window(*geometry)
     samples, channels = x.shape[:2]
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
     where = _where(window, outside, x)
-    grad_x = np.empty(x.shape, x.dtype)
+    grad_x = room(out, 0, x.shape, x.dtype)
     grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
     grad_tau = np.zeros(samples * channels)
 
