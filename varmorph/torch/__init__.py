@@ -5,13 +5,13 @@ from importlib.util import find_spec
 if find_spec("torch") is None:
     raise ImportError("varmorph.torch needs torch, which is not installed: pip install 'varmorph[torch]'")
 
-from varmorph.torch.adjoints import Implicit, Neumann, OneStep, Truncated, Unrolled
+from varmorph.adjoints import Implicit, Neumann, OneStep, Unrolled
+from varmorph.convergence import ConvergenceError, ConvergenceWarning
+from varmorph.torch.adjoints import Truncated
 from varmorph.torch.backends import backend
 from varmorph.torch.certificates import (
     BackwardCertificate,
     Certificate,
-    ConvergenceError,
-    ConvergenceWarning,
     ForwardCertificate,
 )
 from varmorph.torch.coupled import joint_closing, joint_opening, regularised_dilation

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message
+
 __all__ = [
-    "POLICIES",
     "ActiveSet",
     "BackwardCertificate",
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",
     "ForwardCertificate",
-    "OnFailure",
     "apply_policy",
-    "check_settings",
 ]
-
-OnFailure = Literal["warn", "raise", "nan"]
-POLICIES = ("warn", "raise", "nan")
-
-
-class ConvergenceWarning(RuntimeWarning):
-    """Some samples of a batch have not converged; the certificate says which."""
-
-
-class ConvergenceError(RuntimeError):
-    """Some samples of a batch have not converged, and the failure policy is "raise"."""
 
 
 @dataclass
@@ -109,14 +96,6 @@ class Certificate:
     backward: BackwardCertificate | None = None
 
 
-def check_settings(tolerance: float | None, on_failure: OnFailure | None) -> None:
-    """Require a tolerance >= 0 or None, and a known policy; None for what makes no promise."""
-    if tolerance is not None and not tolerance >= 0:
-        raise ValueError(f"tolerance must be a number >= 0 or None, found {tolerance!r}")
-    if on_failure is not None and on_failure not in POLICIES:
-        raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {on_failure!r}")
-
-
 def apply_policy(policy: OnFailure, failed: Tensor, value: Tensor, residual: Tensor, what: str) -> Tensor:
     """Do what was asked for where a solve failed; return the value, with NaN in failed samples for "nan".
 
@@ -128,10 +107,7 @@ def apply_policy(policy: OnFailure, failed: Tensor, value: Tensor, residual: Ten
         return value.masked_fill(failed.view(-1, *(1,) * (value.ndim - 1)), torch.nan)
     if policy == "raise":
         samples = failed.nonzero().flatten().tolist()
-        raise ConvergenceError(
-            f"{what} did not converge for samples {samples}, residuals {residual[failed].tolist()};"
-            ' raise max_steps or tolerance, or accept it by on_failure="warn" or "nan"'
-        )
+        raise ConvergenceError(failure_message(what, samples, residual[failed].tolist()))
     # One text for one solver, so that Python's filter prints it once.
     warnings.warn(
         f"{what} did not converge for some samples; the certificate says which", ConvergenceWarning, stacklevel=2

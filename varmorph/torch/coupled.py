@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from varmorph.adjoints import Adjoint, Implicit
 from varmorph.arguments import check_padding, pair
-from varmorph.torch.adjoints import Adjoint, Implicit
+from varmorph.convergence import check_start
 from varmorph.torch.arguments import (
     check_bias,
     check_edge_penalty,
@@ -26,7 +27,7 @@ from varmorph.torch.backends import compute_dtype, implementation, minimise_sepa
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import Pulls, Sides, WindowEdges
-from varmorph.torch.minimisation import Solution, check_start, checked_methods, minimise_parts
+from varmorph.torch.minimisation import Solution, checked_methods, minimise_parts
 from varmorph.torch.neighbours import inside_image, per_edge
 from varmorph.torch.penalties import named_penalty
 from varmorph.torch.regularisation import Planes, by_planes, minimise_planes
@@ -144,7 +145,8 @@ def regularised_dilation(
     factors = None if edge_weights is None else check_edge_weights(edge_weights, x)
     geometry = _geometry(x, bias, rate, padding)
     solver, adjoint = checked_methods(solver, adjoint)
-    check_start(start, x.shape)
+    if start is not None:
+        check_start(start.shape, x.shape)
 
     dtype = compute_dtype(x)
     bias, weight = bias.flatten(1), weight.flatten(1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from varmorph.torch.adjoints import Adjoint
+from varmorph.adjoints import Adjoint
 from varmorph.torch.arguments import check_edge_penalty
 from varmorph.torch.certificates import Certificate
 from varmorph.torch.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, refuse_quantile, regularised_dilation

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.adjoints import Adjoint
+from varmorph.adjoints import Adjoint
 from varmorph.torch.arguments import (
     check_edge_penalty,
     check_edges,

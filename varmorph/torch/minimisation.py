@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from varmorph.torch.adjoints import Adjoint, Implicit
+from varmorph.adjoints import Adjoint, Implicit
+from varmorph.convergence import check_start
+from varmorph.torch.adjoints import attach
 from varmorph.torch.backends import implementation
 from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy import Energy
@@ -19,7 +20,6 @@ from varmorph.torch.solvers.iteration import Run, spread_over
 __all__ = [
     "Solution",
     "certify",
-    "check_start",
     "checked_methods",
     "forward_certificate",
     "minimise",
@@ -105,12 +105,6 @@ def checked_methods(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Sol
     return solver, adjoint
 
 
-def check_start(start: Tensor | None, shape: Sequence[int]) -> None:
-    """Require a start of a given shape, or None."""
-    if start is not None and start.shape != shape:
-        raise ValueError(f"the start must have shape {tuple(shape)}, found {tuple(start.shape)}")
-
-
 @torch.compiler.disable
 def minimise_parts(
     energy: Energy, z0: Tensor | None, solver: Solver | None, adjoint: Adjoint | None, shape: tuple[int, ...]
@@ -120,14 +114,15 @@ def minimise_parts(
     How many iterations run depends on the data, so `torch.compile` leaves this to the interpreter.
     """
     solver, adjoint = checked_methods(solver, adjoint)
-    check_start(z0, energy.zeros.shape)
+    if z0 is not None:
+        check_start(z0.shape, energy.zeros.shape)
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     energy = _with_kernels(energy, unrolled)
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
         start = _weighted_mean(energy) if z0 is None else z0.detach().to(energy.zeros)
         run = solver.run(energy, start)
     certificate = Certificate(_forward_certificate(energy, run, shape))
-    value = adjoint.attach(energy, run.at, certificate, shape)
+    value = attach(adjoint, energy, run.at, certificate, shape)
     finite = spread_over(energy.spread.isfinite(), value)
     defined = energy.connections.reaches_known() & finite
     value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)

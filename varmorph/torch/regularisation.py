@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.adjoints import Adjoint, LinearAdjoint, refuse_second_derivatives
+from varmorph.adjoints import Adjoint, LinearAdjoint
+from varmorph.torch.adjoints import certify, refuse_second_derivatives
+from varmorph.torch.adjoints import settle as settle_backward
 from varmorph.torch.backends import minimise_separable
 from varmorph.torch.certificates import Certificate
 from varmorph.torch.minimisation import Solution, forward_certificate, settle
@@ -56,7 +58,7 @@ def minimise_planes(
     x, bias, weight, level, *others = planes
     window = _plain_numbers(geometry)
     tensors = (x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level), *others)
-    goal = solver.tolerance_for(x.dtype)
+    goal = solver.goal(x.dtype == torch.float64)
     with torch.no_grad():
         if start is None:
             start = minimise_separable(x, bias, weight, level, geometry, "expectile", None).nan_to_num(nan=0.0)
@@ -92,10 +94,10 @@ class _Attached(torch.autograd.Function):
         refuse_second_derivatives()
         terms, max_steps = adjoint.method
         grad_x, found, residual, (steps, singular) = regularised_adjoint(
-            cotangents[0], z, *tensors, *window, terms, adjoint.goal(z.dtype), max_steps
+            cotangents[0], z, *tensors, *window, terms, adjoint.goal(z.dtype == torch.float64), max_steps
         )
-        certificate.backward = adjoint.certify(steps, residual, (singular > 0).any(1), (z.shape[0],))
-        grad_x = adjoint.settle(certificate.backward, grad_x)
+        certificate.backward = certify(adjoint, steps, residual, (singular > 0).any(1), (z.shape[0],))
+        grad_x = settle_backward(adjoint, certificate.backward, grad_x)
         if adjoint.on_failure == "nan":
             found = _without_failures(found, ~certificate.backward.converged | certificate.backward.singular)
         gradients = iter(found)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from varmorph.torch.certificates import OnFailure, check_settings
+from varmorph.convergence import SolverSettings
 from varmorph.torch.energy import Energy, Evaluation
 
 __all__ = ["Run", "Solver", "hold", "spread_over"]
@@ -37,31 +36,11 @@ class Run(NamedTuple):
     identified: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Solver(ABC):
-    """What all solvers share.
-
-    Parameters
-    ----------
-    tolerance : float, optional
-        Residual at which a sample is done (see `ForwardCertificate.residual`). Default: 1e-9 in float64, 1e-6 in float32.
-    max_steps : int
-        Most iterations.
-    on_failure : {"warn", "raise", "nan"}
-        What happens to samples that are not done by then: a `ConvergenceWarning`, a `ConvergenceError`, or NaN.
-    """
+class Solver(SolverSettings, ABC):
+    """An iteration towards the minimiser of an energy, with the settings of `SolverSettings`."""
 
     # Whether a step that moves nothing means that no later one will.
     descends: ClassVar[bool] = False
-
-    tolerance: float | None = None
-    max_steps: int
-    on_failure: OnFailure = "warn"
-
-    def __post_init__(self) -> None:
-        check_settings(self.tolerance, self.on_failure)
-        if not isinstance(self.max_steps, int) or self.max_steps < 0:
-            raise ValueError(f"max_steps must be an integer >= 0, found {self.max_steps!r}")
 
     @abstractmethod
     def start(self, energy: Energy, z: Tensor) -> Any:
@@ -95,16 +74,10 @@ class Solver(ABC):
                 " or penalty 'huber' with a small smoothing"
             )
 
-    def tolerance_for(self, dtype: torch.dtype) -> float:
-        """The tolerance, or its default for the dtype."""
-        if self.tolerance is not None:
-            return self.tolerance
-        return 1e-9 if dtype == torch.float64 else 1e-6
-
     def run(self, energy: Energy, z: Tensor, *, fixed_steps: int | None = None) -> Run:
         """Iterate from z until every problem is done; with `fixed_steps`, that many steps for all of them."""
         self.check(energy)
-        tolerance = self.tolerance_for(z.dtype)
+        tolerance = self.goal(z.dtype == torch.float64)
         state = self.start(energy, z)
         iterations = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
         linear_steps, identified = iterations, iterations
