@@ -15,10 +15,14 @@ __all__ = [
     "check_channels",
     "check_connectivity",
     "check_direction",
+    "check_edge_penalty",
+    "check_joint_penalty",
     "check_padding",
     "check_penalty",
+    "check_positive_number",
     "check_window_fits",
     "geometry_of",
+    "geometry_within",
     "pair",
 ]
 
@@ -94,3 +98,35 @@ def geometry_of(
     size, pixels = (window[-2], window[-1]), (image[-2], image[-1])
     check_window_fits(pixels, size, rates, padding)
     return pixels, size, steps, rates, padding, reverse
+
+
+def geometry_within(
+    image: Sequence[int], function: Sequence[int], rate: Size, padding: Padding, reverse: bool = False
+) -> Geometry:
+    """Say how a window moves that keeps the size of the image; the shapes are (..., H, W) and (..., kh, kw)."""
+    padding = check_padding(padding)
+    if padding == "valid":
+        raise ValueError("padding must keep the size of the image, found 'valid'")
+    return (image[-2], image[-1]), (function[-2], function[-1]), (1, 1), pair("rate", rate), padding, reverse
+
+
+def check_edge_penalty(penalty: str, smoothing: object) -> None:
+    """Require penalty "quadratic" without a smoothing, or "huber" with one."""
+    if penalty not in ("quadratic", "huber"):
+        raise ValueError(f"edge_penalty must be 'quadratic' or 'huber', found {penalty!r}")
+    if (penalty == "huber") != (smoothing is not None):
+        expected = "a positive number" if penalty == "huber" else "None"
+        raise ValueError(f"edge_smoothing must be {expected} for edge_penalty {penalty!r}, found {smoothing!r}")
+
+
+def check_joint_penalty(penalty: str) -> None:
+    """Require a penalty with a derivative."""
+    if penalty == "quantile":
+        raise ValueError("penalty must be 'expectile' or 'huber' for a joint operator, found 'quantile'")
+
+
+def check_positive_number(name: str, value: float) -> float:
+    """Require a positive finite number."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, found {value!r}")
+    return float(value)

@@ -11,6 +11,7 @@ VariationalDilation2d(2, kernel_size=(3, 3), padding='reflect')
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -20,8 +21,9 @@ __all__ = ["to_jax", "to_torch"]
 
 OPTIONS = (
     "kernel_size", "stride", "rate", "padding", "penalty", "smoothing", "initial_level", "by", "initial_height", "connectivity",
+    "edge_penalty", "edge_smoothing", "ridge", "initial_coupling", "initial_eta", "adjoint", "solver",
 )  # fmt: skip
-NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height")
+NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height", "log_coupling", "log_eta")
 
 
 def _twin(layer: Any, library: str) -> Any:
@@ -31,7 +33,18 @@ def _twin(layer: Any, library: str) -> Any:
     if not type(layer).__module__.startswith("varmorph.") or not hasattr(module, name):
         raise TypeError(f"layer must be of a class that {home} has too, found {type(layer).__module__}.{name}")
     options = {option: getattr(layer, option) for option in OPTIONS if hasattr(layer, option)}
+    if "solver" in options:  # solved for the whole image at once, so that there is no stride
+        del options["stride"]
+        options |= {option: _method(options[option], module) for option in ("solver", "adjoint")}
     return getattr(module, name)(layer.channels, **options)
+
+
+def _method(method: Any, module: Any) -> Any:
+    """Make a solver or an adjoint of the same settings for another half of the library."""
+    settings = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
+    if "through" in settings:
+        settings["through"] = _method(settings["through"], module)
+    return getattr(module, type(method).__name__)(**settings)
 
 
 def to_jax(layer: Any) -> Any:

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varmorph.arguments import check_penalty
+from varmorph.arguments import check_edge_penalty, check_penalty
 
 __all__ = [
     "check_bias",
+    "check_edge_smoothing",
+    "check_edge_weights",
     "check_edges",
     "check_features",
     "check_image",
@@ -25,6 +27,8 @@ __all__ = [
     "check_nonnegative",
     "check_offsets",
     "check_per_edge",
+    "check_positive",
+    "check_ridge",
     "check_smoothing",
     "check_weight",
     "two_levels",
@@ -39,7 +43,7 @@ def _check_array(name: str, value: object) -> jax.Array:
     return jnp.asarray(value)
 
 
-def _require(fulfilled: jax.Array, expected: str, found: Callable[[], str]) -> None:
+def _require(fulfilled: jax.Array | np.ndarray, expected: str, found: Callable[[], str]) -> None:
     """Raise ValueError unless a condition holds everywhere, as far as that is known."""
     if not isinstance(fulfilled, jax.core.Tracer) and not bool(fulfilled.all()):
         raise ValueError(f"{expected}, found {found()}")
@@ -126,14 +130,41 @@ def check_nonnegative(name: str, value: object, channels: int, like: jax.Array) 
     return numbers
 
 
+def check_positive(name: str, value: object, channels: int, like: jax.Array) -> jax.Array:
+    """Require finite numbers > 0, scalar or (C,); return (C,)."""
+    numbers = check_level(value, channels, like, name)
+    _require(numbers > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
+    return numbers
+
+
 def check_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Array) -> jax.Array | None:
     """Require a known penalty, and a smoothing that fits it, positive; return (C,), or None without smoothing."""
     check_penalty(penalty, smoothing)
-    if smoothing is None:
-        return None
-    numbers = check_level(smoothing, channels, like, "smoothing")
-    _require(numbers > 0, "smoothing must be positive", lambda: str(numbers.tolist()))
-    return numbers
+    return None if smoothing is None else check_positive("smoothing", smoothing, channels, like)
+
+
+def check_ridge(ridge: object, channels: int, like: jax.Array) -> jax.Array | None:
+    """Require finite numbers >= 0, scalar or (C,); return (C,), or None for the number 0, which adds nothing."""
+    nothing = isinstance(ridge, (int, float)) and ridge == 0
+    return None if nothing else check_nonnegative("ridge", ridge, channels, like)
+
+
+def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Array) -> jax.Array | None:
+    """Require what `check_edge_penalty` does, and a positive smoothing; return it (C,), or None without smoothing."""
+    check_edge_penalty(penalty, smoothing)
+    return None if smoothing is None else check_positive("edge_smoothing", smoothing, channels, like)
+
+
+def check_edge_weights(value: object, image: jax.Array) -> jax.Array:
+    """Require (N, 1 or C, 2, H, W), finite and >= 0."""
+    weights = _check_array("edge_weights", value)
+    samples, channels, height, width = image.shape
+    allowed = [(samples, c, 2, height, width) for c in (1, channels)]
+    if weights.shape not in allowed:
+        raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {weights.shape}")
+    expected = "edge_weights must hold finite numbers >= 0"
+    _require(jnp.isfinite(weights) & (weights >= 0), expected, lambda: "a negative number, infinity or NaN")
+    return weights
 
 
 def check_features(x: object) -> jax.Array:
@@ -144,31 +175,38 @@ def check_features(x: object) -> jax.Array:
     return features
 
 
-def check_edges(name: str, edges: object, nodes: int) -> jax.Array:
-    """Require integers (2, E) between 0 and nodes - 1."""
+def check_edges(name: str, edges: object, nodes: int) -> jax.Array | np.ndarray:
+    """Require integers (2, E) between 0 and nodes - 1; return them as a NumPy array where they are known."""
     if not isinstance(edges, (jax.Array, np.ndarray)):
         raise TypeError(f"{name} must be a jax.Array, found {type(edges).__name__}")
     if not jnp.issubdtype(edges.dtype, jnp.integer):
         raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
     if edges.ndim != 2 or edges.shape[0] != 2:
         raise ValueError(f"{name} must have shape (2, E), found {edges.shape}")
-    pairs = jnp.asarray(edges).astype(jnp.int32)
+    pairs = edges if isinstance(edges, jax.core.Tracer) else np.asarray(edges)
     inside = (pairs >= 0) & (pairs < nodes)
     expected = f"{name} must name nodes from 0 to {nodes - 1}"
     _require(inside, expected, lambda: f"numbers from {pairs.min().item()} to {pairs.max().item()}")
-    return pairs
+    return pairs.astype(np.int32)
 
 
 def check_per_edge(name: str, value: object, edges: int, features: int, like: jax.Array, default: float) -> jax.Array:
-    """Require offsets, a number, () or (E,) or (E, F), finite or -inf, or None for the default; return (E, F or 1)."""
+    """Require a number, () or (E,) or (E, F), or None for the default; return (E, F or 1).
+
+    A bias is finite or -inf, a weight finite and >= 0.
+    """
     if value is None or isinstance(value, (int, float)):
         value = jnp.asarray(default if value is None else float(value), like.dtype)
     numbers = _check_array(name, value)
     if numbers.shape not in ((), (edges,), (edges, features)):
         expected = f"{name} must be a number or have shape ({edges},) or ({edges}, {features})"
         raise ValueError(f"{expected}, found {numbers.shape}")
-    finite = jnp.isfinite(numbers) | jnp.isneginf(numbers)
-    _require(finite, f"{name} must hold finite numbers or -inf", lambda: "NaN or +inf")
+    if name == "bias":
+        finite = jnp.isfinite(numbers) | jnp.isneginf(numbers)
+        _require(finite, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
+    else:
+        valid = jnp.isfinite(numbers) & (numbers >= 0)
+        _require(valid, f"{name} must hold finite numbers >= 0", lambda: "a negative number, infinity or NaN")
     return numbers if numbers.ndim == 2 else jnp.broadcast_to(numbers, (edges,))[:, None]
 
 

@@ -64,7 +64,7 @@ def kernels_are_excluded() -> bool:
     return _chosen.get() == "xla" or (_chosen.get() == "auto" and not _has_numba())
 
 
-def on_platform(kernel: Callable[..., Any], xla: Callable[..., Any], *arrays: jax.Array) -> Any:
+def on_platform(kernel: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
     """Call `kernel` in programs that run on a CPU, and `xla`, with the same results, in others."""
     if kernels_are_excluded():
         return xla(*arrays)

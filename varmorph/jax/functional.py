@@ -52,9 +52,16 @@ def _minimise(
     dtype, padding = compute_dtype(x), geometry[4]
     outside = padding if isinstance(padding, float) else None
     offsets, weights = (function.astype(dtype).reshape(bias.shape[0], -1) for function in (bias, weight))
-    mu = None if smoothing is None else smoothing.astype(dtype)
-    y = separable.minimise(x.astype(dtype), offsets, weights, level.astype(dtype), mu, geometry, outside, penalty)
-    return y.astype(x.dtype)
+    mu = () if smoothing is None else (smoothing.astype(dtype),)
+    sides = sides_of(level.astype(dtype))
+    return separable.minimise((x.astype(dtype), offsets, weights, *sides, *mu), (geometry, outside, penalty)).astype(
+        x.dtype
+    )
+
+
+def sides_of(level: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Give tau and 1 - tau, whose logit is the level."""
+    return jax.nn.sigmoid(level), jax.nn.sigmoid(-level)
 
 
 def dilation(

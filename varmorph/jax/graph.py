@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from varmorph.jax.arguments import check_edges, check_features, check_per_edge
 from varmorph.jax.backends import compute_dtype, kernels_are_excluded, on_platform
 from varmorph.jax.foreign import call_kernel
 
-__all__ = ["graph_closing", "graph_dilation", "graph_erosion", "graph_opening"]
+__all__ = ["Number", "graph_closing", "graph_dilation", "graph_erosion", "graph_opening", "with_own_edges"]
 
 Number = jax.Array | float
 
@@ -24,8 +25,8 @@ Number = jax.Array | float
 class _Structure(NamedTuple):
     """The edges with those of the nodes to themselves, and their offsets (E, F or 1)."""
 
-    source: jax.Array
-    target: jax.Array
+    source: jax.Array | np.ndarray
+    target: jax.Array | np.ndarray
     bias: jax.Array
 
 
@@ -34,10 +35,15 @@ def _structure(x: jax.Array, edges: jax.Array, bias: Number | None, self_edge: b
     pairs = check_edges("edges", edges, nodes)
     offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0)
     if self_edge:
-        own = jnp.broadcast_to(jnp.arange(nodes, dtype=pairs.dtype), (2, nodes))
-        pairs = jnp.concatenate((pairs, own), 1)
+        pairs = with_own_edges(pairs, nodes)
         offsets = jnp.concatenate((offsets, jnp.zeros((nodes, offsets.shape[1]), offsets.dtype)))
     return _Structure(pairs[0], pairs[1], offsets)
+
+
+def with_own_edges(pairs: jax.Array | np.ndarray, nodes: int) -> jax.Array | np.ndarray:
+    """Add an edge from each node to itself behind the others; edges that are known stay so."""
+    own = np.broadcast_to(np.arange(nodes, dtype=np.int32), (2, nodes))
+    return np.concatenate((pairs, own), 1) if isinstance(pairs, np.ndarray) else jnp.concatenate((pairs, own), 1)
 
 
 def _dilate(x: jax.Array, structure: _Structure, sign: int) -> jax.Array:
@@ -50,7 +56,7 @@ def _dilate(x: jax.Array, structure: _Structure, sign: int) -> jax.Array:
         chosen = jax.lax.stop_gradient(_first_edges(batch, bias, source, target, sign))
         y = _at_edges(batch, bias, source, chosen, sign)
     else:
-        y = _supremum(batch, bias, source, target, sign)
+        y = _supremum(batch, bias, jnp.asarray(source), jnp.asarray(target), sign)
     return y.reshape(x.shape).astype(x.dtype)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "VariationalClosing2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
+    "VariationalLayer2d",
     "VariationalOpening2d",
     "WhiteTopHat2d",
 ]
@@ -130,7 +131,7 @@ class BlackTopHat2d(_Window2d):
     operator = staticmethod(functional.black_top_hat)
 
 
-class _Variational2d(_Window2d):
+class VariationalLayer2d(_Window2d):
     """What the variational layers share: weights stored as logarithms, so that they stay positive."""
 
     log_weight: jax.Array
@@ -166,7 +167,7 @@ class _Variational2d(_Window2d):
         return {**super()._options(), "penalty": self.penalty, "smoothing": self.smoothing}
 
 
-class _SingleLevel2d(_Variational2d):
+class _SingleLevel2d(VariationalLayer2d):
     logit_level: jax.Array
 
     def __init__(self, channels: int, kernel_size: Size, **options: Any) -> None:
@@ -221,7 +222,7 @@ class VariationalErosion2d(_SingleLevel2d):
     operator = staticmethod(functional.variational_erosion)
 
 
-class _TwoLevels2d(_Variational2d):
+class _TwoLevels2d(VariationalLayer2d):
     signs: ClassVar[tuple[int, int]]
 
     logit_levels: jax.Array

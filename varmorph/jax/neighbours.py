@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from varmorph.windows import OUTSIDE, Window
+from varmorph.windows import OUTSIDE, AxisSlots, Window
 
-__all__ = ["edge_values", "inside_image", "per_edge"]
+__all__ = ["add_at_sources", "edge_values", "inside_image", "per_edge"]
 
 
 def inside_image(window: Window) -> jax.Array:
@@ -29,3 +30,34 @@ def edge_values(x: jax.Array, window: Window, outside: float) -> jax.Array:
 def per_edge(parameter: jax.Array, window: Window) -> jax.Array:
     """Spread a structuring function (C, K) over the edges: (T, 1, C, 1, 1)."""
     return parameter[:, window.elements].T[:, None, :, None, None]
+
+
+def _readers(slots: AxisSlots, length: int) -> np.ndarray:
+    """List, for each input position of an axis, the (slot, output) pairs that read it, flat, filled up by their number."""
+    source = slots.source.ravel()
+    pairs = np.flatnonzero(source != OUTSIDE)
+    position = source[pairs]
+    order = np.argsort(position, kind="stable")
+    counts = np.bincount(position, minlength=length)
+    place = np.arange(pairs.size) - np.repeat(counts.cumsum() - counts, counts)
+    readers = np.full((length, max(counts.max(initial=0), 1)), source.size)
+    readers[position[order], place] = pairs[order]
+    return readers
+
+
+def _give_back(e: jax.Array, slots: AxisSlots, length: int) -> jax.Array:
+    """Add up over the last two axes (slots, outputs) of one axis of the image: (..., length)."""
+    flat = e.reshape(*e.shape[:-2], -1)
+    nothing = jnp.zeros((*flat.shape[:-1], 1), e.dtype)
+    # Gathered and summed, since XLA adds scattered numbers one by one on a CPU.
+    return jnp.concatenate((flat, nothing), -1)[..., _readers(slots, length)].sum(-1)
+
+
+def add_at_sources(e: jax.Array, window: Window, image: tuple[int, int]) -> jax.Array:
+    """Add up, for each pixel, the numbers on the edges that start there: the adjoint of `edge_values`.
+
+    (T, N, C, height, width) to (N, C, H, W); what comes from beyond the image is left out.
+    """
+    slots = e.reshape(window.rows.source.shape[0], window.columns.source.shape[0], *e.shape[1:])
+    lines = _give_back(slots.transpose(2, 3, 0, 4, 1, 5), window.columns, image[1])  # (N, C, row slots, height, W)
+    return _give_back(lines.transpose(0, 1, 4, 2, 3), window.rows, image[0]).transpose(0, 1, 3, 2)

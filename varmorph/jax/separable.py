@@ -1,6 +1,6 @@
 """Separable variational operators: each pixel minimises its own energy over the edges of its window.
 
-x is (N, C, H, W), bias and weight (C, K), level and smoothing (C,); `outside` is the value beyond the image, None where
+x is (N, C, H, W), bias and weight (C, K), tau and smoothing (C,); `outside` is the value beyond the image, None where
 edges from there are absent. For XLA the piece of the energy on which a minimiser lies is found first, without derivatives;
 then the minimiser is written as a formula on that piece, whose derivatives, of every order and in both modes, are the
 implicit ones. With kernels there is a backward pass alone.
@@ -22,26 +22,14 @@ from varmorph.jax.neighbours import edge_values, inside_image, per_edge
 from varmorph.kernels.window import module_of
 from varmorph.windows import Geometry, output_shape, window
 
-__all__ = ["minimise"]
+__all__ = ["minimise", "minimise_each", "pulls"]
 
 Problem = tuple[jax.Array, ...]  # x, bias, weight, tau, 1 - tau, and mu for penalty "huber"
 Plain = tuple[Geometry, float | None, str]  # how the window moves, `outside`, and the penalty
 
 
-def minimise(
-    x: jax.Array,
-    bias: jax.Array,
-    weight: jax.Array,
-    level: jax.Array,
-    smoothing: jax.Array | None,
-    geometry: Geometry,
-    outside: float | None,
-    penalty: str,
-) -> jax.Array:
+def minimise(problem: Problem, plain: Plain) -> jax.Array:
     """Minimise the separable energy of each pixel."""
-    mu = () if smoothing is None else (smoothing,)
-    problem = (x, bias, weight, jax.nn.sigmoid(level), jax.nn.sigmoid(-level), *mu)
-    plain = (geometry, outside, penalty)
     if kernels_are_excluded():
         return _value(problem, _piece(problem, plain), plain)
     return _minimise(problem, plain)
@@ -95,7 +83,7 @@ def _backward(plain: Plain, kept: tuple[Any, ...], grad_y: jax.Array) -> tuple[P
 _minimise.defvjp(_forward, _backward)
 
 
-def _pulls(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
+def pulls(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
     """List what pulls each pixel: values x + b and weights (T, N, C, height, width), then tau, 1 - tau and mu."""
     x, bias, weight, *numbers = problem
     edges, outside = window(*plain[0]), plain[1]
@@ -111,21 +99,33 @@ def _pulls(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
 
 def _piece(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
     """Find the minimiser, and the slots (2, N, C, height, width) that say on which piece of the energy it lies."""
-    pulls = _pulls(tuple(map(stop_gradient, problem)), plain)
-    if plain[2] == "expectile":
-        return (_expectile(*pulls),)
-    return quantiles.quantile(*pulls) if plain[2] == "quantile" else quantiles.huber(*pulls)
+    return _piece_of(pulls(tuple(map(stop_gradient, problem)), plain), plain[2])
+
+
+def _piece_of(listed: tuple[jax.Array, ...], penalty: str) -> tuple[jax.Array, ...]:
+    if penalty == "expectile":
+        return (_expectile(*listed),)
+    return quantiles.quantile(*listed) if penalty == "quantile" else quantiles.huber(*listed)
 
 
 def _value(problem: Problem, piece: tuple[jax.Array, ...], plain: Plain) -> jax.Array:
     """Write the minimiser as a formula on its piece of the energy."""
-    values, weights, *numbers = _pulls(problem, plain)
+    return _value_of(pulls(problem, plain), piece, plain[2])
+
+
+def _value_of(listed: tuple[jax.Array, ...], piece: tuple[jax.Array, ...], penalty: str) -> jax.Array:
+    values, weights, *numbers = listed
     z, *ends = map(stop_gradient, piece)
-    if plain[2] == "expectile":
+    if penalty == "expectile":
         return _frozen_newton_step(values, weights, numbers[0], numbers[1], z)
-    if plain[2] == "quantile":
+    if penalty == "quantile":
         return quantiles.between(values, ends[0])
     return quantiles.huber_on_piece(values, weights, numbers[0], numbers[1], numbers[2], z, ends[0])
+
+
+def minimise_each(listed: tuple[jax.Array, ...], penalty: str) -> jax.Array:
+    """Minimise over each unknown alone, given what `pulls` lists: values (T, N, C, ...), weights, and numbers like them."""
+    return _value_of(listed, _piece_of(tuple(map(stop_gradient, listed)), penalty), penalty)
 
 
 def _frozen_newton_step(

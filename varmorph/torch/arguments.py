@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from varmorph.arguments import check_penalty
+from varmorph.arguments import check_edge_penalty, check_penalty
 
 __all__ = [
     "check_bias",
-    "check_edge_penalty",
+    "check_edge_smoothing",
     "check_edge_weights",
     "check_edges",
     "check_features",
@@ -159,13 +159,9 @@ def check_ridge(ridge: Tensor | float, channels: int, like: Tensor) -> Tensor | 
     return None if nothing else check_nonnegative("ridge", ridge, channels, like)
 
 
-def check_edge_penalty(penalty: str, smoothing: object, channels: int, like: Tensor) -> Tensor | None:
-    """Require penalty "quadratic", or "huber" with a positive smoothing; return the smoothing (C,) or None."""
-    if penalty not in ("quadratic", "huber"):
-        raise ValueError(f"edge_penalty must be 'quadratic' or 'huber', found {penalty!r}")
-    if (penalty == "huber") != (smoothing is not None):
-        expected = "a positive number" if penalty == "huber" else "None"
-        raise ValueError(f"edge_smoothing must be {expected} for edge_penalty {penalty!r}, found {smoothing!r}")
+def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: Tensor) -> Tensor | None:
+    """Require what `check_edge_penalty` does, and a positive smoothing; return it (C,), or None without smoothing."""
+    check_edge_penalty(penalty, smoothing)
     if smoothing is None:
         return None
     return check_positive("edge_smoothing", smoothing, channels, like)

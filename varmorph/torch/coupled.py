@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint, Implicit
-from varmorph.arguments import check_padding, pair
+from varmorph.arguments import Size, check_joint_penalty, geometry_within
 from varmorph.convergence import check_start
 from varmorph.torch.arguments import (
     check_bias,
-    check_edge_penalty,
+    check_edge_smoothing,
     check_edge_weights,
     check_image,
     check_level,
@@ -38,15 +38,6 @@ from varmorph.windows import Geometry, Padding, Window, window
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
 
 NEWTON, IMPLICIT = Newton(), Implicit()
-Size = int | Sequence[int]
-
-
-def _geometry(x: Tensor, bias: Tensor, rate: Size, padding: Padding, reverse: bool = False) -> Geometry:
-    padding = check_padding(padding)
-    if padding == "valid":
-        raise ValueError("padding must keep the size of the image, found 'valid'")
-    size = (bias.shape[-2], bias.shape[-1])
-    return (x.shape[-2], x.shape[-1]), size, (1, 1), pair("rate", rate), padding, reverse
 
 
 def _beyond(geometry: Geometry) -> float | None:
@@ -139,11 +130,11 @@ def regularised_dilation(
     weight = check_weight(weight, bias)
     level = check_level(logit_level, channels, x)
     mu = check_smoothing(penalty, smoothing, channels, x)
-    nu = check_edge_penalty(edge_penalty, edge_smoothing, channels, x)
+    nu = check_edge_smoothing(edge_penalty, edge_smoothing, channels, x)
     strength = check_nonnegative("coupling", coupling, channels, x)
     kappa = check_ridge(ridge, channels, x)
     factors = None if edge_weights is None else check_edge_weights(edge_weights, x)
-    geometry = _geometry(x, bias, rate, padding)
+    geometry = geometry_within(x.shape, bias.shape, rate, padding)
     solver, adjoint = checked_methods(solver, adjoint)
     if start is not None:
         check_start(start.shape, x.shape)
@@ -270,12 +261,6 @@ def joint_closing(
     return _joint(x, bias, weight, logit_levels, eta, 1, options, start, solver, adjoint)
 
 
-def refuse_quantile(penalty: str) -> None:
-    """Require a penalty with a derivative."""
-    if penalty == "quantile":
-        raise ValueError("penalty must be 'expectile' or 'huber' for a joint operator, found 'quantile'")
-
-
 def _joint(
     x: Tensor,
     bias: Tensor,
@@ -289,7 +274,7 @@ def _joint(
     adjoint: Adjoint,
 ) -> Solution:
     """Join the edges of direction `first` (1: dilation, -1: erosion) from x to u with those of the other from u to y."""
-    refuse_quantile(options["penalty"])
+    check_joint_penalty(options["penalty"])
     x = check_image(x)
     channels, dtype = x.shape[1], compute_dtype(x)
     bias = check_bias(bias, channels)
@@ -300,7 +285,9 @@ def _joint(
     strength = check_positive("eta", eta, channels, x).to(dtype)
     image, offsets = x.to(dtype), bias.to(dtype).flatten(1)
 
-    geometries = [_geometry(x, bias, options["rate"], options["padding"], side < 0) for side in (first, -first)]
+    geometries = [
+        geometry_within(x.shape, bias.shape, options["rate"], options["padding"], side < 0) for side in (first, -first)
+    ]
     windows = [(window(*geometry), _beyond(geometry)) for geometry in geometries]
     signed = [offsets if side > 0 else negative_offsets(offsets) for side in (first, -first)]
     penalties = [named_penalty(options["penalty"], level, mu) for level in levels]

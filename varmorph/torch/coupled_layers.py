@@ -10,21 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from varmorph.adjoints import Adjoint
-from varmorph.torch.arguments import check_edge_penalty
+from varmorph.arguments import check_joint_penalty, check_positive_number
+from varmorph.torch.arguments import check_edge_smoothing
 from varmorph.torch.certificates import Certificate
-from varmorph.torch.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, refuse_quantile, regularised_dilation
+from varmorph.torch.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, regularised_dilation
 from varmorph.torch.layers import VariationalLayer2d
 from varmorph.torch.minimisation import Solution
 from varmorph.torch.solvers import Solver
 from varmorph.windows import Padding
 
 __all__ = ["JointClosing2d", "JointOpening2d", "RegularisedDilation2d"]
-
-
-def _logarithm(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, found {value!r}")
-    return math.log(value)
 
 
 class _Coupled2d(VariationalLayer2d):
@@ -117,12 +112,12 @@ class RegularisedDilation2d(_Coupled2d):
         super().__init__(
             channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
         )
-        check_edge_penalty(edge_penalty, edge_smoothing, channels, self.bias)
+        check_edge_smoothing(edge_penalty, edge_smoothing, channels, self.bias)
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be a number >= 0, found {ridge!r}")
         self.edge_penalty, self.edge_smoothing, self.ridge = edge_penalty, edge_smoothing, ridge
         self.initial_level = float(initial_level)
-        self._initial_log_coupling = _logarithm("initial_coupling", initial_coupling)
+        self.initial_coupling = check_positive_number("initial_coupling", initial_coupling)
         self.logit_level = nn.Parameter(torch.empty(channels))
         self.log_coupling = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
@@ -131,7 +126,7 @@ class RegularisedDilation2d(_Coupled2d):
         """Start with offsets 0, weights 1, and the initial level and coupling in every channel."""
         super().reset_parameters()
         nn.init.constant_(self.logit_level, self.initial_level)
-        nn.init.constant_(self.log_coupling, self._initial_log_coupling)
+        nn.init.constant_(self.log_coupling, math.log(self.initial_coupling))
 
     @property
     def coupling(self) -> Tensor:
@@ -181,12 +176,12 @@ class _Joint2d(_Coupled2d):
         solver: Solver = NEWTON,
         adjoint: Adjoint = IMPLICIT,
     ) -> None:
-        refuse_quantile(penalty)
+        check_joint_penalty(penalty)
         super().__init__(
             channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
         )
         self.initial_level = float(initial_level)
-        self._initial_log_eta = _logarithm("initial_eta", initial_eta)
+        self.initial_eta = check_positive_number("initial_eta", initial_eta)
         self.logit_levels = nn.Parameter(torch.empty(2, channels))
         self.log_eta = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
@@ -194,7 +189,7 @@ class _Joint2d(_Coupled2d):
     def reset_parameters(self) -> None:
         """Start with offsets 0, weights 1, eta, and the initial level with the signs of the operator."""
         super().reset_parameters()
-        nn.init.constant_(self.log_eta, self._initial_log_eta)
+        nn.init.constant_(self.log_eta, math.log(self.initial_eta))
         with torch.no_grad():
             for row, sign in zip(self.logit_levels, self.signs, strict=True):
                 row.fill_(sign * self.initial_level)

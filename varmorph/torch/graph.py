@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint
+from varmorph.arguments import check_joint_penalty
 from varmorph.torch.arguments import (
-    check_edge_penalty,
+    check_edge_smoothing,
     check_edges,
     check_features,
     check_level,
@@ -27,7 +28,7 @@ from varmorph.torch.arguments import (
 )
 from varmorph.torch.backends import compute_dtype, implementation
 from varmorph.torch.certificates import BackwardCertificate
-from varmorph.torch.coupled import IMPLICIT, NEWTON, refuse_quantile
+from varmorph.torch.coupled import IMPLICIT, NEWTON
 from varmorph.torch.energy import Edges, Energy, Ridge
 from varmorph.torch.functional import negative_offsets
 from varmorph.torch.incidence import GraphEdges, GraphPulls
@@ -363,7 +364,7 @@ def _variational(
 ) -> Solution:
     features, dtype = x.shape[-1], compute_dtype(x)
     mu = check_smoothing(options["penalty"], options["smoothing"], features, x)
-    nu = check_edge_penalty(options["edge_penalty"], options["edge_smoothing"], features, x)
+    nu = check_edge_smoothing(options["edge_penalty"], options["edge_smoothing"], features, x)
     strength = None if coupling is None else check_nonnegative("coupling", coupling, features, x)
     kappa = check_ridge(ridge, features, x)
     level = level.to(dtype)
@@ -527,7 +528,7 @@ def _joint(
     solver: Solver,
     adjoint: Adjoint,
 ) -> Solution:
-    refuse_quantile(penalty)
+    check_joint_penalty(penalty)
     x = check_features(x)
     features, dtype = x.shape[-1], compute_dtype(x)
     forward = _structure(x, edges, bias, weight, self_edge)

@@ -1,0 +1,120 @@
+"""What a solve says of itself: whether it converged, sample by sample, and what happens where it did not."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message
+
+__all__ = ["ActiveSet", "BackwardCertificate", "Certificate", "ForwardCertificate", "apply_policy"]
+
+
+class ActiveSet(NamedTuple):
+    """On which pieces of their penalties the residuals lie at the solution.
+
+    Parameters
+    ----------
+    margin : (N,)
+        Distance of the residuals to the nearest kink of their penalty, relative to the range of the data.
+    identified : (N,)
+        Iteration after which no residual changed its piece any more.
+    """
+
+    margin: jax.Array
+    identified: jax.Array
+
+
+class ForwardCertificate(NamedTuple):
+    """The forward solve, sample by sample: shape (N,) for images, () for one graph, (B,) for a batch of graphs.
+
+    Parameters
+    ----------
+    converged : bool
+        Whether the residual is within the solver's tolerance.
+    iterations : int
+        Steps of the solver, of the slowest channel.
+    residual : float
+        Greatest gradient of the energy over diagonal and range of the data; with the quantile penalty the duality gap
+        over the energy's scale. NaN where the data are not finite.
+    linear_steps : int
+        Steps of conjugate gradients inside the solver.
+    unique : bool
+        Whether the minimiser is known to be the only one: the Hessian is regular there.
+    active : ActiveSet
+        Distance to a kink, and when the pieces were identified.
+    """
+
+    converged: jax.Array
+    iterations: jax.Array
+    residual: jax.Array
+    linear_steps: jax.Array
+    unique: jax.Array
+    active: ActiveSet
+
+
+class BackwardCertificate(NamedTuple):
+    """The adjoint solve, sample by sample; see `ForwardCertificate`.
+
+    Parameters
+    ----------
+    converged : bool
+        Whether the residual is within the adjoint's tolerance.
+    iterations : int
+        Steps of conjugate gradients, or terms of the series.
+    residual : float
+        Norm of H v - dL/dz over that of dL/dz.
+    singular : bool
+        Whether the Hessian is singular: the gradient is then no implicit gradient.
+    """
+
+    converged: jax.Array
+    iterations: jax.Array
+    residual: jax.Array
+    singular: jax.Array
+
+
+class Certificate(NamedTuple):
+    """The solves of one call.
+
+    `backward` is None: a gradient can hand nothing else back in JAX. `solve_with_pullback` gives that certificate.
+    """
+
+    forward: ForwardCertificate
+    backward: BackwardCertificate | None = None
+
+
+def apply_policy(policy: OnFailure, failed: jax.Array, value: jax.Array, residual: jax.Array, what: str) -> jax.Array:
+    """Do what was asked for where a solve failed; return the value, with NaN in failed samples for "nan".
+
+    Inside `jit`, where it is not known yet what fails, an error is raised by Equinox when the program runs, and a warning
+    comes from a callback.
+
+    failed, residual : (N,).  value : (N, ...).  what : the solve, with its tolerance and limit.
+    """
+    if policy == "nan":
+        return jnp.where(failed.reshape(-1, *(1,) * (value.ndim - 1)), jnp.nan, value)
+    known = not isinstance(failed, jax.core.Tracer)
+    if policy == "raise":
+        if not known:
+            return eqx.error_if(value, failed, f"{what} did not converge for some samples")
+        if failed.any():
+            samples = failed.nonzero()[0].tolist()
+            raise ConvergenceError(failure_message(what, samples, residual[failed].tolist()))
+        return value
+
+    def warn(failed: np.ndarray) -> None:
+        if np.any(failed):
+            message = f"{what} did not converge for some samples; the certificate says which"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+
+    if known:
+        warn(np.asarray(failed))
+    else:
+        jax.lax.cond(failed.any(), lambda: jax.debug.callback(warn, failed), lambda: None)
+    return value

@@ -1,0 +1,130 @@
+"""Fixed points of nonlinear relaxation: the equilibrium view, plain and accelerated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from varmorph.jax.conjugate_gradients import dot
+from varmorph.jax.energy import Energy, Evaluation
+from varmorph.jax.relaxation import relaxed
+from varmorph.jax.solvers.iteration import Goal, Solver, hold, no_steps, spread_over
+
+__all__ = ["Anderson", "FixedPoint"]
+
+
+class _State(NamedTuple):
+    at: Evaluation
+    energy: jax.Array  # (N, C)
+    share: jax.Array  # (N, C), of each sweep that is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPoint(Solver):
+    """Nonlinear Jacobi iteration: every unknown becomes the separable solution between its neighbours, all at once.
+
+    It reaches a coarse solution quickly; then the error shrinks by a constant factor that tends to 1 as the coupling
+    grows, so that high accuracy takes many steps. Where a sweep does not lower the energy (neighbours that answer each
+    other may swing), half of each further one is taken: on a grid, whose pixels have two colours, that lowers it always.
+
+    Parameters
+    ----------
+    tolerance, max_steps, on_failure
+        See `Solver`.
+    inner_steps : int
+        Most steps of the scalar problems.
+    """
+
+    max_steps: int = 2000
+    inner_steps: int = 10
+
+    def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _State:
+        at = energy.evaluate(z)
+        return _State(at, stop_gradient(energy.value(at)), jnp.ones(z.shape[:2], z.dtype))
+
+    def step(
+        self, energy: Energy, goal: Goal, state: _State, active: jax.Array, residual: jax.Array
+    ) -> tuple[_State, jax.Array]:
+        z = state.at.z
+        moved = z + spread_over(state.share, z) * (relaxed(energy, z, self.inner_steps) - z)
+        at = energy.evaluate(hold(active, moved, z))
+        value = stop_gradient(energy.value(at))
+        share = jnp.where(value < state.energy, state.share, 0.5)
+        return _State(at, value, share), no_steps(active)
+
+
+class _History(NamedTuple):
+    at: Evaluation
+    images: jax.Array  # (memory, N, C, ...), the sweeps of the last iterates
+    moves: jax.Array  # what each sweep added, 0 where there is none yet
+    norm: jax.Array  # (N, C), of the last move that was accepted
+    last_sweep: jax.Array  # of the shape of z
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anderson(Solver):
+    """Anderson acceleration of `FixedPoint`: the combination of the last sweeps that would have moved least.
+
+    A combination after which the sweep moves twice as far as before is dropped for a plain sweep, and its history with
+    it. D. G. Anderson (1965), Iterative procedures for nonlinear integral equations, J. ACM 12(4), 547-560.
+
+    Parameters
+    ----------
+    tolerance, max_steps, on_failure
+        See `Solver`.
+    memory : int
+        Number of sweeps that are combined.
+    regularisation : float
+        Added to the normal equations, relative to their trace.
+    inner_steps : int
+        Most steps of the scalar problems.
+    """
+
+    max_steps: int = 1000
+    memory: int = 6
+    regularisation: float = 1e-10
+    inner_steps: int = 10
+
+    def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _History:
+        none = jnp.zeros((self.memory, *z.shape), z.dtype)
+        return _History(energy.evaluate(z), none, none, jnp.full(z.shape[:2], jnp.inf, z.dtype), z)
+
+    def step(
+        self, energy: Energy, goal: Goal, state: _History, active: jax.Array, residual: jax.Array
+    ) -> tuple[_History, jax.Array]:
+        z = state.at.z
+        image = relaxed(energy, z, self.inner_steps)
+        move = image - z
+        norm = jnp.sqrt(stop_gradient(dot(move, move))).reshape(active.shape)
+        worse = norm > 2 * state.norm
+        # A problem that has become worse starts again from its last plain sweep, with a history of one.
+        forgotten = spread_over(worse, z)
+        image = jnp.where(forgotten, state.last_sweep, image)
+        images = jnp.concatenate((jnp.where(forgotten, 0.0, state.images[1:]), image[None]))
+        moves = jnp.where(forgotten, 0.0, jnp.concatenate((state.moves[1:], move[None])))
+        combined = jnp.where(forgotten, image, self._combine(images, moves))
+        at = energy.evaluate(hold(active, combined, z))
+        norm = jnp.where(worse, jnp.inf, norm)
+        return _History(at, images, moves, norm, image), no_steps(active)
+
+    def _combine(self, images: jax.Array, moves: jax.Array) -> jax.Array:
+        """Minimise |sum_j c_j moves_j| over sum c = 1, and combine the sweeps by c."""
+        count = moves.shape[0]
+        flat = jnp.moveaxis(moves.reshape(*moves.shape[:3], -1), 0, 2)  # (N, C, count, unknowns)
+        gram = flat @ flat.swapaxes(-1, -2)
+        diagonal = jnp.diagonal(gram, axis1=-2, axis2=-1)
+        number = jnp.finfo(gram.dtype)
+        trace = jnp.maximum(diagonal.sum(-1, keepdims=True), number.tiny)
+        empty = diagonal <= 0
+        identity = jnp.eye(count, dtype=gram.dtype)
+        # Normalised so that single precision does not lose squares of small moves.
+        matrix = gram / trace[..., None] + (self.regularisation + number.eps + empty[..., None]) * identity
+        matrix = jnp.where(jnp.isfinite(matrix).all((-1, -2), keepdims=True), matrix, identity)
+        solved = jnp.linalg.solve(matrix, jnp.ones_like(diagonal)[..., None])[..., 0]
+        solved = jnp.where(empty & ~empty.all(-1, keepdims=True), 0.0, solved)
+        share = jnp.moveaxis(solved / solved.sum(-1, keepdims=True), -1, 0)
+        return (share.reshape(*share.shape, *(1,) * (images.ndim - 3)) * images).sum(0)
