@@ -12,8 +12,12 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("equinox", reason="equinox is not installed")
 
 import varmorph.jax  # noqa: E402
+from varmorph.jax.energy import Edges, Energy  # noqa: E402
+from varmorph.jax.relaxation import relaxed  # noqa: E402
+from varmorph.windows import window  # noqa: E402
 
-LEVEL = 3.0
+LEVEL, COUPLING = 3.0, 1.0
+LAYERS = sorted(name for name in varmorph.jax.__all__ if name.endswith("2d"))
 
 
 @pytest.fixture
@@ -68,3 +72,83 @@ def test_variational_dilation_in_jax(against, arrays):
         in_jax(varmorph.jax.variational_dilation, arrays), peers, operator="variational_dilation in JAX", window=3,
         shape=arrays[0].shape, phase="forward and backward", bar=3.0,
     )  # fmt: skip
+
+
+def test_regularised_dilation_in_jax(against, arrays):
+    image, *rest = arrays
+    coupling = np.full(rest[-1].shape, COUPLING, np.float32)
+
+    def solved(library):
+        return lambda *leaves: library.regularised_dilation(*leaves).value
+
+    peers = {"the same in PyTorch": in_torch(solved(varmorph.torch), (image, *rest, coupling))}
+    against(
+        in_jax(solved(varmorph.jax), (image, *rest, coupling)), peers, operator="regularised_dilation in JAX", window=3,
+        shape=image.shape, phase="forward and backward", bar=1.5,
+    )  # fmt: skip
+
+
+def regularised_energy(image, coupling):
+    """The energy of a regularised dilation by a flat window, from the public parts of the library."""
+    (samples, channels, *size), numbers = image.shape, jax.numpy.asarray
+    seen = window(tuple(size), (3, 3), (1, 1), (1, 1), "geodesic", False)
+    rows, columns = (np.asarray(axis.source) for axis in (seen.rows, seen.columns))
+    inside = ((rows >= 0)[:, None, :, None] & (columns >= 0)[None, :, None, :]).reshape(9, 1, 1, *size)
+    read = image[:, :, rows.clip(0)[:, None, :, None], columns.clip(0)[None, :, None, :]]
+    values = read.reshape(samples, channels, 9, *size).transpose(2, 0, 1, 3, 4)
+    tau = 1 / (1 + np.exp(-LEVEL))
+    level = varmorph.jax.Penalty("square", numbers(tau, np.float32), numbers(1 - tau, np.float32))
+    pulls = Edges(varmorph.jax.Pulls(), numbers(values), numbers(inside, np.float32), level)
+    sides = [
+        Edges(varmorph.jax.Sides(dim), numbers(0.0), numbers(coupling, np.float32), varmorph.jax.Penalty("square"))
+        for dim in (-2, -1)
+    ]
+    return Energy((pulls, *sides), jax.numpy.zeros(image.shape, np.float32))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about their own dependencies
+@pytest.mark.parametrize("coupling", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("library", ["jaxopt", "optimistix"])
+def test_a_fixed_point_of_another_library(against, timed, library, coupling):
+    """The sweeps of relaxation to the same greatest movement, 1e-6 of the range; both stop all images at once."""
+    peer = pytest.importorskip(library, reason=f"{library} is not installed")
+    shape = (4, 2, 64, 64) if timed else (1, 1, 8, 8)
+    image = np.random.default_rng(0).standard_normal(shape, np.float32)
+    energy, start = regularised_energy(image, coupling), jax.numpy.asarray(image)
+    accuracy = 1e-6 * float(np.ptp(image))
+
+    def sweep(z, _=None):
+        return relaxed(energy, z, 10)
+
+    if library == "jaxopt":  # stops by the sum of squares
+        solver = peer.FixedPointIteration(sweep, maxiter=5000, tol=accuracy * image.size**0.5, implicit_diff=False)
+        solve = jax.jit(lambda z: solver.run(z).params)
+    else:
+        method = peer.FixedPointIteration(rtol=0.0, atol=accuracy, norm=peer.max_norm)
+        solve = jax.jit(lambda z: peer.fixed_point(sweep, method, z, max_steps=5000).value)
+    flat = jax.numpy.zeros((3, 3))
+    ours = jax.jit(lambda x: varmorph.jax.regularised_dilation(x, flat, None, LEVEL, coupling))
+    solution = ours(start)
+    assert solution.certificate.forward.converged.all()
+    assert abs(solve(start) - solution.value).max() <= 2e-3 * np.ptp(image)  # a small movement may be far from the end
+    against(
+        lambda: jax.block_until_ready(ours(start)), {f"{library}, coupling {coupling:g}": lambda: jax.block_until_ready(solve(start))},
+        operator=f"regularised_dilation in JAX, coupling {coupling:g}", window=3, shape=shape, phase="forward", bar=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_compilation_of_a_layer(measure, timed, name):
+    """Seconds that `jit` takes for a layer and its gradients; XLA compiles anew each time."""
+    make = getattr(varmorph.jax, name)
+    layer = make(2) if name in ("HMaxima2d", "Leveling2d", "Reconstruction2d") else make(2, 3)
+    image = jax.numpy.zeros((2, 2, 32, 32) if timed else (1, 2, 5, 5))
+    images = (image, image) if name in ("Leveling2d", "Reconstruction2d") else (image,)
+
+    def compilation():
+        gradients = jax.jit(jax.grad(lambda layer, *images: layer(*images).sum(), (0, 1)))
+        jax.clear_caches()
+        return gradients.lower(layer, *images).compile()
+
+    info = {"operator": f"{name} in JAX", "implementation": "varmorph, XLA", "phase": "compilation", "window": [3, 3]}
+    measure(compilation, once=True, **info, shape=list(image.shape), threads=torch.get_num_threads())

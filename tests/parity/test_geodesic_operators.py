@@ -15,12 +15,6 @@ every_backend = pytest.mark.parametrize("backend", ["cpu", "xla"])
 every_draw = pytest.mark.parametrize("ties", [False, True], ids=["generic", "ties"])
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 def draw(ties):
     """Marker, mask and offsets; whole numbers have plateaus and ties."""
     rng = np.random.default_rng(0)

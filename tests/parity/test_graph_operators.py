@@ -15,12 +15,6 @@ FUNCTIONS = ["graph_dilation", "graph_erosion", "graph_opening", "graph_closing"
 NODES, FEATURES, EDGES = 9, 3, 20
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 def draw(ties, shape):
     """Features of two signals, edges, offsets: one for all, one an edge, or one an edge and feature."""
     rng = np.random.default_rng(0)

@@ -16,6 +16,11 @@ GEODESIC = ("HMaxima2d", "Leveling2d", "Reconstruction2d")
 NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height")
 
 
+@pytest.fixture
+def double_precision():
+    """Layers are made and applied in float32 here."""
+
+
 def draw(name):
     """A layer of PyTorch whose parameters are all different, and the images that it takes."""
     generator = torch.Generator().manual_seed(0)
@@ -26,6 +31,12 @@ def draw(name):
         options = {"by": "erosion"} if name == "Reconstruction2d" else {"connectivity": 4}
         return _moved(getattr(varmorph.torch, name)(3, **options), generator), images
     options = {"penalty": "huber", "smoothing": 0.2} if name == "VariationalErosion2d" else {}
+    if name == "RegularisedDilation2d":
+        options = {"edge_penalty": "huber", "edge_smoothing": 0.3, "ridge": 0.1, "initial_coupling": 0.5}
+    if name == "JointOpening2d":
+        options = {"initial_eta": 0.3, "solver": varmorph.torch.Newton(tolerance=1e-7)}
+    if name == "JointClosing2d":
+        options = {"adjoint": varmorph.torch.Truncated(steps=200), "initial_level": 1.0, "initial_eta": 1.0}
     layer = getattr(varmorph.torch, name)(3, (3, 2), rate=(1, 2), padding="reflect", **options)
     return _moved(layer, generator), images
 

@@ -23,12 +23,6 @@ PENALTIES = {"expectile": None, "quantile": None, "huber": 0.3}
 every_backend = pytest.mark.parametrize("backend", ["cpu", "xla"])
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 def draw(ties, dtype=np.float64):
     """An image, a structuring function that leaves an element out, weights and levels; whole numbers have ties."""
     rng = np.random.default_rng(0)

@@ -119,9 +119,13 @@ def numbers_of(certificate: BackwardCertificate, shape: tuple[int, ...], like: j
     return jnp.stack([entry.reshape(shape).astype(like.dtype) for entry in certificate])
 
 
-def attach(adjoint: LinearAdjoint, energy: Energy, z: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return the minimiser z with an implicit derivative in the parameters of the energy."""
-    probe = sent(shape, "linear")
+def attach(
+    adjoint: LinearAdjoint, energy: Energy, z: jax.Array, shape: tuple[int, ...], probe: jax.Array | None
+) -> jax.Array:
+    """Return the minimiser z with an implicit derivative in the parameters of the energy.
+
+    probe : what `sent` has returned: without one the derivative is one for both modes and all orders.
+    """
     if probe is None:
         return _minimiser(adjoint, energy, z)
     return _certified(adjoint, shape, energy, z, probe)

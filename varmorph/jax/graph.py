@@ -49,14 +49,15 @@ def with_own_edges(pairs: jax.Array | np.ndarray, nodes: int) -> jax.Array | np.
 def _dilate(x: jax.Array, structure: _Structure, sign: int) -> jax.Array:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node."""
     batch = (x if x.ndim == 3 else x[None]).astype(compute_dtype(x))
-    source, target, bias = structure.source, structure.target, structure.bias.astype(batch.dtype)
+    source, target = jnp.asarray(structure.source), jnp.asarray(structure.target)
+    bias = structure.bias.astype(batch.dtype)
     if source.size == 0:
         y = jnp.full_like(batch, -sign * jnp.inf)
     elif kernels_are_excluded():
         chosen = jax.lax.stop_gradient(_first_edges(batch, bias, source, target, sign))
         y = _at_edges(batch, bias, source, chosen, sign)
     else:
-        y = _supremum(batch, bias, jnp.asarray(source), jnp.asarray(target), sign)
+        y = _supremum(batch, bias, source, target, sign)
     return y.reshape(x.shape).astype(x.dtype)
 
 

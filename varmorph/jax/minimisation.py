@@ -127,24 +127,37 @@ def minimise_parts(
 ) -> Solution:
     """Minimise, with certificates of a given shape: (N,), or () for one graph."""
     solver, adjoint = checked_methods(solver, adjoint)
-    if z0 is None:
-        z0 = _weighted_mean(frozen(energy))
-    check_start(z0.shape, energy.zeros.shape)
-    start = stop_gradient(z0).astype(energy.zeros.dtype)
+    if z0 is not None:
+        check_start(z0.shape, energy.zeros.shape)
+    probe = sent(shape, "linear" if isinstance(adjoint, LinearAdjoint) else "unrolled")
+    value, found = _solved(energy, z0, probe, solver, adjoint, shape)
+    value = settle(solver, found, value)
+    return Solution(value, Certificate(certificate_of(found, shape)), stop_gradient(value))
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))  # one program, even where an operator is called outside of any
+def _solved(
+    energy: Energy,
+    z0: jax.Array | None,
+    probe: jax.Array | None,
+    solver: Solver,
+    adjoint: Adjoint,
+    shape: tuple[int, ...],
+) -> tuple[jax.Array, Minimum]:
+    """Minimise, and attach the derivative that the adjoint has."""
+    start = _weighted_mean(frozen(energy)) if z0 is None else z0
+    start = stop_gradient(start).astype(energy.zeros.dtype)
     if adjoint.unrolls:
-        sent(shape, "unrolled")
         run = solver.run(energy, start, recorded=True)
         found, value = _minimum_of(frozen(energy), frozen(run)), run.at.z
     else:
         found = minimum(frozen(energy), start, solver)
         value = jnp.where(jnp.isnan(found.z), 0.0, found.z)
     if isinstance(adjoint, Truncated):
-        sent(shape, "unrolled")
         value = adjoint.through.run(energy, value, fixed_steps=adjoint.steps).at.z
     elif isinstance(adjoint, LinearAdjoint):
-        value = attach(adjoint, energy, value, shape)
-    value = settle(solver, found, jnp.where(jnp.isnan(found.z), jnp.nan, value))
-    return Solution(value, Certificate(certificate_of(found, shape)), stop_gradient(value))
+        value = attach(adjoint, energy, value, shape, probe)
+    return jnp.where(jnp.isnan(found.z), jnp.nan, value), found
 
 
 @partial(jax.jit, static_argnums=2)
