@@ -23,6 +23,7 @@ __all__ = [
     "DataUnavailable",
     "Diverged",
     "EpochLog",
+    "FrameworkUnavailable",
     "Graph",
     "InvalidPlugin",
     "OutOfTime",
@@ -61,6 +62,10 @@ class InvalidPlugin(Exception):
 
 class DataUnavailable(Exception):
     """A data set whose files are neither here nor to be had; the message becomes a row of the report."""
+
+
+class FrameworkUnavailable(Exception):
+    """A framework that is not installed here; the message becomes a row of the report."""
 
 
 class Diverged(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Network:
     module : equinox.Module
         Maps images (N, C, H, W) in [-1, 1] to scores; with state (`equinox.nn.StateIndex`), images and state to scores and
         state. Its arrays of floating-point numbers are what training changes.
+    task : Task
+        Decides the loss, the metric and the shape of the scores.
 
     Attributes
     ----------
@@ -38,11 +41,11 @@ class Network:
         What training changes by its gradients, and what it changes otherwise: running statistics.
     """
 
-    def __init__(self, module: eqx.Module):
+    def __init__(self, module: eqx.Module, task: Task):
+        self.task = task
         module, self._stateful = _name_states(module)
         self.state = eqx.nn.State(module)
         self.weights, self._rest = eqx.partition(eqx.nn.delete_init_state(module), eqx.is_inexact_array)
-        self.programs: _Programs | None = None
 
     @property
     def module(self) -> Any:
@@ -63,15 +66,15 @@ class Network:
             if _is_index(leaf) or eqx.is_array(leaf)
         }
 
-    def compute(self, task: Task) -> _Programs:
-        """Return the programs of a task; networks of equal structure share them."""
+    @functools.cached_property
+    def programs(self) -> _Programs:
+        """What is computed of the network; networks of equal structure share it."""
         leaves, structure = jax.tree_util.tree_flatten((self._rest, self.weights, self.state))
         static = tuple(leaf for leaf in leaves if not eqx.is_array(leaf))
         constants = [leaf for leaf in jax.tree_util.tree_leaves(self._rest) if eqx.is_array(leaf)]
-        key = (structure, static, task.kind, task.outputs)
-        # Arrays that are no weights, of integers say, are built into the program: it is this network's alone.
-        self.programs = _Programs(self, task) if constants else SHELF.take(key, lambda: _Programs(self, task))
-        return self.programs
+        # Arrays that are no weights, of integers say, are built into the programs: they are this network's alone.
+        key = object() if constants else (structure, static, self.task)
+        return SHELF.take(key, lambda: _Programs(self))
 
 
 SHELF = Shelf()
@@ -103,9 +106,8 @@ class _Programs:
     Programs take and return flat lists of arrays: passing pytrees of modules to and fro costs as much as a small step.
     """
 
-    def __init__(self, network: Network, task: Task):
-        self.apply = network.apply
-        self.task = task
+    def __init__(self, network: Network):
+        self.apply, self.task = network.apply, network.task
         self.optimiser = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0)  # as torch.optim.Adam
         carried = (network.weights, network.state, self.optimiser.init(network.weights))
         self.training = jax.tree_util.tree_structure(carried)
@@ -149,8 +151,7 @@ class JaxLearner:
 
     def __init__(self, network: Network, run: Run):
         self.network = network
-        self.multilabel = run.task.kind == "multilabel"
-        self.programs = network.compute(run.task)
+        self.programs = network.programs
         carried = (network.weights, network.state, self.programs.optimiser.init(network.weights))
         self.leaves: Leaves = [jnp.array(leaf) for leaf in jax.tree_util.tree_leaves(carried)]  # copies: they are donated
         self.count = self.programs.trained.num_leaves
@@ -176,7 +177,7 @@ class JaxLearner:
         self.network.weights, self.network.state = jax.tree_util.tree_unflatten(self.programs.trained, leaves)
 
     def _outcome(self, loss: jax.Array, worth: jax.Array) -> Outcome:
-        if self.multilabel:
+        if self.network.task.kind == "multilabel":
             return Outcome(float(loss), scores=np.asarray(worth))
         return Outcome(float(loss), float(worth))
 
@@ -194,12 +195,11 @@ def fit(network: Network, train: Split, valid: Split, run: Run) -> None:
     protocol.train(JaxLearner(network, run), train, valid, run)
 
 
-def predict(network: Network, images: np.ndarray, task: Task, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+def predict(network: Network, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Return the float32 scores of float32 images (N, C, H, W) in [0, 1], computed in evaluation mode."""
-    programs = network.programs or network.compute(task)
     leaves = jax.tree_util.tree_leaves((network.weights, network.state))
     parts = batches_to_evaluate(len(images), batch_size)
-    return np.concatenate([np.asarray(programs.scores(leaves, images[part]), np.float32) for part in parts])
+    return np.concatenate([np.asarray(network.programs.scores(leaves, images[part]), np.float32) for part in parts])
 
 
 def loss_of(task: Task, scores: jax.Array, labels: jax.Array) -> jax.Array:
