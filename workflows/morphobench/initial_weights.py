@@ -40,7 +40,7 @@ class InitialWeights:
 
     def __init__(self, seed: int):
         self._words = np.random.MT19937()
-        self._words._legacy_seeding(seed & 0xFFFFFFFF)  # type: ignore[attr-defined]
+        self._words._legacy_seeding(seed & 0xFFFFFFFF)
         self._next_normal: float | None = None
 
     def uniform(self, shape: Sequence[int], bound: float) -> np.ndarray:

@@ -5,6 +5,8 @@ All map batches (N, C, H, W), unlike those of `equinox.nn`, which map one image.
 
 from __future__ import annotations
 
+from itertools import product
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -91,11 +93,11 @@ class Conv2d(eqx.Module):
         side = self.weight.shape[-1]
         h, w = x.shape[2:]
         padded = jnp.pad(x, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
-        shifts = [(row, column) for row in range(side) for column in range(side)]
-        return sum(
-            self.weight[:, 0, row, column, None, None] * padded[:, :, row : row + h, column : column + w]
-            for row, column in shifts
-        )
+        y = jnp.zeros_like(x)
+        for row, column in product(range(side), repeat=2):
+            shifted = padded[:, :, row : row + h, column : column + w]
+            y += self.weight[:, 0, row, column, None, None] * shifted
+        return y
 
 
 class BatchNorm2d(eqx.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import functools
 from pathlib import Path
 from typing import Any
@@ -152,9 +151,10 @@ class JaxLearner:
     def __init__(self, network: Network, run: Run):
         self.network = network
         self.programs = network.programs
-        carried = (network.weights, network.state, self.programs.optimiser.init(network.weights))
-        self.leaves: Leaves = [jnp.array(leaf) for leaf in jax.tree_util.tree_leaves(carried)]  # copies: they are donated
-        self.count = self.programs.trained.num_leaves
+        kept = jax.tree_util.tree_leaves((network.weights, network.state))
+        moments = jax.tree_util.tree_leaves(self.programs.optimiser.init(network.weights))
+        self.leaves: Leaves = [jnp.array(leaf) for leaf in kept + moments]  # copied, since their memory is given away
+        self.count = len(kept)
         self.kept: list[np.ndarray] = []
 
     def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
@@ -198,8 +198,8 @@ def fit(network: Network, train: Split, valid: Split, run: Run) -> None:
 def predict(network: Network, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Return the float32 scores of float32 images (N, C, H, W) in [0, 1], computed in evaluation mode."""
     leaves = jax.tree_util.tree_leaves((network.weights, network.state))
-    parts = batches_to_evaluate(len(images), batch_size)
-    return np.concatenate([np.asarray(network.programs.scores(leaves, images[part]), np.float32) for part in parts])
+    parts = [network.programs.scores(leaves, images[part]) for part in batches_to_evaluate(len(images), batch_size)]
+    return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
 def loss_of(task: Task, scores: jax.Array, labels: jax.Array) -> jax.Array:

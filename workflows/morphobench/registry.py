@@ -206,10 +206,11 @@ def split_dataset_id(identifier: str) -> tuple[str, str]:
 def method_sources(house: House, info: MethodInfo | BrokenPlugin) -> list[Path]:
     """Return every file whose change can change what a trial of this method computes; those of other frameworks cannot."""
     own = sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
-    broken = isinstance(info, BrokenPlugin)
-    names = (*TRIAL_MODULES, *(() if broken else MODULES[info.framework]))
-    sources = own + [path for path in (house.harness / f"{name}.py" for name in names) if path.is_file()]
-    return sources if broken or not _imports(own, "varmorph") else sources + _library_sources(house, info.framework)
+    names, library = list(TRIAL_MODULES), []
+    if isinstance(info, MethodInfo):
+        names += MODULES[info.framework]
+        library = _library_sources(house, info.framework) if _imports(own, "varmorph") else []
+    return own + [path for path in (house.harness / f"{name}.py" for name in names) if path.is_file()] + library
 
 
 def _library_sources(house: House, framework: str) -> list[Path]:

@@ -19,7 +19,16 @@ from morphobench.contract import Run, Split, Task
 from morphobench.files import atomic
 from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
-__all__ = ["TorchLearner", "count_parameters", "deterministic", "fit", "loss_of", "outcome_of", "predict", "save_weights"]
+__all__ = [
+    "TorchLearner",
+    "count_parameters",
+    "deterministic",
+    "fit",
+    "loss_of",
+    "outcome_of",
+    "predict",
+    "save_weights",
+]
 
 
 def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from morphobench import ranking, statistics
+from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 
 __all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence"]
@@ -51,6 +51,7 @@ class Evidence:
     differences: pd.DataFrame
     ranking: pd.DataFrame
     friedman: pd.DataFrame
+    counterparts: pd.DataFrame
     published: pd.DataFrame
     reference: pd.DataFrame
     gradients: pd.DataFrame
@@ -190,6 +191,7 @@ def read_evidence(run: RunFolder) -> Evidence:
         differences=computed("differences", statistics.DIFFERENCES),
         ranking=computed("ranking", ranking.RANKING),
         friedman=computed("friedman", ranking.FRIEDMAN),
+        counterparts=computed("counterparts", counterparts.COUNTERPARTS),
         published=computed("published", statistics.PUBLISHED),
         reference=computed("reference", statistics.REFERENCE),
         gradients=measured("gradients", GRADIENTS),
