@@ -18,7 +18,17 @@ from morphobench.files import atomic
 from morphobench.jax_programs import Program, Shelf
 from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
-__all__ = ["JaxLearner", "Network", "fit", "loss_of", "metric_of_images", "predict"]
+__all__ = [
+    "JaxLearner",
+    "Network",
+    "count_parameters",
+    "fit",
+    "load_weights",
+    "loss_of",
+    "metric_of_images",
+    "predict",
+    "save_weights",
+]
 
 Leaves = list[jax.Array]
 
@@ -249,3 +259,24 @@ def save_weights(network: Network, path: Path) -> None:
 
     with atomic(path) as temporary:
         save_file(network.named_arrays(), temporary)
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Take the weights and the state that `save_weights`, or PyTorch's half of the harness, has written.
+
+    Raises
+    ------
+    KeyError
+        If the file lacks one of them.
+    """
+    from safetensors.numpy import load_file
+
+    found = load_file(path)
+
+    def loaded(name: str, old: jax.Array) -> jax.Array:
+        return jnp.asarray(found[name], old.dtype).reshape(old.shape)
+
+    network.weights = jax.tree_util.tree_map_with_path(lambda at, old: loaded(_name(at), old), network.weights)
+    for path_to, index in jax.tree_util.tree_flatten_with_path(network.module, is_leaf=_is_index)[0]:
+        if _is_index(index):
+            network.state = network.state.set(index, loaded(_name(path_to), network.state.get(index)))
