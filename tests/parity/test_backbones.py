@@ -107,9 +107,7 @@ def test_halving_and_doubling_are_the_same(size):
     x = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
     half = backbones.halve(torch.from_numpy(x))
     np.testing.assert_allclose(jax_backbones.halve(x), half.numpy(), rtol=1e-6, atol=1e-7)
-    np.testing.assert_array_equal(
-        jax_backbones.double(half.numpy(), size), backbones.double(half, size).numpy()
-    )
+    np.testing.assert_array_equal(jax_backbones.double(half.numpy(), size), backbones.double(half, size).numpy())
 
 
 @pytest.mark.parametrize(("groups", "side", "bias"), [(1, 1, True), (1, 3, False), (4, 5, True), (2, 3, True)])

@@ -26,6 +26,9 @@ class Recorder:
     def judge(self, images, labels):
         return next(self.judged)
 
+    def seconds(self):
+        return float(len(self.rates))
+
     def remember(self):
         self.kept.append(len(self.rates))
 
@@ -72,6 +75,13 @@ def test_the_learning_rate_falls_at_half_and_three_quarters(tmp_path):
     learner = Recorder()
     protocol.train(learner, numbered(8), numbered(5), make_run(tmp_path, epochs=8))
     assert learner.rates == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+
+
+def test_every_epoch_is_recorded_for_both_splits_with_the_learners_own_seconds(tmp_path):
+    run = make_run(tmp_path, epochs=2)
+    protocol.train(Recorder(), numbered(20), numbered(5), run)
+    found = [(row.epoch, row.split, row.metric, row.seconds) for row in run.curve]
+    assert found == [(1, "train", 1.0, 3.0), (1, "valid", 0.0, 0.0), (2, "train", 1.0, 3.0), (2, "valid", 0.0, 0.0)]
 
 
 def test_the_best_epoch_has_the_best_metric_then_the_lowest_loss_then_comes_first(tmp_path):

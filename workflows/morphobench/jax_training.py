@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import optax
 from morphobench import protocol
 from morphobench.contract import Run, Split, Task
 from morphobench.files import atomic
-from morphobench.jax_programs import Program, Shelf
+from morphobench.jax_programs import Program, Shelf, seconds_spent_compiling
 from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
 __all__ = [
@@ -176,6 +177,10 @@ class JaxLearner:
         """Return loss and metric in evaluation mode."""
         scores = self.programs.scores(self.leaves[: self.count], images)
         return self._outcome(*self.programs.judge([], scores, labels))
+
+    def seconds(self) -> float:
+        """Read the clock, without what compiling took."""
+        return time.monotonic() - seconds_spent_compiling()
 
     def remember(self) -> None:
         """Copy weights and state to the host."""

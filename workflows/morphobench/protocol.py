@@ -6,7 +6,6 @@ Imports no framework. What a framework does to one batch it says as a `Learner`;
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +46,9 @@ class Learner(Protocol):
 
     def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
         """Return the outcome in evaluation mode."""
+
+    def seconds(self) -> float:
+        """Read a clock that stands still while programs are compiled."""
 
     def remember(self) -> None:
         """Keep a copy of weights and running statistics as they are."""
@@ -133,7 +135,7 @@ def check_score_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None
 
 
 def _learn(learner: Learner, train: Split, order: np.random.Generator, run: Run, epoch: int, rate: float) -> None:
-    started, tally = time.monotonic(), Tally(run.task)
+    started, tally = learner.seconds(), Tally(run.task)
     for chosen in batches_to_learn(len(train), run.budget, order):
         run.check_deadline()
         images, labels = train.images[chosen], train.labels[chosen]
@@ -141,18 +143,18 @@ def _learn(learner: Learner, train: Split, order: np.random.Generator, run: Run,
         if not math.isfinite(outcome.loss):
             raise Diverged(f"epoch {epoch}: the training loss is {outcome.loss} at learning rate {run.learning_rate:g}")
         tally.add(outcome, labels)
-    run.record_epoch(epoch, "train", tally.loss, tally.metric, time.monotonic() - started)
+    run.record_epoch(epoch, "train", tally.loss, tally.metric, learner.seconds() - started)
 
 
 def _validate(learner: Learner, valid: Split, run: Run, epoch: int) -> tuple[float, float]:
     """Return (metric, -loss) on the validation split: the greater, the better."""
-    started, tally = time.monotonic(), Tally(run.task)
+    started, tally = learner.seconds(), Tally(run.task)
     for part in batches_to_evaluate(len(valid)):
         run.check_deadline()
         tally.add(learner.judge(valid.images[part], valid.labels[part]), valid.labels[part])
     if not math.isfinite(tally.loss):
         raise Diverged(f"epoch {epoch}: the validation loss is {tally.loss} at learning rate {run.learning_rate:g}")
-    run.record_epoch(epoch, "valid", tally.loss, tally.metric, time.monotonic() - started)
+    run.record_epoch(epoch, "valid", tally.loss, tally.metric, learner.seconds() - started)
     return (tally.metric if math.isfinite(tally.metric) else -math.inf, -tally.loss)
 
 

@@ -106,6 +106,10 @@ class Evidence:
         """Whether the method is a control (chance, majority)."""
         return self.family(entry) == "control"
 
+    def is_shown_beside_counterpart(self, entry: Entry) -> bool:
+        """Whether the method is the same network as another of the run, in another framework."""
+        return entry.method in set(self.counterparts["method"])
+
     def title(self, entry: Entry) -> str:
         """Title of the method, with its variant unless that is the default one."""
         title = str(self.methods.get(entry.method, {}).get("title", entry.method))
