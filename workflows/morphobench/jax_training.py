@@ -80,7 +80,7 @@ class Network:
     def programs(self) -> _Programs:
         """What is computed of the network; networks of equal structure share it."""
         leaves, structure = jax.tree_util.tree_flatten((self._rest, self.weights, self.state))
-        static = tuple(leaf for leaf in leaves if not eqx.is_array(leaf))
+        static = tuple((leaf.shape, str(leaf.dtype)) if eqx.is_array(leaf) else leaf for leaf in leaves)
         constants = [leaf for leaf in jax.tree_util.tree_leaves(self._rest) if eqx.is_array(leaf)]
         # Arrays that are no weights, of integers say, are built into the programs: they are this network's alone.
         key = object() if constants else (structure, static, self.task)
@@ -119,9 +119,10 @@ class _Programs:
     def __init__(self, network: Network):
         self.apply, self.task = network.apply, network.task
         self.optimiser = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0)  # as torch.optim.Adam
-        carried = (network.weights, network.state, self.optimiser.init(network.weights))
+        carried = (network.weights, network.state, jax.eval_shape(self.optimiser.init, network.weights))
         self.training = jax.tree_util.tree_structure(carried)
         self.trained = jax.tree_util.tree_structure(carried[:2])
+        self.moments = jax.tree_util.tree_leaves(carried[2])
         self.step = Program(self._step, donate=True)
         self.scores = Program(self._scores)
         self.judge = Program(self._judge)
@@ -163,8 +164,11 @@ class JaxLearner:
         self.network = network
         self.programs = network.programs
         kept = jax.tree_util.tree_leaves((network.weights, network.state))
-        moments = jax.tree_util.tree_leaves(self.programs.optimiser.init(network.weights))
-        self.leaves: Leaves = [jnp.array(leaf) for leaf in kept + moments]  # copied, since their memory is given away
+        # By NumPy, which compiles nothing; copied, since the programs take the memory of these.
+        leaves = [np.array(leaf) for leaf in kept] + [
+            np.zeros(like.shape, like.dtype) for like in self.programs.moments
+        ]
+        self.leaves: Leaves = [jax.device_put(leaf, may_alias=False) for leaf in leaves]
         self.count = len(kept)
         self.kept: list[np.ndarray] = []
 
