@@ -81,10 +81,9 @@ class Network:
         """What is computed of the network; networks of equal structure share it."""
         leaves, structure = jax.tree_util.tree_flatten((self._rest, self.weights, self.state))
         static = tuple((leaf.shape, str(leaf.dtype)) if eqx.is_array(leaf) else leaf for leaf in leaves)
-        constants = [leaf for leaf in jax.tree_util.tree_leaves(self._rest) if eqx.is_array(leaf)]
-        # Arrays that are no weights, of integers say, are built into the programs: they are this network's alone.
-        key = object() if constants else (structure, static, self.task)
-        return SHELF.take(key, lambda: _Programs(self))
+        if any(map(eqx.is_array, jax.tree_util.tree_leaves(self._rest))):
+            return _Programs(self)  # arrays that are no weights, of integers say, are built into the programs
+        return SHELF.take((structure, static, self.task), lambda: _Programs(self))
 
 
 SHELF = Shelf()
