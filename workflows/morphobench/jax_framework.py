@@ -25,7 +25,8 @@ class Jax(Framework):
         self._stream = InitialWeights(0)
 
     def settle(self, threads: int) -> None:
-        """Do nothing: XLA reads its threads and its platform from the environment (`supervisor`) when it starts."""
+        """Start XLA, which reads its threads and its platform from the environment (`supervisor`), before any clock does."""
+        jax.local_devices()
 
     def seed(self, seed: int) -> None:
         """Begin the stream that layers draw their first weights from."""
