@@ -9,6 +9,7 @@ import pytest
 
 from morphobench import metrics
 from morphobench.contract import PRIMARY_METRIC, Budget, Run, Split, Task
+from morphobench.frameworks import framework_of, why_unavailable
 from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method
 
 SIZE = 12
@@ -60,9 +61,13 @@ class Trained:
 def train(name, variant, kind, project, folder, budget=BUDGET):
     info = discover_methods(project.methods)[name]
     assert isinstance(info, MethodInfo), f"{name} is invalid: {info.why}"
+    if why_unavailable(info.framework):
+        pytest.skip(f"{name} is {why_unavailable(info.framework)}")
     method = load_method(info, variant)
     task = Task(kind, (1, SIZE, SIZE), OUTPUTS[kind], tuple(f"class {k}" for k in range(OUTPUTS[kind])))
-    seed_everything(0, info.framework)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - plugins may use the legacy generator
+    framework_of(info.framework).seed(0)
     model = method.build(task)
     folder.mkdir(exist_ok=True)
     deadline = time.monotonic() + 300
@@ -70,15 +75,6 @@ def train(name, variant, kind, project, folder, budget=BUDGET):
     method.fit(model, toy_split(kind, 96, 1), toy_split(kind, 30, 2), run)
     test = toy_split(kind, 30, 3)
     return Trained(info, kind, task, method, model, test, method.predict(model, test.images))
-
-
-def seed_everything(seed, framework):
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - plugins may use the legacy generator
-    if framework == "torch":
-        import torch
-
-        torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +128,18 @@ def test_predicting_leaves_random_generators_and_threads_alone(trained):
     if trained.info.framework == "torch":
         assert torch.equal(torch.get_rng_state(), before[0]), "predict draws from torch's global generator"
         assert torch.get_num_threads() == before[1], "predict changes torch's number of threads"
+
+
+def test_parameters_are_counted_and_weights_can_be_stored(trained, tmp_path):
+    if trained.info.framework == "numpy":
+        pytest.skip("methods of NumPy keep their weights themselves")
+    from safetensors.numpy import load_file
+
+    framework = trained.method.framework
+    framework.save_weights(trained.model, tmp_path / "weights.safetensors")
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert 0 < framework.count_parameters(trained.model) <= sum(array.size for array in weights.values())
+    assert all(np.isfinite(array).all() for array in weights.values()), "training left weights that are not finite"
 
 
 def test_what_it_describes_can_be_stored(trained):

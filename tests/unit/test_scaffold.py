@@ -1,15 +1,30 @@
+import numpy as np
 import pytest
 
+from morphobench.contract import Task
+from morphobench.frameworks import why_unavailable
 from morphobench.layout import House
 from morphobench.preparation import prepare_dataset
-from morphobench.registry import DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.registry import DatasetInfo, MethodInfo, discover_datasets, discover_methods, load_method
 from morphobench.scaffold import new_dataset, new_method
 from morphobench.schemas import Mistake
 
 
-def test_a_new_method_is_valid(house):
-    folder = new_method(House(house.root), "mine")
-    assert isinstance(discover_methods(folder.parent)["mine"], MethodInfo)
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_new_method_is_valid_and_maps_images_to_scores(house, framework):
+    if why_unavailable(framework):
+        pytest.skip(why_unavailable(framework))
+    folder = new_method(House(house.root), "mine", framework)
+    info = discover_methods(folder.parent)["mine"]
+    assert isinstance(info, MethodInfo)
+    method, task = load_method(info), Task("segmentation", (1, 8, 8), 2)
+    images = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32)
+    assert method.predict(method.build(task), images).shape == task.score_shape(images)
+
+
+def test_there_is_nothing_to_start_from_in_an_unknown_framework(house):
+    with pytest.raises(Mistake, match="--framework: found 'abacus', expected one of torch, jax"):
+        new_method(House(house.root), "mine", "abacus")
 
 
 def test_a_new_data_set_is_valid_and_prepares(house):

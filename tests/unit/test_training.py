@@ -8,8 +8,7 @@ from torch import nn
 
 from morphobench import metrics, training
 from morphobench.contract import PRIMARY_METRIC, Budget, Diverged, InvalidPlugin, OutOfTime, Run, Split, Task
-
-CPU = torch.device("cpu")
+from morphobench.protocol import Outcome, Tally
 
 
 def make_run(tmp_path, kind="classification", outputs=2, seconds=60.0, learning_rate=1e-2, **budget):
@@ -52,30 +51,22 @@ def test_every_epoch_is_recorded_for_both_splits(tmp_path):
 
 
 def test_the_best_validation_epoch_is_kept(tmp_path, monkeypatch):
-    reached = iter([(0.5, -1.0), (0.9, -2.0), (0.9, -1.0), (0.9, -1.0)])
-    weights = []
-
-    def validate(model, valid, run, epoch):
-        weights.append(model[1].weight.detach().clone())
-        return next(reached)
-
-    monkeypatch.setattr(training, "_validate", validate)
+    monkeypatch.setattr(training.TorchLearner, "judge", lambda self, images, labels: Outcome(next(losses), 0.0))
+    kept = []
+    monkeypatch.setattr(training.TorchLearner, "remember", remember_into(kept, training.TorchLearner.remember))
+    losses = iter([2.0, 1.0, 3.0, 1.0])
     model, run = linear(), make_run(tmp_path)
     training.fit(model, bright_or_dark(20), bright_or_dark(10), run)
-    assert run.best_epoch == 3
-    assert torch.equal(model[1].weight, weights[2])
+    assert run.best_epoch == 2
+    assert torch.equal(model[1].weight, kept[-1])
 
 
-def test_the_learning_rate_falls_at_half_and_three_quarters(tmp_path, monkeypatch):
-    rates = []
+def remember_into(kept, remember):
+    def remember_and_tell(learner):
+        remember(learner)
+        kept.append(learner.model[1].weight.detach().clone())
 
-    def train_epoch(model, optimiser, *given):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-
-    monkeypatch.setattr(training, "_train_epoch", train_epoch)
-    training.fit(linear(), bright_or_dark(20), bright_or_dark(10), make_run(tmp_path, epochs=8, learning_rate=1.0))
-    assert rates == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+    return remember_and_tell
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(None, 5), (2, 2)])
@@ -145,9 +136,11 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_uses_the_metric_of_the_scorer(kind):
     scores, labels = KINDS[kind](np.random.default_rng(1))
-    tally = training.Tally(Task(kind, (1, 6, 6), scores.shape[1]))
+    task = Task(kind, (1, 6, 6), scores.shape[1])
+    tally = Tally(task)
     for part in (slice(0, 2), slice(2, None)):
-        tally.add(torch.from_numpy(scores[part]), torch.from_numpy(labels[part]), 1.0)
+        found = training.outcome_of(task, torch.from_numpy(scores[part]), torch.from_numpy(labels[part]), 1.0)
+        tally.add(found, labels[part])
     assert tally.metric == pytest.approx(metrics.score(kind, scores, labels)[PRIMARY_METRIC[kind]], rel=1e-6)
 
 

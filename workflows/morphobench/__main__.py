@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command("list", _list, "list the methods and data sets that are found")
     command("check", _check, "run the contract tests of a plugin", "name")
-    command("new-method", _new_method, "write a working method plugin", "name")
+    method = command("new-method", _new_method, "write a working method plugin", "name")
+    method.add_argument("--framework", default="torch", help="torch (default) or jax")
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
     command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
@@ -103,7 +104,7 @@ def _check(house: House, options: argparse.Namespace) -> int:
 def _new_method(house: House, options: argparse.Namespace) -> None:
     from morphobench.scaffold import new_method
 
-    _say_written(new_method(house, options.name), options.name)
+    _say_written(new_method(house, options.name, options.framework), options.name)
 
 
 def _new_dataset(house: House, options: argparse.Namespace) -> None:
@@ -209,11 +210,14 @@ def _study(house: House, options: argparse.Namespace) -> None:
 def _statistics(house: House, options: argparse.Namespace) -> None:
     from morphobench import statistics
     from morphobench.configuration import load_configuration
+    from morphobench.counterparts import read_counterparts
 
     configuration = load_configuration(options.config, house)
     run = house.run(configuration["run"])
     if options.step == "methods":
-        statistics.compare_methods(run.tables, run.statistics, configuration.values)
+        runs = [run, *(house.run(name) for name in configuration["report"]["include"])]
+        counterparts = read_counterparts(part.results / "plugins" for part in runs)
+        statistics.compare_methods(run.tables, run.statistics, configuration.values, counterparts)
     elif options.step == "published":
         statistics.check_published(run.tables, house.datasets, run.statistics)
     elif options.step == "reference":

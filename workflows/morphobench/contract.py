@@ -1,6 +1,12 @@
 """What plugins and harness say to each other: tasks, splits, runs, and the errors that a plugin may raise.
 
 Imports NumPy only, so that plugins, the command line and the workflow can use it without starting a framework.
+
+A plugin gives ``operator(channels, kernel_size, params)`` or ``build(task, params)``, which return a module of its framework:
+a `torch.nn.Module`; in JAX an `equinox.Module` that maps batches (N, C, H, W), with state (`equinox.nn.StateIndex`) in ``build``
+alone: ``scores, state = module(images, state)``. PyTorch's layers draw their first weights from a generator that the harness has
+seeded; JAX has none, so that ``params["stream"]`` holds one there, an `initial_weights.InitialWeights`, which gives the same
+numbers to the same layers made in the same order.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ __all__ = [
     "DataUnavailable",
     "Diverged",
     "EpochLog",
+    "FrameworkUnavailable",
     "Graph",
     "InvalidPlugin",
     "OutOfTime",
@@ -61,6 +68,10 @@ class InvalidPlugin(Exception):
 
 class DataUnavailable(Exception):
     """A data set whose files are neither here nor to be had; the message becomes a row of the report."""
+
+
+class FrameworkUnavailable(Exception):
+    """A framework that is not installed here; the message becomes a row of the report."""
 
 
 class Diverged(Exception):

@@ -178,7 +178,7 @@ def _coverage_cell(evidence: Evidence, trials: pd.DataFrame, mean: Any, key: tup
     reasons = ", ".join(f"{kind} {times}" for kind, times in kinds.items())
     if mean is None:
         kind = "unavailable" if set(failed["status"]) == {"unavailable"} else "failed"
-        text = "data not available" if kind == "unavailable" else f"{reasons} of {len(trials)} seeds"
+        text = "not available" if kind == "unavailable" else f"{reasons} of {len(trials)} seeds"
         return Cell(text, kind=kind)
     text = score(mean["mean"], mean["metric"])
     if failed.empty:
@@ -225,7 +225,7 @@ def scores(evidence: Evidence, dataset: str) -> Exhibit:
             & (evidence.trials["variant"] == entry.variant)
             & (evidence.trials["status"] == "ok")
         ]
-        cost = trials[["parameters", "fit_s", "predict_s", "peak_rss_mb"]].apply(pd.to_numeric).mean()
+        cost = trials[["parameters", "compile_s", "fit_s", "predict_s", "peak_rss_mb"]].apply(pd.to_numeric).mean()
         failed = int(first["failed"])
         rows.append(
             [
@@ -233,6 +233,7 @@ def scores(evidence: Evidence, dataset: str) -> Exhibit:
                 *(_score_cell(by_metric.get(metric)) for metric in metrics),
                 Cell(str(first["seeds"]) + (f" ({failed} failed)" if failed else ""), int(first["seeds"])),
                 number_cell(cost["parameters"]),
+                number_cell(cost["compile_s"], seconds),
                 number_cell(cost["fit_s"], seconds),
                 number_cell(cost["predict_s"], seconds),
                 number_cell(cost["peak_rss_mb"]),
@@ -244,6 +245,7 @@ def scores(evidence: Evidence, dataset: str) -> Exhibit:
         *map(metric_title, metrics),
         "Seeds",
         "Parameters",
+        "Compilation",
         "Training",
         "Prediction",
         "Memory (MiB)",

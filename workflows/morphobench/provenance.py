@@ -20,6 +20,8 @@ RECORDED = (
     "torch",
     "jax",
     "jaxlib",
+    "equinox",
+    "optax",
     "numba",
     "scikit-learn",
     "scikit-image",

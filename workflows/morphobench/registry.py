@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from morphobench.contract import InvalidPlugin, Run, Split, Task
+from morphobench.contract import FRAMEWORKS, InvalidPlugin, Run, Split, Task
 from morphobench.files import digest_files
+from morphobench.frameworks import MODULES, Framework, framework_of
 from morphobench.layout import House
 from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, validate
 
@@ -35,8 +36,11 @@ __all__ = [
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 
-# Harness modules that decide what a trial computes; the rest only schedules, scores or draws.
-TRIAL_MODULES = ("contract", "registry", "worker", "training", "backbones")
+# Harness modules that decide what a trial computes, beside those of its framework; the rest only schedules, scores or draws.
+TRIAL_MODULES = ("contract", "registry", "worker", "frameworks", "protocol")
+
+# Parts of the library that are no part of what its layers compute.
+BESIDE_THE_LAYERS = {"convert.py", "pictures", "reference"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class MethodInfo:
     references: tuple[str, ...]
     citation: str
     resources: Mapping[str, Any]
+    counterpart: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,34 @@ class DatasetInfo:
 
 def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:
     """Return every method plugin below ``folder`` by name, in alphabetical order."""
-    return {path.name: _describe(path, "method") for path in _plugin_folders(folder)}  # type: ignore[misc]
+    found: dict[str, MethodInfo | BrokenPlugin] = {
+        path.name: _describe(path, "method")  # type: ignore[misc]
+        for path in _plugin_folders(folder)
+    }
+    return {name: _with_counterpart(info, found) for name, info in found.items()}
+
+
+def _with_counterpart(
+    info: MethodInfo | BrokenPlugin, found: Mapping[str, MethodInfo | BrokenPlugin]
+) -> MethodInfo | BrokenPlugin:
+    """Return the method, or why the counterpart that it names cannot be one."""
+    if isinstance(info, BrokenPlugin) or not info.counterpart:
+        return info
+    other = found.get(info.counterpart)
+    why = ""
+    if other is None:
+        why = "no method of that name"
+    elif isinstance(other, MethodInfo):
+        if other.framework == info.framework:
+            why = f"a method of framework {other.framework} too, expected one of another framework"
+        elif other.counterpart:
+            why = f"a method that has itself a counterpart, {other.counterpart!r}"
+        elif (other.params, other.variants) != (info.params, info.variants):
+            why = "a method of other params or variants, expected the same"
+    if not why:
+        return info
+    where = f"{info.folder.parent.name}/{info.folder.name}/method.yaml"
+    return BrokenPlugin(info.name, info.folder, f"{where}: key 'counterpart': found {info.counterpart!r}, {why}")
 
 
 def discover_datasets(folder: Path) -> dict[str, DatasetInfo | BrokenPlugin]:
@@ -172,13 +204,20 @@ def split_dataset_id(identifier: str) -> tuple[str, str]:
 
 
 def method_sources(house: House, info: MethodInfo | BrokenPlugin) -> list[Path]:
-    """Return every file whose change can change what a trial of this method computes."""
+    """Return every file whose change can change what a trial of this method computes; those of other frameworks cannot."""
     own = sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
-    harness = [house.harness / f"{name}.py" for name in TRIAL_MODULES]
-    if isinstance(info, MethodInfo) and _imports(own, "varmorph"):
-        parts = [house.library / "__init__.py", *(house.library / info.framework).rglob("*.py")]
-        harness += sorted(path for path in parts if path.is_file())
-    return own + [path for path in harness if path.is_file()]
+    names, library = list(TRIAL_MODULES), []
+    if isinstance(info, MethodInfo):
+        names += MODULES[info.framework]
+        library = _library_sources(house, info.framework) if _imports(own, "varmorph") else []
+    return own + [path for path in (house.harness / f"{name}.py" for name in names) if path.is_file()] + library
+
+
+def _library_sources(house: House, framework: str) -> list[Path]:
+    """Return what the layers of one framework are made of: its half of the library and what both halves share."""
+    others = (BESIDE_THE_LAYERS | set(FRAMEWORKS)) - {framework}
+    found = sorted(house.library.rglob("*.py"))
+    return [path for path in found if path.relative_to(house.library).parts[0] not in others]
 
 
 def dataset_sources(info: DatasetInfo) -> list[Path]:
@@ -245,6 +284,11 @@ class Method:
     module: ModuleType
 
     @property
+    def framework(self) -> Framework:
+        """What fills in for the plugin."""
+        return framework_of(self.info.framework)
+
+    @property
     def learning_rate(self) -> float:
         """Learning rate of the default training loop."""
         return float(self.params.get("learning_rate", 1e-3))
@@ -255,38 +299,19 @@ class Method:
             raise InvalidPlugin(
                 f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(self.info.tasks)}"
             )
-        if hasattr(self.module, "build"):
-            return self.module.build(task, dict(self.params))
-        from morphobench import backbones
-
-        return backbones.build(task, self.module.operator, dict(self.params))
+        return self.framework.build(self.module, task, self.params)
 
     def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
         """Train ``model`` in place."""
-        if hasattr(self.module, "fit"):
-            self.module.fit(model, train, valid, run)
-            return
-        from morphobench import training
-
-        training.fit(model, train, valid, run)
+        getattr(self.module, "fit", self.framework.fit)(model, train, valid, run)
 
     def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
         """Return the scores of ``images`` as the contract asks."""
-        if hasattr(self.module, "predict"):
-            return self.module.predict(model, images)
-        from morphobench import training
-
-        return training.predict(model, images)
+        return getattr(self.module, "predict", self.framework.predict)(model, images)
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:
         """Return what the model has learned by name; empty where nothing can be said."""
-        if hasattr(self.module, "describe"):
-            return self.module.describe(model)
-        if self.info.framework != "torch":
-            return {}
-        from morphobench import backbones
-
-        return backbones.describe(model)
+        return getattr(self.module, "describe", self.framework.describe)(model)
 
 
 def load_method(info: MethodInfo, variant: str = "default") -> Method:
@@ -294,9 +319,12 @@ def load_method(info: MethodInfo, variant: str = "default") -> Method:
 
     Raises
     ------
+    FrameworkUnavailable
+        If the framework of the method is not installed.
     InvalidPlugin
         If it does not import or has no such variant.
     """
+    framework_of(info.framework)
     if variant not in info.variants:
         raise InvalidPlugin(f"methods/{info.name} has no variant {variant!r}; it has {', '.join(info.variants)}")
     module = _load_module(info.folder / "method.py", f"morphobench_method_{info.name.replace('-', '_')}")

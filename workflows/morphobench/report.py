@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from morphobench import exhibits, findings, study_exhibits, study_findings
+from morphobench import counterpart_exhibits, exhibits, findings, study_exhibits, study_findings
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.files import atomic, write_text
 from morphobench.layout import House, RunFolder
@@ -73,6 +73,7 @@ def write_report(run: RunFolder, house: House, out: Path) -> Path:
         evidence=evidence,
         findings=findings,
         study_findings=study_findings,
+        counterpart_sentences=counterpart_exhibits.counterpart_sentences(evidence),
         exhibits=_exhibits(evidence),
         figures=figures,
         machines=[(name, _flat(content)) for name, content in evidence.environments.items()],
@@ -95,6 +96,7 @@ def _exhibits(evidence: Evidence) -> dict[str, Any]:
         "scores": [exhibits.scores(evidence, name) for name in evidence.dataset_names if name in scored],
         "differences": exhibits.differences(evidence),
         "ranking": exhibits.rankings(evidence),
+        "counterparts": counterpart_exhibits.counterparts(evidence),
         "gradients": study_exhibits.gradients(evidence),
         "solvers": study_exhibits.solvers(evidence),
         "published": study_exhibits.published(evidence),
@@ -179,6 +181,7 @@ HOLDS = {
     "differences": "paired differences to the baseline",
     "ranking": "ranks by data set and average ranks",
     "friedman": "Friedman's test, or why it was not made",
+    "counterparts": "the same network in two frameworks: paired differences, ratios of time, compilation",
     "published": "comparison with published values",
     "reference": "comparison with the committed numbers",
     "gradients": "gradient study, one row an instance, parameter, mode and setting",

@@ -19,13 +19,13 @@ name: {name}
 title: {name}
 summary: Local average on the suite's backbone (replace this by one sentence about your method).
 family: cnn
-framework: torch
+framework: {framework}
 tasks: [classification, segmentation]
 params:
   learning_rate: 0.003
 """
 
-METHOD = '''\
+TORCH_METHOD = '''\
 """{name}: a spatial operator on the suite's backbone."""
 
 from torch import nn
@@ -35,6 +35,41 @@ def operator(channels, kernel_size, params):
     """Return a module that maps (N, channels, H, W) to the same shape."""
     return nn.AvgPool2d(kernel_size, stride=1, padding=kernel_size // 2, count_include_pad=False)
 '''
+
+JAX_METHOD = '''\
+"""{name}: a spatial operator on the suite's backbone."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+
+class LocalAverage(eqx.Module):
+    """Mean over a window, of the pixels that lie in the image."""
+
+    kernel_size: int = eqx.field(static=True)
+
+    def __call__(self, x):
+        """Map (N, C, H, W) to the same shape."""
+        window = (1, 1, self.kernel_size, self.kernel_size)
+        total, count = (
+            jax.lax.reduce_window(values, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME")
+            for values in (x, jnp.ones_like(x))
+        )
+        return total / count
+
+
+def operator(channels, kernel_size, params):
+    """Return a module that maps (N, channels, H, W) to the same shape.
+
+    First weights come from params["stream"], in the order in which layers are made: weight, bias = stream.layer(shape) is
+    what PyTorch starts a convolution with, stream.normal(shape, deviation) normal numbers, and
+    jax.random.key(stream.seed()) a key for layers that want one. morphobench.jax_layers has layers that take the stream.
+    """
+    return LocalAverage(kernel_size)
+'''
+
+METHODS = {"torch": TORCH_METHOD, "jax": JAX_METHOD}
 
 METHOD_README = """\
 # {name}
@@ -81,16 +116,18 @@ What the pictures show, where they come from, their licence, how they are split.
 """
 
 
-def new_method(house: House, name: str) -> Path:
+def new_method(house: House, name: str, framework: str = "torch") -> Path:
     """Write a working method plugin into ``methods/name`` and return the folder.
 
     Raises
     ------
     Mistake
-        If the name is not a valid one or is taken.
+        If the name is not a valid one or is taken, or there is no such framework to start from.
     """
-    files = {"method.yaml": METHOD_YAML, "method.py": METHOD, "README.md": METHOD_README}
-    return _write(house.methods, name, files)
+    if framework not in METHODS:
+        raise Mistake(f"--framework: found {framework!r}, expected one of {', '.join(METHODS)}")
+    files = {"method.yaml": METHOD_YAML, "method.py": METHODS[framework], "README.md": METHOD_README}
+    return _write(house.methods, name, files, framework=framework)
 
 
 def new_dataset(house: House, name: str) -> Path:
@@ -105,7 +142,7 @@ def new_dataset(house: House, name: str) -> Path:
     return _write(house.datasets, name, files)
 
 
-def _write(parent: Path, name: str, files: dict[str, str]) -> Path:
+def _write(parent: Path, name: str, files: dict[str, str], **fields: str) -> Path:
     """Write the files into a hidden folder first, so that a plugin is whole or absent."""
     folder = parent / name
     if not NAME.match(name):
@@ -115,7 +152,7 @@ def _write(parent: Path, name: str, files: dict[str, str]) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         for file, template in files.items():
-            (temporary / file).write_text(template.format(name=name), encoding="utf-8")
+            (temporary / file).write_text(template.format(name=name, **fields), encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from morphobench.contract import PRIMARY_METRIC
+from morphobench.counterparts import compare_counterparts, counted_once
 from morphobench.files import write_table
 from morphobench.inference import bootstrap_interval, holm, seeds_needed, sign_flip_p
 from morphobench.ranking import friedman, rank_methods
@@ -221,8 +222,10 @@ def _claim(family: list[dict[str, Any]], alpha: float) -> None:
             row |= {"p_holm": math.nan, "claim": "not tested: control"}
 
 
-def compare_methods(tables: Path, out: Path, config: Mapping[str, Any]) -> None:
-    """Write ``means``, ``differences``, ``ranking`` and ``friedman`` (CSV and Parquet) into the folder ``out``.
+def compare_methods(
+    tables: Path, out: Path, config: Mapping[str, Any], counterparts: Mapping[str, str] | None = None
+) -> None:
+    """Write ``means``, ``differences``, ``ranking``, ``friedman`` and ``counterparts`` (CSV and Parquet) into ``out``.
 
     Parameters
     ----------
@@ -230,15 +233,19 @@ def compare_methods(tables: Path, out: Path, config: Mapping[str, Any]) -> None:
         Folder of ``scores.csv`` and ``trials.csv``; the runs of ``report.include`` lie beside its run.
     config : mapping
         The resolved configuration; ``statistics.baseline`` and ``statistics.alpha`` are read.
+    counterparts : mapping
+        Method -> the same network in another framework; where both were run, the first has no rank and no test.
     """
     settings = config.get("statistics", {})
     include = config.get("report", {}).get("include", [])
     alpha = float(settings.get("alpha", 0.05))
     scores, trials = read_scores(tables, include), read_trials(tables, include)
-    primary = primary_scores(scores)
     controls = sorted(trials.loc[trials["family"] == "control", "method"].unique())
     write_table(out / "means", mean_scores(scores, 1 - alpha))
     baseline = settings.get("baseline")
+    write_table(out / "counterparts", compare_counterparts(scores, trials, counterparts or {}, alpha))
+    scores = counted_once(scores, counterparts or {}, baseline)
+    primary = primary_scores(scores)
     differences = (
         paired_differences(scores, baseline, alpha, controls) if baseline else pd.DataFrame(columns=DIFFERENCES)
     )

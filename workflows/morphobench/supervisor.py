@@ -28,6 +28,12 @@ __all__ = ["make_trials", "supervise"]
 POLL_S = 0.1
 # Importing a framework on a busy machine may take long; it is not charged to the first seed.
 START_S = 180.0
+# What libraries read their number of threads from, when they start. XLA on a processor reads the last two (older releases of JAX
+# the last one); its flags, --xla_cpu_multi_thread_eigen=false among them, leave JAX 0.10 as many threads as there are cores.
+THREADS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
+    *("PJRT_NPROC", "NPROC"),
+)
 
 
 def make_trials(
@@ -181,13 +187,13 @@ def _start(
     }
     write_json(scratch / "job.json", job)
     threads = str(first.threads)
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, threads)
+    environment = os.environ | dict.fromkeys(THREADS, threads)
     environment |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
     kind, _, index = device.partition(":")
     environment["CUDA_VISIBLE_DEVICES"] = index
-    if kind == "cpu":
-        environment["JAX_PLATFORMS"] = "cpu"
+    environment |= {"JAX_PLATFORMS": kind, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if kind == "cuda":
+        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
     with log.open("wb") as handle:
         return subprocess.Popen(
             [sys.executable, "-m", "morphobench.worker", str(scratch / "job.json")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,20 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from morphobench.contract import Diverged, InvalidPlugin, Run, Split, Task
+from morphobench import protocol
+from morphobench.contract import Run, Split, Task
 from morphobench.files import atomic
+from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
-__all__ = ["count_parameters", "deterministic", "fit", "loss_of", "predict", "save_weights"]
-
-SHUFFLING = 1  # names the random stream that orders the training images, beside the seed of the trial
+__all__ = [
+    "TorchLearner",
+    "count_parameters",
+    "deterministic",
+    "fit",
+    "loss_of",
+    "outcome_of",
+    "predict",
+    "save_weights",
+]
 
 
 def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
-    """Train ``model`` in place and leave it with the weights of its best epoch.
-
-    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs; no augmentation. The best
-    epoch has the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the
-    earliest.
+    """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
 
     Parameters
     ----------
@@ -50,75 +54,67 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
         If the deadline of the run passes.
     """
     keep_freed_memory()
-    epochs, device = run.budget.epochs, torch.device(run.task.device)
+    device = torch.device(run.task.device)
     model.to(device)
-    order = np.random.default_rng([run.seed, SHUFFLING])
-    optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)  # one pass over the weights
-    milestones = [math.ceil(epochs / 2), math.ceil(epochs * 3 / 4)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
-    best: tuple[float, float] | None = None
-    best_weights: dict[str, Tensor] = {}
     with deterministic(device):
-        for epoch in range(1, epochs + 1):
-            _train_epoch(model, optimiser, train, order, run, epoch)
-            schedule.step()
-            reached = _validate(model, valid, run, epoch)
-            if best is None or reached > best:
-                best, run.best_epoch = reached, epoch
-                best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(best_weights)
+        protocol.train(TorchLearner(model, run), train, valid, run)
 
 
-def _train_epoch(
-    model: nn.Module, optimiser: torch.optim.Optimizer, train: Split, order: np.random.Generator, run: Run, epoch: int
-) -> None:
-    started, tally = time.monotonic(), Tally(run.task)
-    device = torch.device(run.task.device)
-    # Batches of nearly equal size: a last batch of one image would leave batch norm nothing to average over.
-    batches = np.array_split(order.permutation(len(train)), math.ceil(len(train) / run.budget.batch_size))
-    model.train()
-    for chosen in batches[: run.budget.steps_per_epoch]:
-        run.check_deadline()
-        images, labels = _to_device(train.images[chosen], device), torch.from_numpy(train.labels[chosen]).to(device)
-        scores = model(images)
-        _check_shape(scores, run.task.score_shape(train.images[chosen]))
-        loss = loss_of(run.task, scores, labels)
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"epoch {epoch}: the training loss is {loss.item()} at learning rate {run.learning_rate:g}")
-        optimiser.zero_grad()
+class TorchLearner:
+    """A `protocol.Learner` of PyTorch."""
+
+    def __init__(self, model: nn.Module, run: Run):
+        self.model = model
+        self.task = run.task
+        self.device = torch.device(run.task.device)
+        # fused: one pass over the weights
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
+        self.kept: dict[str, Tensor] = {}
+
+    def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
+        """Take one step of Adam, in training mode."""
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        truth = torch.from_numpy(labels).to(self.device)
+        scores = self.model(_to_device(images, self.device))
+        check_score_shape(tuple(scores.shape), self.task.score_shape(images))
+        loss = loss_of(self.task, scores, truth)
+        self.optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        tally.add(scores.detach(), labels, loss.item())
-    run.record_epoch(epoch, "train", tally.loss, tally.metric, time.monotonic() - started)
+        self.optimiser.step()
+        return outcome_of(self.task, scores.detach(), truth, loss.item())
+
+    def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
+        """Return loss and metric in evaluation mode."""
+        self.model.eval()
+        with torch.inference_mode():
+            truth = torch.from_numpy(labels).to(self.device)
+            scores = self.model(_to_device(images, self.device))
+            return outcome_of(self.task, scores, truth, loss_of(self.task, scores, truth).item())
+
+    def seconds(self) -> float:
+        """Read the clock: nothing is compiled apart."""
+        return time.monotonic()
+
+    def remember(self) -> None:
+        """Copy weights and buffers."""
+        self.kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def recall(self) -> None:
+        """Load the copy."""
+        self.model.load_state_dict(self.kept)
 
 
-def _validate(model: nn.Module, valid: Split, run: Run, epoch: int) -> tuple[float, float]:
-    """Return (metric, -loss) on the validation split: the greater, the better."""
-    started, tally = time.monotonic(), Tally(run.task)
-    device = torch.device(run.task.device)
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(valid), 256):
-            run.check_deadline()
-            part = slice(start, start + 256)
-            labels = torch.from_numpy(valid.labels[part]).to(device)
-            scores = model(_to_device(valid.images[part], device))
-            tally.add(scores, labels, loss_of(run.task, scores, labels).item())
-    if not math.isfinite(tally.loss):
-        raise Diverged(f"epoch {epoch}: the validation loss is {tally.loss} at learning rate {run.learning_rate:g}")
-    run.record_epoch(epoch, "valid", tally.loss, tally.metric, time.monotonic() - started)
-    return (tally.metric if math.isfinite(tally.metric) else -math.inf, -tally.loss)
-
-
-def predict(model: nn.Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def predict(model: nn.Module, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Return the float32 scores of float32 images (N, C, H, W) in [0, 1], computed in evaluation mode."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     with torch.inference_mode(), deterministic(device):
         parts = [
-            model(_to_device(images[start : start + batch_size], device)).float().cpu()
-            for start in range(0, len(images), batch_size)
+            model(_to_device(images[part], device)).float().cpu()
+            for part in batches_to_evaluate(len(images), batch_size)
         ]
     model.train(was_training)
     return torch.cat(parts).numpy()
@@ -150,44 +146,11 @@ def _soft_dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
     return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
-class Tally:
-    """Mean loss and primary metric over the batches of an epoch.
-
-    Metrics of whole images are averaged batch by batch, so that the scores of an epoch need not be kept; only the multilabel AUC,
-    which is not an average, keeps its (few) scores.
-    """
-
-    def __init__(self, task: Task):
-        self.task = task
-        self.images = 0
-        self.losses = 0.0
-        self.metrics = 0.0
-        self.kept: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def add(self, scores: Tensor, labels: Tensor, loss: float) -> None:
-        """Count one batch."""
-        self.images += len(labels)
-        self.losses += loss * len(labels)
-        if self.task.kind == "multilabel":
-            self.kept.append((scores.cpu().numpy(), labels.cpu().numpy()))
-        else:
-            self.metrics += float(_metric_of_images(self.task, scores, labels).sum())
-
-    @property
-    def loss(self) -> float:
-        """Mean loss."""
-        return self.losses / self.images
-
-    @property
-    def metric(self) -> float:
-        """Primary metric of the task."""
-        if self.task.kind != "multilabel":
-            return self.metrics / self.images
-        from sklearn.metrics import roc_auc_score
-
-        scores, labels = (np.concatenate(parts) for parts in zip(*self.kept, strict=True))
-        both = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
-        return float(np.mean([roc_auc_score(labels[:, k], scores[:, k]) for k in both])) if both else math.nan
+def outcome_of(task: Task, scores: Tensor, labels: Tensor, loss: float) -> Outcome:
+    """Return what the tally of an epoch needs to know of a batch."""
+    if task.kind == "multilabel":
+        return Outcome(loss, scores=scores.cpu().numpy())
+    return Outcome(loss, float(_metric_of_images(task, scores, labels).sum()))
 
 
 def _metric_of_images(task: Task, scores: Tensor, labels: Tensor) -> Tensor:
@@ -205,13 +168,7 @@ def _metric_of_images(task: Task, scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _to_device(images: np.ndarray, device: torch.device) -> Tensor:
-    """Return images in [0, 1] as a tensor centred on zero, in [-1, 1]."""
-    return (torch.from_numpy(images).to(device) - 0.5) / 0.5
-
-
-def _check_shape(scores: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(scores.shape) != expected:
-        raise InvalidPlugin(f"the model returns scores of shape {tuple(scores.shape)}, expected {expected}")
+    return centred(torch.from_numpy(images).to(device))
 
 
 @contextlib.contextmanager

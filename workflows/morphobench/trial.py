@@ -25,7 +25,8 @@ __all__ = ["TRIAL_FILES", "Store", "Trial"]
 TRIAL_FILES = ("predictions.npz", "curve.csv", "weights.safetensors", "learned.npz", "log.txt", "record.json")
 
 # Only these can change a prediction; a newer pandas does not make a trial another one.
-NUMERICAL = ("python", "numpy", "scipy", "scikit-learn", "torch", "jax", "jaxlib", "numba")
+NUMERICAL = ("python", "numpy", "scipy", "scikit-learn", "numba")
+NUMERICAL_OF = {"torch": ("torch",), "jax": ("jax", "jaxlib", "equinox", "optax")}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Trial:
         """Key in the store: trials with equal keys give equal predictions on one machine."""
         budget = asdict(self.budget)
         limits = {"timeout_s", "memory_mb"}  # they stop a trial, they do not change its result
-        known = versions()
+        known, framework = versions(), getattr(self.method, "framework", "")
         decisive = {
             "code": code,
             "data": self.manifest.data_hash,
@@ -70,7 +71,7 @@ class Trial:
             "threads": self.threads,
             "tuning": dict(self.tuning),
             "device": self.device,
-            "versions": {name: known.get(name, "") for name in NUMERICAL},
+            "versions": {name: known.get(name, "") for name in (*NUMERICAL, *NUMERICAL_OF.get(framework, ()))},
         }
         return digest(json.dumps(decisive, sort_keys=True))
 

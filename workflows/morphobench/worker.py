@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.contract import Diverged, InvalidPlugin, OutOfTime, Run, Split, Task
+from morphobench.contract import Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Split, Task
 from morphobench.files import atomic, write_text
+from morphobench.frameworks import Framework, framework_of
 from morphobench.preparation import load_trial_data, task_of
 from morphobench.provenance import provenance
 from morphobench.records import Record, Timings, write_record
@@ -59,7 +60,7 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
     started = time.perf_counter()
     try:
         assert isinstance(first.method, MethodInfo)
-        _settle_framework(first.method.framework, first.threads)
+        framework_of(first.method.framework).settle(first.threads)
         method = load_method(first.method, first.variant)
         data = load_trial_data(first.house, first.manifest)
     except Exception as error:
@@ -86,38 +87,43 @@ def _prefix(trial: Trial) -> str:
     return f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}]"
 
 
-def _settle_framework(framework: str, threads: int) -> None:
-    if framework == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
-
-
-def _seed_everything(seed: int, framework: str) -> None:
+def _seed_everything(seed: int, framework: Framework) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - plugins may use the legacy generator
-    if framework == "torch":
-        import torch
+    framework.seed(seed)
 
-        torch.manual_seed(seed)
+
+class Clock:
+    """Seconds since it was started, those of compiling left out; the device is waited for at both ends."""
+
+    def __init__(self, framework: Framework, device: str):
+        self.framework, self.device = framework, device
+        self.started = self._read()
+
+    def _read(self) -> float:
+        self.framework.synchronise(self.device)
+        return time.perf_counter() - self.framework.seconds_spent_compiling()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return self._read() - self.started
 
 
 def _run_one(trial: Trial, method: Method, data: tuple[Split, Split, np.ndarray], log: Log) -> Record:
     train, valid, test_images = data
     task = task_of(trial.manifest, trial.device)
     record = trial.blank_record("ok", "", provenance(trial.house.root))
-    _reset_peak_memory(trial.device)
+    _reset_peak_memory(trial.device, method.framework)
     model, run, tuning = _train(trial, method, task, train, valid, log)
-    _synchronise(trial.device)
-    started = time.perf_counter()
+    clock = Clock(method.framework, trial.device)
     scores = method.predict(model, test_images)
-    _synchronise(trial.device)
-    record.timings = Timings(fit_s=run["seconds"], predict_s=time.perf_counter() - started)
-    record.peak_rss_mb, record.peak_device_mb = _peak_memory(trial.device)
+    record.timings = Timings(fit_s=run["seconds"], predict_s=clock.seconds)
+    record.timings.compile_s = method.framework.compile_s(model)
+    record.peak_rss_mb, record.peak_device_mb = _peak_resident_mb(), method.framework.peak_memory_mb(trial.device)
     scores = _checked_scores(scores, task, test_images, trial)
     record.learning_rate, record.tuning = run["learning_rate"], tuning
-    record.parameters = _count_parameters(model, method)
+    record.parameters = method.framework.count_parameters(model)
     record.epochs, record.best_epoch = run["epochs"], run["best_epoch"]
     _write_outputs(trial.folder, scores, run["curve"], method, model)
     return record
@@ -133,9 +139,9 @@ def _train(
     tried: dict[str, Any] = {}
     deadline = time.monotonic() + trial.budget.timeout_s
     for rate in rates:
-        _seed_everything(trial.seed, method.info.framework)
+        _seed_everything(trial.seed, method.framework)
         run = Run(trial.seed, deadline, trial.folder, log, task, trial.budget, rate, method.params)
-        started = time.perf_counter()
+        clock = Clock(method.framework, trial.device)
         model = method.build(task)
         try:
             method.fit(model, train, valid, run)
@@ -145,9 +151,8 @@ def _train(
             log(f"learning rate {rate:g} diverged: {error}")
             tried[f"{rate:g}"] = None
             continue
-        _synchronise(trial.device)
         summary = {
-            "seconds": time.perf_counter() - started,
+            "seconds": clock.seconds,
             "learning_rate": rate if method.info.framework != "numpy" else None,
             "epochs": max((row.epoch for row in run.curve), default=None),
             "best_epoch": run.best_epoch,
@@ -190,19 +195,7 @@ def _write_outputs(folder: Path, scores: np.ndarray, curve: list[Any], method: M
     if learned:
         with atomic(folder / "learned.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **learned)
-    if method.info.framework == "torch":
-        from morphobench import training
-
-        training.save_weights(model, folder / "weights.safetensors")
-
-
-def _count_parameters(model: Any, method: Method) -> int | None:
-    if method.info.framework == "torch":
-        from morphobench import training
-
-        return training.count_parameters(model)
-    count = getattr(model, "parameter_count", None)
-    return int(count) if count is not None else None
+    method.framework.save_weights(model, folder / "weights.safetensors")
 
 
 def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
@@ -221,6 +214,8 @@ def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
 def _status_of(error: Exception) -> str:
     if isinstance(error, InvalidPlugin):
         return "invalid"
+    if isinstance(error, FrameworkUnavailable):
+        return "unavailable"
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, OutOfTime):
@@ -230,30 +225,11 @@ def _status_of(error: Exception) -> str:
     return "error"
 
 
-def _synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def _reset_peak_memory(device: str) -> None:
+def _reset_peak_memory(device: str, framework: Framework) -> None:
     """Start the high-water marks afresh, so that a seed is not charged with the one before it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_memory(device: str) -> tuple[float | None, float | None]:
-    on_device = None
-    if device.startswith("cuda"):
-        import torch
-
-        on_device = torch.cuda.max_memory_allocated() / 2**20
-    return _peak_resident_mb(), on_device
+    framework.reset_peak_memory(device)
 
 
 def _peak_resident_mb() -> float | None:

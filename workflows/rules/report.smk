@@ -1,9 +1,11 @@
 # Draws the figures and writes the page that people read.
 STATISTICS = expand(
     f"{RESULTS}/statistics/{{table}}.csv",
-    table=["means", "differences", "ranking", "friedman", "published", "reference"],
+    table=[
+        *("means", "differences", "ranking", "friedman"),
+        *("counterparts", "published", "reference"),
+    ],
 )
-PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
 MANIFESTS = expand(f"{RESULTS}/data/{{dataset}}.json", dataset=PLAN.datasets)
 
 
@@ -33,7 +35,9 @@ rule draw_figures:
 rule write_report:
     input:
         rules.draw_figures.output,
-        sources("report", "findings", "exhibits", "study_exhibits"),
+        sources(
+            "report", "findings", "exhibits", "study_exhibits", "counterpart_exhibits"
+        ),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),
     output:

@@ -6,14 +6,16 @@ INCLUDED = expand(
     run=CONFIGURATION["report"]["include"],
     table=["trials", "scores"],
 )
-STATISTICS_SOURCES = sources("statistics", "ranking", "inference")
+STATISTICS_SOURCES = sources("statistics", "counterparts", "ranking", "inference")
+PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
 
 
-# Means with intervals, paired differences to the baseline, ranking.
+# Means with intervals, paired differences to the baseline, ranking, the same networks in two frameworks.
 rule compare_methods:
     input:
         TABLES,
         INCLUDED,
+        PLUGINS,
         STATISTICS_SOURCES,
     output:
         f"{RESULTS}/statistics/means.parquet",
@@ -35,6 +37,7 @@ rule compare_methods:
             category="Comparison",
         ),
         multiext(f"{RESULTS}/statistics/friedman", ".csv", ".parquet"),
+        multiext(f"{RESULTS}/statistics/counterparts", ".csv", ".parquet"),
     log:
         f"{RESULTS}/logs/compare_methods.log",
     conda:

@@ -123,7 +123,7 @@ def test_no_cell_of_the_coverage_is_empty(evidence):
     assert texts["U-Net"][columns["vessels"]] == "out of memory 6 of 6 seeds"
     assert texts["U-Net"][columns["digits"]] == "not its task"
     assert texts["ResNet-18"][columns["mnist5k"]] == "not run here"
-    assert texts["Chance"][columns["medmnist.breast"]] == "data not available"
+    assert texts["Chance"][columns["medmnist.breast"]] == "not available"
     assert re.fullmatch(r"0\.\d{3}; diverged 2 of 6 seeds", texts["Backbone, max-plus"][columns["vessels"]])
 
 

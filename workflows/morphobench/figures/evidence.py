@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from morphobench import ranking, statistics
+from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 
 __all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence"]
@@ -51,6 +51,7 @@ class Evidence:
     differences: pd.DataFrame
     ranking: pd.DataFrame
     friedman: pd.DataFrame
+    counterparts: pd.DataFrame
     published: pd.DataFrame
     reference: pd.DataFrame
     gradients: pd.DataFrame
@@ -104,6 +105,10 @@ class Evidence:
     def is_control(self, entry: Entry) -> bool:
         """Whether the method is a control (chance, majority)."""
         return self.family(entry) == "control"
+
+    def is_shown_beside_counterpart(self, entry: Entry) -> bool:
+        """Whether the method is the same network as another of the run, in another framework."""
+        return entry.method in set(self.counterparts["method"])
 
     def title(self, entry: Entry) -> str:
         """Title of the method, with its variant unless that is the default one."""
@@ -190,6 +195,7 @@ def read_evidence(run: RunFolder) -> Evidence:
         differences=computed("differences", statistics.DIFFERENCES),
         ranking=computed("ranking", ranking.RANKING),
         friedman=computed("friedman", ranking.FRIEDMAN),
+        counterparts=computed("counterparts", counterparts.COUNTERPARTS),
         published=computed("published", statistics.PUBLISHED),
         reference=computed("reference", statistics.REFERENCE),
         gradients=measured("gradients", GRADIENTS),

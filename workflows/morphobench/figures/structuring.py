@@ -47,6 +47,8 @@ def draw_structuring_functions(evidence: Evidence) -> list[Drawing | Absent]:
     for entry in evidence.entries:
         if evidence.family(entry) not in ("variational", "morphology", "implicit"):
             continue
+        if evidence.is_shown_beside_counterpart(entry):
+            continue  # what the network has learned is drawn once
         for dataset in datasets:
             seed, learned = next(evidence.arrays(dataset, entry, "learned.npz"), (0, {}))
             rows = strips(learned)

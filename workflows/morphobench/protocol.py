@@ -1,0 +1,197 @@
+"""The training protocol, the same in every framework: order of the images, schedule, choice of the epoch, tally.
+
+Imports no framework. What a framework does to one batch it says as a `Learner`; nothing else of the protocol is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from morphobench.contract import Budget, Diverged, InvalidPlugin, Run, Split, Task
+
+__all__ = [
+    "EVALUATION_BATCH",
+    "Learner",
+    "Outcome",
+    "Tally",
+    "batches_to_evaluate",
+    "batches_to_learn",
+    "centred",
+    "check_score_shape",
+    "learning_rates",
+    "train",
+]
+
+SHUFFLING = 1  # names the random stream that orders the training images, beside the seed of the trial
+EVALUATION_BATCH = 256  # images scored at once in evaluation mode
+
+
+class Outcome(NamedTuple):
+    """What came of a batch: its mean loss; the sum of its images' metrics, or the scores (N, L) where the metric is no mean."""
+
+    loss: float
+    metric: float = 0.0
+    scores: np.ndarray | None = None
+
+
+class Learner(Protocol):
+    """A model in training, as its framework sees it. Images are float32 (N, C, H, W) in [0, 1]."""
+
+    def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
+        """Take one step of Adam with the learning rate ``rate``; the outcome is that before the step."""
+
+    def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
+        """Return the outcome in evaluation mode."""
+
+    def seconds(self) -> float:
+        """Read a clock that stands still while programs are compiled."""
+
+    def remember(self) -> None:
+        """Keep a copy of weights and running statistics as they are."""
+
+    def recall(self) -> None:
+        """Take back what was remembered last."""
+
+
+def train(learner: Learner, train: Split, valid: Split, run: Run) -> None:
+    """Train and leave the learner with the weights of its best epoch.
+
+    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs; no augmentation. The best
+    epoch has the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the
+    earliest.
+
+    Raises
+    ------
+    Diverged
+        If a loss is not finite.
+    OutOfTime
+        If the deadline of the run passes.
+    """
+    order = np.random.default_rng([run.seed, SHUFFLING])
+    best: tuple[float, float] | None = None
+    for epoch, rate in enumerate(learning_rates(run.learning_rate, run.budget.epochs), start=1):
+        _learn(learner, train, order, run, epoch, rate)
+        reached = _validate(learner, valid, run, epoch)
+        if best is None or reached > best:
+            best, run.best_epoch = reached, epoch
+            learner.remember()
+    learner.recall()
+
+
+def learning_rates(first: float, epochs: int) -> Iterator[float]:
+    """Yield the learning rate of each epoch.
+
+    Examples
+    --------
+    >>> [round(rate, 9) for rate in learning_rates(1.0, 4)]
+    [1.0, 1.0, 0.1, 0.01]
+    """
+    milestones = [math.ceil(epochs / 2), math.ceil(epochs * 3 / 4)]
+    rate = first
+    for epoch in range(1, epochs + 1):
+        yield rate
+        rate *= 0.1 ** milestones.count(epoch)
+
+
+def batches_to_learn(images: int, budget: Budget, order: np.random.Generator) -> list[np.ndarray]:
+    """Return the indices of each batch of an epoch, in an order that is drawn afresh.
+
+    Sizes differ by at most one: a last batch of one image would leave batch norm nothing to average over.
+    """
+    batches = np.array_split(order.permutation(images), math.ceil(images / budget.batch_size))
+    return batches[: budget.steps_per_epoch]
+
+
+def batches_to_evaluate(images: int, size: int = EVALUATION_BATCH) -> list[slice]:
+    """Return the batches of images that are scored in their own order.
+
+    Examples
+    --------
+    >>> batches_to_evaluate(5, 3)
+    [slice(0, 3, None), slice(3, 6, None)]
+    """
+    return [slice(start, start + size) for start in range(0, images, size)]
+
+
+def centred(images: Any) -> Any:
+    """Return images (of any framework) in [0, 1] centred on zero, in [-1, 1]."""
+    return (images - 0.5) / 0.5
+
+
+def check_score_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse scores of the wrong shape.
+
+    Raises
+    ------
+    InvalidPlugin
+        Which names both shapes.
+    """
+    if tuple(found) != expected:
+        raise InvalidPlugin(f"the model returns scores of shape {tuple(found)}, expected {expected}")
+
+
+def _learn(learner: Learner, train: Split, order: np.random.Generator, run: Run, epoch: int, rate: float) -> None:
+    started, tally = learner.seconds(), Tally(run.task)
+    for chosen in batches_to_learn(len(train), run.budget, order):
+        run.check_deadline()
+        images, labels = train.images[chosen], train.labels[chosen]
+        outcome = learner.step(images, labels, rate)
+        if not math.isfinite(outcome.loss):
+            raise Diverged(f"epoch {epoch}: the training loss is {outcome.loss} at learning rate {run.learning_rate:g}")
+        tally.add(outcome, labels)
+    run.record_epoch(epoch, "train", tally.loss, tally.metric, learner.seconds() - started)
+
+
+def _validate(learner: Learner, valid: Split, run: Run, epoch: int) -> tuple[float, float]:
+    """Return (metric, -loss) on the validation split: the greater, the better."""
+    started, tally = learner.seconds(), Tally(run.task)
+    for part in batches_to_evaluate(len(valid)):
+        run.check_deadline()
+        tally.add(learner.judge(valid.images[part], valid.labels[part]), valid.labels[part])
+    if not math.isfinite(tally.loss):
+        raise Diverged(f"epoch {epoch}: the validation loss is {tally.loss} at learning rate {run.learning_rate:g}")
+    run.record_epoch(epoch, "valid", tally.loss, tally.metric, learner.seconds() - started)
+    return (tally.metric if math.isfinite(tally.metric) else -math.inf, -tally.loss)
+
+
+class Tally:
+    """Mean loss and primary metric over the batches of an epoch.
+
+    Metrics of whole images are averaged batch by batch, so that the scores of an epoch need not be kept; only the multilabel AUC,
+    which is not an average, keeps its (few) scores.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.images = 0
+        self.losses = 0.0
+        self.metrics = 0.0
+        self.kept: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, outcome: Outcome, labels: np.ndarray) -> None:
+        """Count one batch."""
+        self.images += len(labels)
+        self.losses += outcome.loss * len(labels)
+        self.metrics += outcome.metric
+        if outcome.scores is not None:
+            self.kept.append((outcome.scores, labels))
+
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return self.losses / self.images
+
+    @property
+    def metric(self) -> float:
+        """Primary metric of the task."""
+        if self.task.kind != "multilabel":
+            return self.metrics / self.images
+        from sklearn.metrics import roc_auc_score
+
+        scores, labels = (np.concatenate(parts) for parts in zip(*self.kept, strict=True))
+        both = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
+        return float(np.mean([roc_auc_score(labels[:, k], scores[:, k]) for k in both])) if both else math.nan
