@@ -169,10 +169,13 @@ def minimum(energy: Energy, start: jax.Array, solver: Solver) -> Minimum:
 
 def _minimum_of(energy: Energy, run: Run) -> Minimum:
     extent, connections, residuals = energy.extent(), energy.connections(), run.at.residuals
-    regular = energy.hessian(residuals).reaches_known() | (connections.diagonal <= 0)
+    joined = connections.reaches_known()
+    # Squares are curved everywhere: their Hessian joins what the weights join.
+    squares = all(edges.penalty.h == "square" for edges in energy.edges)
+    regular = (joined if squares else energy.hessian(residuals).reaches_known()) | (connections.diagonal <= 0)
     unique = regular.all(tuple(range(2, regular.ndim)))
     finite = spread_over(jnp.isfinite(extent.spread), run.at.z)
-    z = jnp.where(connections.reaches_known() & finite, run.at.z, jnp.nan)
+    z = jnp.where(joined & finite, run.at.z, jnp.nan)
     counts = run.iterations, run.linear_steps, run.identified
     return Minimum(z, run.converged, run.residual, energy.margin(residuals, extent), counts, unique)
 

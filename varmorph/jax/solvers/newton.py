@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from varmorph.jax.conjugate_gradients import differentiable_solution, dot
+from varmorph.jax.conjugate_gradients import conjugate_gradients, differentiable_solution, dot
 from varmorph.jax.energy import Edges, Energy, Evaluation, frozen
 from varmorph.jax.laplacian import Laplacian
 from varmorph.jax.relaxation import relaxed
@@ -68,7 +68,8 @@ class Newton(Solver):
         # Early systems are solved roughly; late ones no better than the tolerance asks for.
         forcing = jnp.minimum(jnp.maximum(jnp.minimum(residual, 0.1), 0.1 * goal.tolerance / residual), 0.1)
         forcing = jnp.where(active, forcing, jnp.inf)
-        solution = differentiable_solution(matrix, -state.at.gradient, forcing, self.linear_steps)
+        solve = differentiable_solution if goal.recorded else conjugate_gradients
+        solution = solve(matrix, -state.at.gradient, forcing, self.linear_steps)
         direction = hold(active, solution.value, jnp.zeros_like(solution.value))
         at = _shortened(energy, state.at, direction, active, goal.recorded)
         return _State(at, _next_duals(energy, state, direction, active)), solution.steps

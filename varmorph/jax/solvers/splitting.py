@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from varmorph.jax.conjugate_gradients import differentiable_solution
+from varmorph.jax.conjugate_gradients import conjugate_gradients, differentiable_solution
 from varmorph.jax.energy import Edges, Energy, Evaluation, Extent
 from varmorph.jax.laplacian import Laplacian
 from varmorph.jax.solvers.iteration import Goal, Solver, hold, no_steps, spread_over
@@ -185,7 +185,8 @@ class ADMM(_Splitting):
         if energy.ridge is not None:
             right = right - energy.ridge.gradient(state.at.z)
         accuracy = jnp.where(active, 0.1 * jnp.minimum(residual, 0.1), jnp.inf)
-        solution = differentiable_solution(matrix, right, accuracy, self.linear_steps)
+        solve = differentiable_solution if goal.recorded else conjugate_gradients
+        solution = solve(matrix, right, accuracy, self.linear_steps)
         at = energy.evaluate(hold(active, state.at.z + solution.value, state.at.z))
         copies, duals = [], []
         for edges, k, r, q, p in zip(energy.edges, stiffnesses, at.residuals, state.copies, state.duals, strict=True):
