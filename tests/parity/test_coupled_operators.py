@@ -177,3 +177,25 @@ def test_quantiles_are_found_by_their_duality_gap():
     )(arrays)
     assert ours.certificate.forward.converged.all()
     assert relative(ours.value, theirs.value.detach()) <= 1e-5
+
+
+@pytest.mark.parametrize("backend", ["cpu", "xla"])
+@pytest.mark.parametrize("level", [0.0, 2.0])
+def test_ties_select_the_same_element_of_the_derivative(level, backend):
+    """Plateaus and a flat window: residuals of 0 everywhere, where both halves count r >= 0 as above."""
+    image = np.zeros((1, 1, 5, 6))
+    image[..., 1:4, 2:5] = 1.0
+    cotangent = np.random.default_rng(1).standard_normal(image.shape)
+    leaves = [torch.tensor(image, requires_grad=True), torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)]
+    with varmorph.torch.backend("tensor"):
+        theirs = varmorph.torch.regularised_dilation(*leaves, None, level, 0.0)
+        expected = torch.autograd.grad(theirs.value, leaves, torch.tensor(cotangent))
+
+    def apply(x, bias):
+        with varmorph.jax.backend(backend):
+            return varmorph.jax.regularised_dilation(x, bias, None, level, 0.0).value
+
+    value, pullback = jax.vjp(jax.jit(apply), *(jax.numpy.asarray(leaf.detach().numpy()) for leaf in leaves))
+    np.testing.assert_allclose(value, theirs.value.detach(), atol=1e-12)
+    for ours, wanted in zip(pullback(cotangent), expected, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-8)
