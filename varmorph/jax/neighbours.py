@@ -10,6 +10,10 @@ from varmorph.windows import OUTSIDE, AxisSlots, Window
 
 __all__ = ["add_at_sources", "edge_values", "inside_image", "per_edge"]
 
+# JAX keeps what it has made of an array of int64: where 64-bit numbers are allowed for a part of a program alone, that may have
+# another type than the array itself.
+INDEX = np.int32
+
 
 def inside_image(window: Window) -> jax.Array:
     """Tell which edges start inside the image: (T, 1, 1, height, width)."""
@@ -20,8 +24,8 @@ def inside_image(window: Window) -> jax.Array:
 
 def edge_values(x: jax.Array, window: Window, outside: float) -> jax.Array:
     """Gather the pixel at the start of each edge: (N, C, H, W) to (T, N, C, height, width), `outside` beyond."""
-    taken = x[:, :, window.rows.source.clip(min=0)]  # (N, C, row slots, height, W)
-    taken = taken[..., window.columns.source.clip(min=0)]  # (N, C, row slots, height, column slots, width)
+    rows, columns = (axis.source.clip(min=0).astype(INDEX) for axis in (window.rows, window.columns))
+    taken = x[:, :, rows][..., columns]  # (N, C, row slots, height, column slots, width)
     values = taken.transpose(2, 4, 0, 1, 3, 5)
     values = values.reshape(-1, *x.shape[:2], *window.shape)
     return jnp.where(inside_image(window), values, outside) if window.leaves_image else values
@@ -29,7 +33,7 @@ def edge_values(x: jax.Array, window: Window, outside: float) -> jax.Array:
 
 def per_edge(parameter: jax.Array, window: Window) -> jax.Array:
     """Spread a structuring function (C, K) over the edges: (T, 1, C, 1, 1)."""
-    return parameter[:, window.elements].T[:, None, :, None, None]
+    return parameter[:, window.elements.astype(INDEX)].T[:, None, :, None, None]
 
 
 def _readers(slots: AxisSlots, length: int) -> np.ndarray:
@@ -40,7 +44,7 @@ def _readers(slots: AxisSlots, length: int) -> np.ndarray:
     order = np.argsort(position, kind="stable")
     counts = np.bincount(position, minlength=length)
     place = np.arange(pairs.size) - np.repeat(counts.cumsum() - counts, counts)
-    readers = np.full((length, max(counts.max(initial=0), 1)), source.size)
+    readers = np.full((length, max(counts.max(initial=0), 1)), source.size, INDEX)
     readers[position[order], place] = pairs[order]
     return readers
 

@@ -298,7 +298,7 @@ def _slots(targets: np.ndarray, nodes: int) -> np.ndarray:
     degree = np.bincount(targets, minlength=nodes)
     order = np.argsort(targets, kind="stable")
     place = np.arange(targets.size) - (degree.cumsum() - degree)[targets[order]]
-    slots = np.full((max(degree.max(initial=0), 1), nodes), -1)
+    slots = np.full((max(degree.max(initial=0), 1), nodes), -1, np.int32)
     slots[place, targets[order]] = order
     return slots
 

@@ -14,7 +14,7 @@ def live_storages():
     found = {}
     for thing in gc.get_objects():
         if issubclass(type(thing), torch.Tensor):
-            with contextlib.suppress(RuntimeError):  # tensors that torch.compile traced with have no storage
+            with contextlib.suppress(RuntimeError, UserWarning):  # those that torch.compile traced with have no storage
                 found[thing.untyped_storage().data_ptr()] = thing
     return found
 
