@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "POLICIES",
@@ -14,6 +15,7 @@ __all__ = [
     "check_settings",
     "check_start",
     "failure_message",
+    "warning_message",
 ]
 
 OnFailure = Literal["warn", "raise", "nan"]
@@ -36,10 +38,15 @@ def check_settings(tolerance: float | None, on_failure: OnFailure | None) -> Non
         raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {on_failure!r}")
 
 
-def check_start(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Require the shape of a start."""
-    if tuple(found) != tuple(expected):
-        raise ValueError(f"the start must have shape {tuple(expected)}, found {tuple(found)}")
+def check_start(start: Any, shape: Sequence[int]) -> None:
+    """Require a start of a given shape, an array of either framework, or None."""
+    if start is not None and tuple(start.shape) != tuple(shape):
+        raise ValueError(f"the start must have shape {tuple(shape)}, found {tuple(start.shape)}")
+
+
+def warning_message(what: str) -> str:
+    """Say that a solve has failed somewhere: one text for one solver, so that Python's filter prints it once."""
+    return f"{what} did not converge for some samples; the certificate says which"
 
 
 def failure_message(what: str, samples: list[int], residuals: list[float]) -> str:

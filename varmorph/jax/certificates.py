@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message
+from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message, warning_message
 
 __all__ = ["ActiveSet", "BackwardCertificate", "Certificate", "ForwardCertificate", "apply_policy"]
 
@@ -110,8 +110,7 @@ def apply_policy(policy: OnFailure, failed: jax.Array, value: jax.Array, residua
 
     def warn(failed: np.ndarray) -> None:
         if np.any(failed):
-            message = f"{what} did not converge for some samples; the certificate says which"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warnings.warn(warning_message(what), ConvergenceWarning, stacklevel=2)
 
     if known:
         warn(np.asarray(failed))

@@ -127,8 +127,7 @@ def minimise_parts(
 ) -> Solution:
     """Minimise, with certificates of a given shape: (N,), or () for one graph."""
     solver, adjoint = checked_methods(solver, adjoint)
-    if z0 is not None:
-        check_start(z0.shape, energy.zeros.shape)
+    check_start(z0, energy.zeros.shape)
     probe = sent(shape, "linear" if isinstance(adjoint, LinearAdjoint) else "unrolled")
     value, found = _solved(energy, z0, probe, solver, adjoint, shape)
     value = settle(solver, found, value)

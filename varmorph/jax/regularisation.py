@@ -127,7 +127,9 @@ def _forward(planes: Planes, start: jax.Array, probe: jax.Array, plain: Plain) -
     return (z, jnp.concatenate((numbers, counts, unique[None]), dtype=x.dtype)), (planes, z)
 
 
-def _backward(plain: Plain, kept: tuple[Planes, jax.Array], cotangents: Minimum) -> tuple[Planes, jax.Array, jax.Array]:
+def _backward(
+    plain: Plain, kept: tuple[Planes, jax.Array], cotangents: tuple[jax.Array, jax.Array]
+) -> tuple[Planes, jax.Array, jax.Array]:
     planes, z = kept
     adjoint = plain.adjoint
     assert isinstance(adjoint, LinearAdjoint)

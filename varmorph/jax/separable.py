@@ -22,7 +22,7 @@ from varmorph.jax.neighbours import edge_values, inside_image, per_edge
 from varmorph.kernels.window import module_of
 from varmorph.windows import Geometry, output_shape, window
 
-__all__ = ["minimise", "minimise_each", "pulls"]
+__all__ = ["minimise", "minimise_each", "off_the_extremes", "pulls"]
 
 Problem = tuple[jax.Array, ...]  # x, bias, weight, tau, 1 - tau, and mu for penalty "huber"
 Plain = tuple[Geometry, float | None, str]  # how the window moves, `outside`, and the penalty
@@ -155,13 +155,15 @@ def _expectile(values: jax.Array, weight: jax.Array, tau: jax.Array, cotau: jax.
         return state[2] & (state[0] < values.shape[0] - 1)
 
     _, solution, _ = jax.lax.while_loop(goes_on, step, (jnp.int32(0), mean, jnp.bool_(True)))
-    return _off_the_extremes(solution, jnp.where(weight > 0, values, mean), mean, upwards)
+    values = jnp.where(weight > 0, values, mean)
+    return off_the_extremes(solution, values.min(0), values.max(0), mean, upwards)
 
 
-def _off_the_extremes(solution: jax.Array, values: jax.Array, mean: jax.Array, upwards: jax.Array) -> jax.Array:
-    """Keep the solution off the greatest and the least value, which rounding alone reaches."""
-    unit = jnp.finfo(values.dtype).eps
-    greatest, least = values.max(0), values.min(0)
+def off_the_extremes(
+    solution: jax.Array, least: jax.Array, greatest: jax.Array, mean: jax.Array, upwards: jax.Array
+) -> jax.Array:
+    """Keep minimisers off the least and the greatest value, which rounding alone reaches."""
+    unit = jnp.finfo(solution.dtype).eps
     below = greatest - unit * jnp.maximum(jnp.abs(greatest), greatest - mean)
     above = least + unit * jnp.maximum(jnp.abs(least), mean - least)
     solution = jnp.where(upwards & (solution >= greatest) & (greatest > mean), below, solution)

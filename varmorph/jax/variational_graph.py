@@ -34,7 +34,7 @@ from varmorph.jax.graph import Number, with_own_edges
 from varmorph.jax.incidence import GraphEdges, GraphPulls
 from varmorph.jax.minimisation import Solution, certificate_of, certified, minimise_parts
 from varmorph.jax.penalties import named_penalty
-from varmorph.jax.separable import minimise_each
+from varmorph.jax.separable import minimise_each, off_the_extremes
 from varmorph.jax.solvers import Solver
 
 __all__ = ["joint_graph_closing", "joint_graph_opening", "variational_graph_dilation", "variational_graph_erosion"]
@@ -330,22 +330,10 @@ def _expectiles(pulls: Edges) -> jax.Array:
         return jnp.where(moved, proposed, z), moved.any()
 
     z, _ = jax.lax.while_loop(lambda state: state[1], step, (mean, jnp.bool_(values.size > 0)))
-    return newton(
-        _off_the_extremes(z, values, every > 0, mean, upwards, ends), pulls.offset, pulls.weight, rho.tau, rho.cotau
-    )
-
-
-def _off_the_extremes(
-    z: jax.Array, values: jax.Array, present: jax.Array, mean: jax.Array, upwards: jax.Array, ends: GraphPulls
-) -> jax.Array:
-    """Keep minimisers off the greatest and the least value, which rounding alone reaches."""
-    unit = jnp.finfo(values.dtype).eps
-    greatest = mean.at[..., ends.targets].max(jnp.where(present, values, -jnp.inf))
-    least = mean.at[..., ends.targets].min(jnp.where(present, values, jnp.inf))
-    below = greatest - unit * jnp.maximum(jnp.abs(greatest), greatest - mean)
-    above = least + unit * jnp.maximum(jnp.abs(least), mean - least)
-    z = jnp.where(upwards & (z >= greatest) & (greatest > mean), below, z)
-    return jnp.where(~upwards & (z <= least) & (least < mean), above, z)
+    least = mean.at[..., ends.targets].min(jnp.where(every > 0, values, jnp.inf))
+    greatest = mean.at[..., ends.targets].max(jnp.where(every > 0, values, -jnp.inf))
+    z = off_the_extremes(z, least, greatest, mean, upwards)
+    return newton(z, pulls.offset, pulls.weight, rho.tau, rho.cotau)
 
 
 def joint_graph_opening(

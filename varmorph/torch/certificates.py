@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message
+from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message, warning_message
 
 __all__ = [
     "ActiveSet",
     "BackwardCertificate",
     "Certificate",
-    "ConvergenceError",
-    "ConvergenceWarning",
     "ForwardCertificate",
     "apply_policy",
 ]
@@ -108,8 +106,5 @@ def apply_policy(policy: OnFailure, failed: Tensor, value: Tensor, residual: Ten
     if policy == "raise":
         samples = failed.nonzero().flatten().tolist()
         raise ConvergenceError(failure_message(what, samples, residual[failed].tolist()))
-    # One text for one solver, so that Python's filter prints it once.
-    warnings.warn(
-        f"{what} did not converge for some samples; the certificate says which", ConvergenceWarning, stacklevel=2
-    )
+    warnings.warn(warning_message(what), ConvergenceWarning, stacklevel=2)
     return value

@@ -136,8 +136,7 @@ def regularised_dilation(
     factors = None if edge_weights is None else check_edge_weights(edge_weights, x)
     geometry = geometry_within(x.shape, bias.shape, rate, padding)
     solver, adjoint = checked_methods(solver, adjoint)
-    if start is not None:
-        check_start(start.shape, x.shape)
+    check_start(start, x.shape)
 
     dtype = compute_dtype(x)
     bias, weight = bias.flatten(1), weight.flatten(1)

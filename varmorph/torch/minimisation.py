@@ -114,8 +114,7 @@ def minimise_parts(
     How many iterations run depends on the data, so `torch.compile` leaves this to the interpreter.
     """
     solver, adjoint = checked_methods(solver, adjoint)
-    if z0 is not None:
-        check_start(z0.shape, energy.zeros.shape)
+    check_start(z0, energy.zeros.shape)
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     energy = _with_kernels(energy, unrolled)
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):

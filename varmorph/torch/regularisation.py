@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint, LinearAdjoint
-from varmorph.torch.adjoints import certify, refuse_second_derivatives
+from varmorph.torch.adjoints import certify, goal, refuse_second_derivatives
 from varmorph.torch.adjoints import settle as settle_backward
 from varmorph.torch.backends import minimise_separable
 from varmorph.torch.certificates import Certificate
@@ -58,14 +58,14 @@ def minimise_planes(
     x, bias, weight, level, *others = planes
     window = _plain_numbers(geometry)
     tensors = (x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level), *others)
-    goal = solver.goal(x.dtype == torch.float64)
+    tolerance = solver.goal(x.dtype == torch.float64)
     with torch.no_grad():
         if start is None:
             start = minimise_separable(x, bias, weight, level, geometry, "expectile", None).nan_to_num(nan=0.0)
         z, (residual, margin), counts, unique = regularised_minimum(
-            *tensors, *window, start.to(x), goal, solver.max_steps, solver.linear_steps
+            *tensors, *window, start.to(x), tolerance, solver.max_steps, solver.linear_steps
         )
-    converged = residual <= goal
+    converged = residual <= tolerance
     certificate = Certificate(forward_certificate(converged, residual, margin, tuple(counts), unique, (x.shape[0],)))
     value = settle(solver, converged, residual, _Attached.apply(z, adjoint, certificate, window, *tensors))
     return Solution(value, certificate, value.detach())
@@ -94,7 +94,7 @@ class _Attached(torch.autograd.Function):
         refuse_second_derivatives()
         terms, max_steps = adjoint.method
         grad_x, found, residual, (steps, singular) = regularised_adjoint(
-            cotangents[0], z, *tensors, *window, terms, adjoint.goal(z.dtype == torch.float64), max_steps
+            cotangents[0], z, *tensors, *window, terms, goal(adjoint, z.dtype), max_steps
         )
         certificate.backward = certify(adjoint, steps, residual, (singular > 0).any(1), (z.shape[0],))
         grad_x = settle_backward(adjoint, certificate.backward, grad_x)
