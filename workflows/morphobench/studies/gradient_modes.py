@@ -12,7 +12,8 @@ from torch import Tensor
 
 import varmorph.torch
 from morphobench.studies.instances import Instance
-from morphobench.studies.measurement import Clock, Quartiles, interleave, saved_bytes
+from morphobench.studies.measurement import Clock, Quartiles, interleave
+from morphobench.studies.torch_measurement import saved_bytes
 from morphobench.studies.unrolling import (
     Neighbours,
     above,

@@ -11,25 +11,21 @@ import functools
 import math
 import re
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 __all__ = [
     "Clock",
-    "CudaClock",
     "Quartiles",
     "Repeated",
     "WallClock",
-    "clock_for",
-    "growth_of_peak",
+    "growth_of_resident_peak",
     "interleave",
-    "saved_bytes",
+    "spread_of_medians",
 ]
 
 
@@ -52,38 +48,6 @@ class WallClock:
         start = self.now()
         result = work()
         return result, self.now() - start
-
-
-@dataclass(frozen=True)
-class CudaClock:
-    """Time between two CUDA events on the current stream.
-
-    Parameters
-    ----------
-    cuda : module
-        ``torch.cuda``, or what stands for it in a test: ``Event(enable_timing=True)`` and ``synchronize()``.
-    """
-
-    cuda: Any = torch.cuda
-
-    def measure(self, work: Callable[[], Any]) -> tuple[Any, float]:
-        """Return what ``work`` returned and the seconds the device spent on it.
-
-        The device is idle when the first event is recorded and when the elapsed time is read, so that neither work
-        queued before nor an unfinished kernel is counted wrongly.
-        """
-        start, end = self.cuda.Event(enable_timing=True), self.cuda.Event(enable_timing=True)
-        self.cuda.synchronize()
-        start.record()
-        result = work()
-        end.record()
-        self.cuda.synchronize()
-        return result, start.elapsed_time(end) / 1e3
-
-
-def clock_for(device: str) -> Clock:
-    """Return the clock that is right for ``device`` (``"cpu"`` or ``"cuda"``)."""
-    return CudaClock() if device.startswith("cuda") else WallClock()
 
 
 @dataclass(frozen=True)
@@ -114,7 +78,9 @@ class Repeated:
 Phases = Callable[[], Mapping[str, float]]
 
 
-def interleave(works: Mapping[str, Phases], repeats: int) -> dict[str, Repeated]:
+def interleave(
+    works: Mapping[str, Phases], repeats: int, limit_s: float = math.inf, now: Callable[[], float] = time.perf_counter
+) -> dict[str, Repeated]:
     """Repeat every piece of work ``repeats`` times, in turns, so that a disturbance meets all of them alike.
 
     Parameters
@@ -123,6 +89,10 @@ def interleave(works: Mapping[str, Phases], repeats: int) -> dict[str, Repeated]
         Each call does the work once and returns its seconds by phase.
     repeats : int
         Number of rounds.
+    limit_s : float
+        Work that has taken so many seconds in all is not begun again; every piece is done once at least.
+    now : callable
+        Source of time for the limit.
 
     Returns
     -------
@@ -130,62 +100,43 @@ def interleave(works: Mapping[str, Phases], repeats: int) -> dict[str, Repeated]
         Work that raised takes no further part; its message is kept.
     """
     found = {name: Repeated() for name in works}
+    spent = dict.fromkeys(works, 0.0)
     for _ in range(repeats):
         for name, work in works.items():
-            if found[name].message:
+            if found[name].message or spent[name] > limit_s:
                 continue
+            began = now()
             try:
                 seconds = work()
             except Exception as error:
                 found[name].message = f"{type(error).__name__}: {error}"
                 continue
+            finally:
+                spent[name] += now() - began
             for phase, value in seconds.items():
                 found[name].seconds.setdefault(phase, []).append(value)
     return found
 
 
-class _Kept:
-    """What autograd holds in place of a saved tensor; it goes when the graph that needs it goes."""
+def spread_of_medians(values: Sequence[float], parts: int = 3) -> float:
+    """How far medians of repeats lie apart: (largest - smallest) / median over ``parts`` of them; NaN for too few.
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-
-
-def saved_bytes(work: Callable[[], Any]) -> tuple[Any, int]:
-    """Run the forward pass ``work`` and count the bytes that autograd keeps for the backward pass.
-
-    Every storage that the graph of the result holds counts once, inputs included; what is out of sight of PyTorch's
-    saved-tensor hooks (plain attributes of a context) does not. This is exact, repeats to the byte and is the part of
-    the memory in which implicit differentiation and unrolling differ; temporary arrays are not in it.
+    The repeats are dealt out in turn, so that every part spans the whole time; each needs two values at least.
     """
-    kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
-
-    def pack(tensor: torch.Tensor) -> _Kept:
-        held = _Kept(tensor)
-        kept.add(held)
-        return held
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
-        result = work()
-    storages = {held.tensor.untyped_storage().data_ptr(): held.tensor.untyped_storage().nbytes() for held in kept}
-    return result, sum(storages.values())
+    if len(values) < 2 * parts:
+        return math.nan
+    medians = [float(np.median(values[part::parts])) for part in range(parts)]
+    return (max(medians) - min(medians)) / float(np.median(values))
 
 
-def growth_of_peak(work: Callable[[], Any], device: str, cuda: Any = torch.cuda) -> tuple[Any, float]:
+def growth_of_resident_peak(work: Callable[[], Any]) -> tuple[Any, float]:
     """Run ``work`` and return its result and by how many bytes memory rose above its level before.
 
-    On a GPU this is the peak of PyTorch's allocator. On Linux it is the high-water mark of the resident set of this
-    process, reset by the kernel on request: that sees every page that was touched, by PyTorch, NumPy, numba and the
-    libraries below them, where PyTorch's own counters see only tensors. Freed memory is handed back to the system
-    first, so that reuse of it counts. The resolution is some hundred kilobytes. NaN where the kernel offers neither.
+    On Linux it is the high-water mark of the resident set of this process, reset by the kernel on request: that sees
+    every page that was touched, by the framework, NumPy, numba and the libraries below them, where a framework's own
+    counters see only its tensors. Freed memory is handed back to the system first, so that reuse of it counts. The
+    resolution is some hundred kilobytes. NaN where the kernel does not offer it.
     """
-    if device.startswith("cuda"):
-        cuda.synchronize()
-        cuda.reset_peak_memory_stats()
-        before = cuda.memory_allocated()
-        result = work()
-        cuda.synchronize()
-        return result, float(cuda.max_memory_allocated() - before)
     before = _reset_resident_peak()
     result = work()
     return result, float(np.maximum(_resident("VmHWM") - before, 0.0))

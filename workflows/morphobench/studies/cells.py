@@ -1,0 +1,155 @@
+"""Cells of the studies: what a study lists, what runs one cell, and the record that one cell leaves.
+
+A study is a module that offers what `Study` names. It lists its cells from the settings alone, without starting a
+framework; cells of one instance share what is costly (the reference, the compiled programs) in an `OpenInstance`, where
+the worker prepares all of them first and then measures them in turns. Imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from morphobench.files import write_json
+from morphobench.layout import House, find_house
+from morphobench.schemas import Mistake, validate
+from morphobench.studies.measurement import Repeated
+
+__all__ = ["FRAMEWORKS", "STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "instances", "study_module"]
+
+FRAMEWORKS = ("torch", "jax")
+STUDIES = {"gradients": "gradient_accuracy", "solvers": "solver_cost"}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement of a study.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its study and framework; lower case, digits, ``.``, ``_`` and ``-``: it names the record's file.
+    instance : str
+        Cells of one instance follow each other in the list and run in one process.
+    settings : mapping
+        What the study needs to run the cell, as JSON.
+    """
+
+    name: str
+    instance: str
+    settings: Mapping[str, Any]
+
+
+class OpenInstance(Protocol):
+    """An instance with what its cells share. Every method may raise: the cell becomes a row with the message."""
+
+    def prepare(self, cell: Cell) -> None:
+        """Build, compile and warm up; work out whatever is not a time."""
+        ...
+
+    def measure(self, cell: Cell) -> Mapping[str, float]:
+        """Do the work once and return its seconds by phase; called in turns with the other cells of the instance."""
+        ...
+
+    def rows(self, cell: Cell, repeated: Repeated) -> list[Row]:
+        """Return the rows of the table for this cell, given the seconds of all repeats."""
+        ...
+
+
+class Study(Protocol):
+    """What a module of `STUDIES` offers."""
+
+    DEFAULTS: Mapping[str, Any]
+    COLUMNS: Sequence[str]
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError for settings that have the right types but do not fit."""
+        ...
+
+    def cells(self, settings: Mapping[str, Any], framework: str) -> list[Cell]:
+        """List the cells of one framework, instance by instance."""
+        ...
+
+    def open_instance(
+        self, instance: str, settings: Mapping[str, Any], framework: str, device: str, threads: int
+    ) -> OpenInstance:
+        """Open an instance in the process that measures; ``device`` is "cpu" or "cuda"."""
+        ...
+
+    def failed_rows(self, cell: Cell) -> list[Row]:
+        """Return the rows of a cell that gave none: what is known of it, the rest left out."""
+        ...
+
+    def collect(self, table: Any, records: Sequence[CellRecord], out: Path) -> None:
+        """Write what the study tells besides its table of rows (a DataFrame with `COLUMNS`): summaries, JSON."""
+        ...
+
+
+def study_module(name: str) -> Study:
+    """Return the module of a study.
+
+    Raises
+    ------
+    Mistake
+        If there is no study of that name.
+    """
+    if name not in STUDIES:
+        raise Mistake(f"study: found {name!r}, expected {' or '.join(STUDIES)}")
+    return cast("Study", importlib.import_module(f"morphobench.studies.{STUDIES[name]}"))
+
+
+def instances(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Yield the cells that follow each other with the same instance."""
+    together: list[Cell] = []
+    for cell in cells:
+        if together and together[0].instance != cell.instance:
+            yield together
+            together = []
+        together.append(cell)
+    if together:
+        yield together
+
+
+@dataclass
+class CellRecord:
+    """What one cell leaves behind, whatever happened to it (schemas/cell.schema.yaml)."""
+
+    run: str
+    study: str
+    framework: str
+    cell: str
+    instance: str
+    settings: Mapping[str, Any]
+    status: str
+    message: str
+    rows: list[Row]
+    command: str
+    device: str
+    threads: int
+    load: float | None
+    log_tail: list[str] = field(default_factory=list)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    finished: str = ""
+    schema: int = 1
+
+    def write(self, path: Path) -> None:
+        """Check the record against its schema and write it."""
+        described = asdict(self)
+        validate(described, find_house().schemas / "cell.schema.yaml", str(path))
+        write_json(path, described)
+
+    @classmethod
+    def read(cls, path: Path) -> CellRecord:
+        """Read a record."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def record_path(house: House, run: str, study: str, framework: str, cell: str) -> Path:
+    """Where the record of a cell lies."""
+    return house.run(run).studies / "cells" / study / framework / f"{cell}.json"
