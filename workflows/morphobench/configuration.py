@@ -91,9 +91,22 @@ def resolve_configuration(values: Any, house: House, source: str) -> Configurati
     schema = load_schema(schema_path)
     filled = fill_defaults(values, schema)
     filled["budget"] = fill_defaults(filled["budget"], schema["$defs"]["budget"])
+    filled["studies"] = {name: _study(name, given, source) for name, given in filled["studies"].items()}
     configuration = Configuration(filled)
     _check_names(configuration, house, source)
     return configuration
+
+
+def _study(name: str, given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Fill in and check the settings of a study; the operator benchmarks have their keys in the schema."""
+    from morphobench.studies.settings import study_settings
+
+    if name == "benchmarks":
+        return dict(given)
+    try:
+        return study_settings(name, given)
+    except Mistake as error:
+        raise Mistake(f"{source}: {error}") from None
 
 
 def _check_names(configuration: Configuration, house: House, source: str) -> None:
