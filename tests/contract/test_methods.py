@@ -10,7 +10,8 @@ import pytest
 from morphobench import metrics
 from morphobench.contract import PRIMARY_METRIC, Budget, Run, Split, Task
 from morphobench.frameworks import framework_of, why_unavailable
-from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method
+from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
+from morphobench.studies.plugin_operators import load_operators
 
 SIZE = 12
 BUDGET = Budget(epochs=12, batch_size=16)
@@ -149,6 +150,39 @@ def test_what_it_describes_can_be_stored(trained):
             f"describe: {name!r} is not '<layer>:bias|weight|level'"
         )
         assert isinstance(values, np.ndarray), f"describe: {name!r} is {type(values).__name__}, expected a NumPy array"
+
+
+def test_its_operators_are_finite_and_differentiable(method_name, project):
+    info = discover_methods(project.methods)[method_name]
+    if "operator_instances" not in names_in(info.folder / "method.py"):
+        pytest.skip("brings no operator of its own to the studies")
+    if why_unavailable(info.framework):
+        pytest.skip(f"{method_name} is {why_unavailable(info.framework)}")
+    for instance in load_operators(method_name):
+        value, gradients = value_and_gradients(info.framework, instance)
+        assert np.isfinite(value).all(), f"operator {instance.name}: the value is not finite"
+        for name, gradient in zip(instance.arguments, gradients, strict=True):
+            shape = instance.arguments[name].shape
+            assert gradient.shape == shape, (
+                f"operator {instance.name}: the gradient by {name} is {gradient.shape}, not {shape}"
+            )
+            assert np.isfinite(gradient).all(), f"operator {instance.name}: the gradient by {name} is not finite"
+
+
+def value_and_gradients(framework, instance):
+    """Return the value of an operator and the gradients of its sum, as arrays."""
+    arrays = list(instance.arguments.values())
+    if framework == "torch":
+        import torch
+
+        leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
+        value = instance.operator(*leaves)
+        return value.detach().numpy(), [g.numpy() for g in torch.autograd.grad(value.sum(), leaves)]
+    import jax
+
+    with jax.enable_x64(True):
+        value, pullback = jax.vjp(instance.operator, *map(jax.numpy.asarray, arrays))
+        return np.asarray(value), [np.asarray(g) for g in pullback(jax.numpy.ones_like(value))]
 
 
 @pytest.mark.slow
