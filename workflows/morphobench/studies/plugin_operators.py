@@ -38,7 +38,7 @@ def load_operators(method: str) -> list[OperatorInstance]:
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(f"methods/{method}: {'no such folder' if info is None else info.why}")
     where = f"methods/{method}: operator_instances()"
-    found = load_method(info).module.operator_instances()
+    found = load_method(info, next(iter(info.variants))).module.operator_instances()
     if not isinstance(found, list) or not found:
         raise InvalidPlugin(f"{where} returned {found!r}, expected a list of OperatorInstance")
     for instance in found:
