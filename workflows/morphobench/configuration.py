@@ -161,7 +161,11 @@ def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
     methods = discover_methods(house.methods)
     section = dict(configuration["methods"])
     entries = list(methods) if section["include"] is None else section["include"]
-    section["include"] = [_with_variants(entry, methods[_name(entry)]) for entry in entries]
+    section["include"] = [
+        {**({"name": entry} if isinstance(entry, str) else entry), "variants": chosen}
+        for entry in entries
+        for chosen in [_variants(entry, methods[_name(entry)], section["variants"])]
+    ]
     return {**configuration.values, "methods": section}
 
 
@@ -172,11 +176,13 @@ def write_configuration(configuration: Configuration, house: House) -> None:
     write_text(results / "config.yaml", yaml.safe_dump(name_methods(configuration, house), sort_keys=False))
 
 
-def _with_variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin) -> dict[str, Any]:
-    written: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
-    if isinstance(info, MethodInfo):
-        written.setdefault("variants", list(info.variants))
-    return written
+def _variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin, choice: str) -> list[str]:
+    """Variants that an entry of ``methods.include`` names, else those that ``methods.variants`` chooses."""
+    named = [] if isinstance(entry, str) else entry.get("variants", [])
+    if named:
+        return list(named)
+    known = list(info.variants) if isinstance(info, MethodInfo) else ["default"]
+    return known[:1] if choice == "first" else known
 
 
 @dataclass(frozen=True)
@@ -210,8 +216,7 @@ def make_plan(configuration: Configuration, house: House) -> Plan:
                 continue
             if not _fits(info, datasets, identifier):
                 continue
-            variants = options.get("variants") or (list(info.variants) if isinstance(info, MethodInfo) else ["default"])
-            cells += [(identifier, info.name, variant) for variant in variants]
+            cells += [(identifier, info.name, variant) for variant in _variants(entry, info, section["variants"])]
     return Plan(
         {identifier: datasets[split_dataset_id(identifier)[0]] for identifier in configuration.dataset_ids},
         {_name(entry): methods[_name(entry)] for entry in entries},
