@@ -58,11 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
     command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
-    command("run-trials", _run_trials, "run a chunk of seeds", "config", "dataset", "method", "variant", "seeds")
+    cell = ("dataset", "method", "variant")
+    command("run-trials", _run_trials, "run a chunk of seeds", "config", *cell, "seeds")
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
-    command("score", _score, "score the trials of a cell", "config", "dataset", "method", "variant")
+    command("score", _score, "score the trials of a cell", "config", *cell)
     command("collect", _collect, "collect records and scores into tables", "config")
     study = "run a study in one framework (gradients, solvers), or tabulate the operator benchmarks (benchmarks)"
+    command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
+    command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
     command("collect-study", _collect_study, "collect the cells of a study into its tables", "study", "config")
     command("cell", _cell, "run one cell of a study again and print its rows", "study", "name", "framework", "config")
@@ -186,6 +189,27 @@ def _collect(house: House, options: argparse.Namespace) -> None:
 
     configuration = load_configuration(options.config, house)
     collect_tables(house.run(configuration["run"]), make_plan(configuration, house).cells, configuration["seeds"])
+
+
+def _robustness(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration
+    from morphobench.robustness import score_corrupted
+
+    configuration = load_configuration(options.config, house)
+    wanted = configuration["robustness"]
+    cell = (options.dataset, options.method, options.variant)
+    seeds = configuration["seeds"][: wanted["seeds"]]
+    score_corrupted(house, house.run(configuration["run"]), cell, seeds, wanted["severities"], configuration["threads"])
+
+
+def _collect_robustness(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.robustness import collect_robustness
+
+    configuration = load_configuration(options.config, house)
+    wanted = configuration["robustness"]["datasets"]
+    cells = [cell for cell in make_plan(configuration, house).cells if cell[0] in wanted]
+    collect_robustness(house.run(configuration["run"]), cells)
 
 
 def _study(house: House, options: argparse.Namespace) -> None:

@@ -124,6 +124,10 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
     for identifier in identifiers:
         for name in configuration.methods_on(identifier) or []:
             _expect(name, methods, f"{source}: key 'datasets': {identifier} names an unknown method {name!r}")
+    for identifier in configuration["robustness"]["datasets"]:
+        _expect(
+            identifier, identifiers, f"{source}: key 'robustness.datasets': {identifier!r} is no data set of this run"
+        )
     section = configuration["methods"]
     for entry in section["include"] or []:
         _check_method_entry(entry, methods, identifiers, source)

@@ -62,6 +62,10 @@ class Jax(Framework):
         """Write weights and state under the names that PyTorch gives them."""
         jax_training.save_weights(model, path)
 
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Read weights and state."""
+        jax_training.load_weights(model, path)
+
     def synchronise(self, device: str) -> None:
         """Do nothing: the loop and the prediction end with results on the host."""
 

@@ -17,6 +17,7 @@ rule draw_figures:
         PLUGINS,
         MANIFESTS,
         study_tables(),
+        rules.collect_robustness.output,
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
     output:
         f"{REPORT}/figures/figures.json",
