@@ -12,6 +12,7 @@ from morphobench.figures.canvas import Absent, Drawing, drawing_style, save
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.figures.gradients import draw_cost, draw_iterations, draw_steps
 from morphobench.figures.ratios import draw_ratios
+from morphobench.figures.robustness import draw_robustness
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
 from morphobench.figures.solvers import draw_memory, draw_time
@@ -27,6 +28,7 @@ SINGLE = (
     draw_parameters,
     draw_times,
     draw_training,
+    draw_robustness,
     draw_levels,
     draw_steps,
     draw_iterations,
