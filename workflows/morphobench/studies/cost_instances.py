@@ -133,15 +133,20 @@ def reference(operator: str, size: int, coupling: float, seed: int) -> np.ndarra
 
 
 def list_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
-    """List the cells of one framework, instance by instance."""
+    """List the cells of one framework, instance by instance; JAX has settings of its own, since each cell is compiled."""
+    if framework == "jax":
+        settings = {
+            **settings,
+            **{key.removeprefix("jax_"): settings[key] for key in settings if key.startswith("jax_")},
+        }
     cells = [Cell("copy", f"copy-{settings['copy_mib']}", {"role": "copy"})]
     for kernel in settings["kernel_sizes"]:
         for size in settings["image_sizes"]:
             cells += _layer_cells(settings, framework, size, kernel)
     for size, coupling in _coupled_grid(settings):
-        cells += _coupled_cells(settings, framework, "regularised_dilation", size, coupling)
+        cells += _coupled_cells(settings, "regularised_dilation", size, coupling)
     for size in settings["joint_sizes"]:
-        cells += _coupled_cells(settings, framework, "joint_opening", size, ETA)
+        cells += _coupled_cells(settings, "joint_opening", size, ETA)
     cells += _peer_cells(settings, framework)
     for method in methods_with_operators(framework):
         cells.append(Cell(f"method-{method}", f"method-{method}", {"role": "plugin", "method": method}))
@@ -155,7 +160,9 @@ def _layer_cells(settings: Mapping[str, Any], framework: str, size: int, kernel:
     for name in settings["layers"]:
         if name in COUPLED_LAYERS and (size > settings["largest_coupled_layer"] or kernel != WINDOW):
             continue
-        own = ["kernels", "tensor"] if framework == "torch" else ["kernels", "xla"]
+        # What XLA makes of the operators is compiled for seconds and far slower than kernels: for the first size alone.
+        other = ["tensor"] if framework == "torch" else ["xla"] if size == settings["image_sizes"][0] else []
+        own = ["kernels", *other]
         # Convolution and pooling are the framework's own, and the coupled layers are timed as a user meets them.
         backends = own if name in ("variational-dilation", "max-plus-dilation") else ["auto"]
         for backend in backends:
@@ -173,14 +180,12 @@ def _coupled_grid(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
     return [(size, couplings[0]) for size in sizes] + [(middle, coupling) for coupling in couplings[1:]]
 
 
-def _coupled_cells(
-    settings: Mapping[str, Any], framework: str, operator: str, size: int, coupling: float
-) -> list[Cell]:
+def _coupled_cells(settings: Mapping[str, Any], operator: str, size: int, coupling: float) -> list[Cell]:
     kind = "joint" if operator == "joint_opening" else "coupled"
     instance = f"{kind}-{size}-{coupling:g}"
     cells = []
-    for solver in settings["solvers" if framework == "torch" else "jax_solvers"]:
-        for tolerance in settings["tolerances" if framework == "torch" else "jax_tolerances"]:
+    for solver in settings["solvers"]:
+        for tolerance in settings["tolerances"]:
             about = {"role": "coupled", "operator": operator, "solver": solver, "tolerance": tolerance}
             about |= {"image_size": size, "coupling": coupling}
             cells.append(Cell(f"{instance}-{solver}-{tolerance:.0e}", instance, about))

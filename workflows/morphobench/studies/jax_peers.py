@@ -92,7 +92,7 @@ def _fixed_point(solve: Solve, wanted: Mapping[str, Any], seed: int) -> Program:
 
     error, tolerance, reached = search(wanted["tolerance"], attempt)
     found = Found({"dtype": "float64", "error": error, "reached": reached}, pixels=case.cotangent.size)
-    return Program(lambda *given: run(tolerance, *given), leaves, jnp.asarray(case.cotangent), found)
+    return Program(lambda *given: (run(tolerance, *given), None), leaves, jnp.asarray(case.cotangent), found)
 
 
 def _jaxopt(tolerance: float, leaves: Mapping[str, Array]) -> Array:

@@ -32,7 +32,13 @@ DEFAULTS: dict[str, Any] = {
     "joint_sizes": [16],
     "solvers": list(SOLVERS),
     "tolerances": [1e-3, 1e-6],
-    "jax_solvers": ["newton", "anderson", "accelerated-gradient"],  # each is compiled for each instance
+    # JAX compiles a program for each cell, which takes seconds where solvers iterate.
+    "jax_image_sizes": [32, 128],
+    "jax_kernel_sizes": [3],
+    "jax_coupled_sizes": [32],
+    "jax_couplings": [1.0],
+    "jax_joint_sizes": [16],
+    "jax_solvers": ["newton", "accelerated-gradient"],
     "jax_tolerances": [1e-6],
     "peers": list(PEERS),
     "peer_size": 32,
@@ -69,9 +75,10 @@ def check(settings: Mapping[str, Any]) -> None:
         for name in settings[key]:
             if name not in known:
                 raise ValueError(f"studies.solvers.{key}: found {name!r}, expected entries of {', '.join(known)}")
-    for kernel in settings["kernel_sizes"]:
-        if kernel % 2 == 0:
-            raise ValueError(f"studies.solvers.kernel_sizes: found {kernel}, expected odd sizes: the peers pad evenly")
+    for key in ("kernel_sizes", "jax_kernel_sizes"):
+        for kernel in settings[key]:
+            if kernel % 2 == 0:
+                raise ValueError(f"studies.solvers.{key}: found {kernel}, expected odd sizes: the peers pad evenly")
     for key in ("repeats", "batch", "channels", "copy_mib"):
         if settings[key] < 1:
             raise ValueError(f"studies.solvers.{key}: found {settings[key]}, expected at least 1")
