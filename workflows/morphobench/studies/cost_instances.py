@@ -145,7 +145,7 @@ def list_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
             cells += _layer_cells(settings, framework, size, kernel)
     for size, coupling in _coupled_grid(settings):
         cells += _coupled_cells(settings, "regularised_dilation", size, coupling)
-    for size in settings["joint_sizes"]:
+    for size in settings["joint_sizes"] if framework == "torch" else []:
         cells += _coupled_cells(settings, "joint_opening", size, ETA)
     cells += _peer_cells(settings, framework)
     for method in methods_with_operators(framework):

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32",  # of layers; solvers are compared in float64
     "coupled_sizes": [16, 32, 64],  # at the first of the couplings
     "couplings": [1.0, 0.1, 10.0],  # all at the middle size
-    "joint_sizes": [16],
+    "joint_sizes": [16],  # PyTorch alone
     "solvers": list(SOLVERS),
     "tolerances": [1e-3, 1e-6],
     # JAX compiles a program for each cell, which takes seconds where solvers iterate.
@@ -37,7 +37,6 @@ DEFAULTS: dict[str, Any] = {
     "jax_kernel_sizes": [3],
     "jax_coupled_sizes": [32],
     "jax_couplings": [1.0],
-    "jax_joint_sizes": [16],
     "jax_solvers": ["newton", "accelerated-gradient"],
     "jax_tolerances": [1e-6],
     "peers": list(PEERS),
