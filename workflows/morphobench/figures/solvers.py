@@ -1,196 +1,298 @@
-"""What the operators cost: time and memory over the size of the image, and ratios to peers."""
+"""What whole layers cost: compilation, forward and backward pass, throughput, and the ratio to a convolution."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from morphobench.figures.canvas import (
-    FAMILY_COLOURS,
-    LINES,
-    MARKERS,
-    SHADES,
-    Absent,
-    Drawing,
-    log_axis,
-    new_figure,
-    shade,
-)
+from morphobench.figures.canvas import LINES, MARKERS, SERIES, Absent, Drawing, log_axis, new_figure, shade
+from morphobench.figures.coupled_solvers import SOLVER_SOURCE, solver_title
 from morphobench.figures.evidence import Evidence
-from morphobench.figures.wording import count, seconds, sentence_list
+from morphobench.figures.studies import (
+    BACKEND_TITLES,
+    FRAMEWORK_TITLES,
+    add_legend,
+    circumstances,
+    devices,
+    instance_name,
+    mark_device,
+    measured,
+)
+from morphobench.figures.wording import count, number, scientific, seconds
 
-__all__ = ["Size", "device_title", "devices", "draw_memory", "draw_time", "instance_size"]
+__all__ = [
+    "PHASES",
+    "bandwidths",
+    "draw_layer_ratios",
+    "draw_phases",
+    "draw_throughput",
+    "layer_ratios",
+    "layer_rows",
+]
 
-SOURCE = "studies/solvers.csv"
-PHASES = ("forward", "backward")
-BACKEND_TITLES = {
-    "cpu": "compiled kernel",
-    "cuda": "Triton kernel",
-    "tensor": "tensor code",
-    "torch": "PyTorch",
-    "jax": "JAX",
+PHASES = ("compile", "forward", "backward")
+PHASE_COLOURS = dict(zip(PHASES, (SERIES[6], SERIES[0], SERIES[1]), strict=True))
+LAYER_COLOURS = {
+    "variational-dilation": "#D55E00",
+    "regularised-dilation": "#AA4499",
+    "joint-opening": "#882255",
+    "reconstruction": "#B8860B",
+    "max-plus-dilation": "#0072B2",
+    "flat-dilation": "#56B4E9",
+    "max-pooling": "#707070",
+    "depthwise-convolution": "#009E73",
+    "convolution": "#004D38",
 }
+PEER = "depthwise-convolution"
+CASE = ["framework", "device", "dtype", "image_size", "batch", "channels", "kernel_size"]
+PIXEL_BYTES = {"float32": 8, "float64": 16}  # one value read and one written
 
 
-class Size(NamedTuple):
-    """Size of an instance: values in the whole batch, the image size as text, and the name without the size."""
-
-    values: int
-    label: str
-    family: str
-
-
-def instance_size(instance: str) -> Size:
-    """Read the size from the name of an instance: the first numbers joined by "x".
-
-    Examples
-    --------
-    >>> instance_size("dilation-8x16x64x64-3x3")
-    Size(values=524288, label='64×64', family='dilation-3x3')
-    >>> instance_size("4x8x16x16-3x3").family
-    'window 3×3'
-    """
-    found = re.search(r"\d+(?:x\d+)+", str(instance))
-    if not found:
-        return Size(0, "", str(instance))
-    numbers = [int(part) for part in found.group().split("x")]
-    values = 1
-    for part in numbers:
-        values *= part
-    family = (str(instance)[: found.start()] + str(instance)[found.end() :]).strip("-_ /")
-    family = re.sub(r"[-_ ]{2,}", "-", family)
-    window = re.fullmatch(r"(\d+)x(\d+)", family)
-    return Size(values, "×".join(map(str, numbers[-2:])), "window {}×{}".format(*window.groups()) if window else family)
+def layer_rows(evidence: Evidence) -> pd.DataFrame:
+    """Measured times of layers and of methods' own operators, with their ``series``: the layer, and how it is written."""
+    table = measured(evidence.solvers)
+    table = table[table["role"].isin(["layer", "plugin"]) & (table["median_s"] > 0)]
+    several = table.groupby(["solver", "framework"])["backend"].transform("nunique") > 1
+    names = table["solver"].map(solver_title).astype(str)
+    backends = table["backend"].map(lambda backend: BACKEND_TITLES.get(backend, backend)).astype(str)
+    series = names.where(~several, names + ", " + backends)
+    order = {name: place for place, name in enumerate(LAYER_COLOURS)}
+    places = table["solver"].map(lambda solver: order.get(solver, len(order)))
+    return table.assign(series=series, place=places).sort_values(["place", "series"], kind="stable")
 
 
-def devices(evidence: Evidence) -> str:
-    """The devices of the solver study, for titles."""
-    names = sorted(str(name) for name in evidence.solvers["device"].dropna().unique())
-    return sentence_list(map(device_title, names))
+class Pen(NamedTuple):
+    """Colour, line and marker of a layer."""
+
+    colour: str
+    line: Any
+    marker: str
 
 
-def device_title(device: str) -> str:
-    """Title of a device.
-
-    Examples
-    --------
-    >>> device_title("cpu (AMD EPYC)")
-    'CPU (AMD EPYC)'
-    """
-    return re.sub(r"^cpu\b", "CPU", device)
-
-
-def _sized(evidence: Evidence) -> pd.DataFrame:
-    table = evidence.solvers
-    table = table[table["phase"].isin(PHASES)]
-    sizes = [instance_size(name) for name in table["instance"]]
-    several = table["device"].nunique() > 1
-    return table.assign(
-        values=[size.values for size in sizes],
-        size=[size.label for size in sizes],
-        family=[size.family for size in sizes],
-        series=[_series_name(row, several) for row in table.to_dict("records")],
-    )
+def layer_pens(rows: pd.DataFrame) -> dict[str, Pen]:
+    """Return the pen of every series: the colour of the layer, lighter for its second implementation."""
+    found: dict[str, Pen] = {}
+    used: dict[str, int] = {}
+    for series, solver in rows[["series", "solver"]].drop_duplicates().itertuples(index=False):
+        place = used.get(solver, 0)
+        used[solver] = place + 1
+        colour = shade(LAYER_COLOURS.get(solver, "#404040"), (0.0, 0.4, -0.4)[place % 3])
+        found[series] = Pen(colour, LINES[place % len(LINES)], MARKERS[len(found) % len(MARKERS)])
+    return found
 
 
-def _series_name(row: Mapping[Any, Any], with_device: bool) -> str:
-    backend = str(row["backend"])
-    device = f" on {device_title(str(row['device']))}" if with_device else ""
-    return f"{row['solver']}{device}, {BACKEND_TITLES.get(backend, backend)}".replace("-", " ")
+def _frameworks(rows: pd.DataFrame) -> list[str]:
+    found = set(rows["framework"])
+    return [name for name in FRAMEWORK_TITLES if name in found] + sorted(found - set(FRAMEWORK_TITLES))
 
 
-def draw_time(evidence: Evidence) -> Drawing | Absent:
-    """Median time over the size of the image, forward and backward apart."""
-    name, title = "solver-time", "Time of the operators"
-    table = _sized(evidence)
-    table = table[pd.to_numeric(table["median_s"]).gt(0)]
-    if table.empty:
-        return Absent(name, title, "the solver study has no times")
-    largest = table[table["values"] == table["values"].max()]
-    said = [
-        f"{row['series']} {row['phase']} {seconds(row['median_s'])}"
-        for row in largest.sort_values(["family", "series", "phase"], ascending=[True, True, False]).to_dict("records")
-    ]
-    caption = (
-        f"Median time of one call (mark) and its quartiles (band) over the size of the image on {devices(evidence)}; "
-        f"both axes are logarithmic. At {largest['size'].iloc[0]}: {'; '.join(said[:8])}"
-        + (f"; {count(len(said) - 8, 'further value')} in the table." if len(said) > 8 else ".")
-    )
-    drawing = _grid(table, "median_s", "time (s)", band=True)
-    alt = "Line plots of time against image size."
-    return Drawing(name, f"{title} ({devices(evidence)})", caption, alt, SOURCE, drawing)
+def _largest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the largest image with the smallest window."""
+    rows = rows[rows["image_size"].fillna(0) == rows["image_size"].fillna(0).max()]
+    return rows[rows["kernel_size"].isna() | (rows["kernel_size"] == rows["kernel_size"].min())]
 
 
-def draw_memory(evidence: Evidence) -> Drawing | Absent:
-    """Peak memory over the size of the image, forward and backward apart."""
-    name, title = "solver-memory", "Peak memory of the operators"
-    table = _sized(evidence)
-    table = table.assign(mib=pd.to_numeric(table["peak_bytes"]) / 2**20)
-    table = table[table["mib"].gt(0)]
-    if table.empty:
-        return Absent(name, title, "the solver study has no memory readings")
-    largest = table[table["values"] == table["values"].max()].sort_values("mib")
-    caption = (
-        f"Growth of the memory peak during one call over the size of the image on {devices(evidence)}; both axes are "
-        f"logarithmic. At {largest['size'].iloc[0]}: from {largest['mib'].iloc[0]:.3g} MiB "
-        f"({largest['series'].iloc[0]}, {largest['phase'].iloc[0]}) to {largest['mib'].iloc[-1]:.3g} MiB "
-        f"({largest['series'].iloc[-1]}, {largest['phase'].iloc[-1]})."
-    )
-    drawing = _grid(table, "mib", "peak memory (MiB)", band=False)
-    alt = "Line plots of memory against image size."
-    return Drawing(name, f"{title} ({devices(evidence)})", caption, alt, SOURCE, drawing)
-
-
-def _grid(table: pd.DataFrame, column: str, label: str, *, band: bool) -> Figure:
-    families = sorted(table["family"].unique())
-    phases = [phase for phase in PHASES if phase in set(table["phase"])]
-    series = sorted(table["series"].unique())
-    figure = new_figure(2.5 * len(families) + 0.22 * -(-len(series) // 3) + 0.2)
-    axes = figure.subplots(len(families), len(phases), squeeze=False, sharex=True, sharey="row")
-    for row, family in enumerate(families):
-        for axis, phase in zip(axes[row], phases, strict=True):
-            part = table[(table["family"] == family) & (table["phase"] == phase)]
-            for place, key in enumerate(series):
-                _line(axis, part[part["series"] == key], column, place, key, band=band)
-            axis.set_title(f"{family}, {phase}".strip(", "))
-            axis.set_ylabel(label)
-    ticks = table.drop_duplicates("values").sort_values("values")
-    for axis in axes.flat:
-        axis.set_xscale("log")
-        log_axis(axis, "y")
-        axis.set_xticks(ticks["values"].tolist(), ticks["size"].tolist())
-        axis.xaxis.set_minor_locator(NullLocator())
-    for axis in axes[-1]:
-        axis.set_xlabel("image size (pixels)")
-    handles: dict[str, Any] = {}
-    for axis in axes.flat:
-        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(text, handle)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=3)
-    return figure
-
-
-def _colour(series: str) -> str:
-    """Colour of the family an operator belongs to, in a shade for its implementation."""
-    families = (("variational", "variational"), ("max plus", "morphology"), ("convolution", "cnn"))
-    family = next((family for part, family in families if part in series), "control")
-    backend = series.rpartition(", ")[2]
-    backends = [*BACKEND_TITLES.values()]
-    return shade(FAMILY_COLOURS[family], SHADES[backends.index(backend)] if backend in backends[:2] else 0.0)
-
-
-def _line(axis: Axes, rows: pd.DataFrame, column: str, place: int, label: str, *, band: bool) -> None:
+def draw_phases(evidence: Evidence) -> Drawing | Absent:
+    """Time to compile, of the forward and of the backward pass, by layer and framework."""
+    name, title = "solver-phases", "Compilation, forward and backward pass by layer"
+    table = layer_rows(evidence)
+    rows = _largest(table[table["phase"].isin(PHASES)])
     if rows.empty:
-        return
-    numeric = rows.assign(**{key: pd.to_numeric(rows[key]) for key in (column, "q25_s", "q75_s")})
-    rows = numeric.groupby("values")[[column, "q25_s", "q75_s"]].median()
-    colour, line = _colour(label), LINES[place % len(LINES)]
-    if band:
-        axis.fill_between(rows.index, rows["q25_s"], rows["q75_s"], color=colour, alpha=0.18, linewidth=0)
-    axis.plot(rows.index, rows[column], color=colour, linestyle=line, marker=MARKERS[place % len(MARKERS)], label=label)
+        return Absent(name, title, "the solver study has no times of layers")
+    frameworks = _frameworks(rows)
+    heights = [rows.loc[rows["framework"] == framework, "series"].nunique() for framework in frameworks]
+    figure = new_figure(0.24 * sum(heights) + 0.5 * len(heights) + 1.0)
+    mark_device(figure, rows)
+    axes = figure.subplots(len(frameworks), 1, squeeze=False, sharex=True, height_ratios=[height + 1 for height in heights])
+    for axis, framework in zip(axes[:, 0], frameworks, strict=True):
+        _phase_bars(axis, rows[rows["framework"] == framework])
+        axis.set_title(FRAMEWORK_TITLES.get(framework, framework), loc="left")
+    log_axis(axes[-1, 0], "x")
+    axes[-1, 0].set_xlabel("median time (s)")
+    add_legend(figure, axes.flat)
+    caption = (
+        f"Median time (mark) and quartiles (line) of compilation (first call or ahead of time), forward and backward pass of "
+        f"every layer at the largest size, {instance_name(rows.iloc[0])}; the axis is logarithmic, so marks stand in the "
+        f"place of bars. {_split_sentence(rows)} {circumstances(rows, _layers_of(evidence))}"
+    )
+    return Drawing(name, f"{title} ({devices(rows)})", caption, "Dot plot of times by layer.", SOLVER_SOURCE, figure)
+
+
+def _phase_bars(axis: Axes, rows: pd.DataFrame) -> None:
+    names = list(dict.fromkeys(rows["series"]))
+    for place, series in enumerate(names):
+        for offset, phase in zip((-0.24, 0.0, 0.24), PHASES, strict=True):
+            part = rows[(rows["series"] == series) & (rows["phase"] == phase)]
+            for row in part.to_dict("records"):
+                look: dict[str, Any] = {"color": PHASE_COLOURS[phase]}
+                axis.plot([row["q25_s"], row["q75_s"]], [place + offset] * 2, linewidth=2.6, alpha=0.45, **look)
+                axis.plot(row["median_s"], place + offset, "o", markersize=4.5, label=phase, **look)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+
+
+def _split_sentence(rows: pd.DataFrame) -> str:
+    times = rows.groupby(["framework", "series", "phase"])["median_s"].median().unstack()
+    said = []
+    for framework in _frameworks(rows):
+        part = times.loc[framework]
+        if {"forward", "backward"} <= set(part.columns):
+            ratios = (part["backward"] / part["forward"]).dropna()
+            text = f"{FRAMEWORK_TITLES.get(framework, framework)}: backward over forward {_span(ratios)}"
+            if "compile" in part:
+                calls = (part["compile"] / part["forward"]).dropna()
+                text += f", compilation as long as {_span(calls)} forward passes" if len(calls) else ""
+            said.append(text)
+    return f"By layer (smallest to largest): {'; '.join(said)}." if said else ""
+
+
+def _span(values: pd.Series) -> str:
+    return f"{number(float(f'{values.min():.3g}'))} to {number(float(f'{values.max():.3g}'))}" if len(values) else "—"
+
+
+def _layers_of(evidence: Evidence) -> pd.DataFrame:
+    return evidence.solvers[evidence.solvers["role"].isin(["layer", "plugin", "copy"])]
+
+
+def bandwidths(evidence: Evidence) -> dict[str, float]:
+    """Bytes a second that a copy reads and writes, by framework: the largest measured."""
+    table = measured(evidence.solvers)
+    table = table[(table["role"] == "copy") & (table["bytes_per_s"] > 0)]
+    return {str(name): float(value) for name, value in table.groupby("framework")["bytes_per_s"].max().items()}
+
+
+def draw_throughput(evidence: Evidence) -> Drawing | Absent:
+    """Pixels a second over the size of the image, beside what the memory of this machine could do."""
+    name, title = "solver-throughput", "Throughput of layers against size"
+    table = layer_rows(evidence)
+    table = table[(table["pixels_per_s"] > 0) & (table["image_size"] > 0) & table["phase"].isin(PHASES[1:])]
+    rows = table[table["kernel_size"].isna() | (table["kernel_size"] == table["kernel_size"].min())]
+    if rows.empty:
+        return Absent(name, title, "the solver study has no throughput")
+    frameworks, pen, copied = _frameworks(rows), layer_pens(layer_rows(evidence)), bandwidths(evidence)
+    figure = new_figure(2.8 * len(frameworks) + 1.2)
+    mark_device(figure, rows)
+    axes = figure.subplots(len(frameworks), 2, squeeze=False, sharex=True, sharey=True)
+    for line, framework in zip(axes, frameworks, strict=True):
+        for axis, phase in zip(line, PHASES[1:], strict=True):
+            part = rows[(rows["framework"] == framework) & (rows["phase"] == phase)]
+            _throughput_lines(axis, part, pen)
+            for dtype in sorted(set(part["dtype"]) & set(PIXEL_BYTES)):
+                if framework in copied:
+                    limit = copied[framework] / PIXEL_BYTES[dtype]
+                    axis.axhline(limit, color="#1b1b1b", linestyle=(0, (6, 2)), linewidth=1.1, label=f"memory bandwidth, {dtype}")
+            axis.set_title(f"{FRAMEWORK_TITLES.get(framework, framework)}, {phase}")
+            log_axis(axis, "y")
+            axis.set_xscale("log")
+            ticks = sorted(set(rows["image_size"]))
+            axis.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+            axis.minorticks_off()
+        line[0].set_ylabel("pixels per second")
+    for axis in axes[-1]:
+        axis.set_xlabel("image side (pixels)")
+    add_legend(figure, axes.flat)
+    kernel = rows["kernel_size"].min()
+    window = f", window {kernel:.0f}×{kernel:.0f}" if kernel == kernel else ""
+    caption = (
+        f"Output pixels of all images and channels per second over the side of the image{window}. Dashed: what an operator "
+        "could do that reads and writes every pixel once at the speed of a copy measured in the same process. "
+        f"{throughput_sentence(evidence)} {circumstances(rows, _layers_of(evidence))}"
+    )
+    alt = "Line plots of throughput against image size."
+    return Drawing(name, f"{title} ({devices(rows)})", caption, alt, SOLVER_SOURCE, figure)
+
+
+def _throughput_lines(axis: Axes, rows: pd.DataFrame, pen: Mapping[str, Pen]) -> None:
+    for series, style in pen.items():
+        line = rows[rows["series"] == series].groupby("image_size")["pixels_per_s"].median()
+        if len(line):
+            axis.plot(
+                line.index, line, color=style.colour, linestyle=style.line, marker=style.marker, markersize=4.5,
+                linewidth=1.2, label=series,
+            )  # fmt: skip
+
+
+def throughput_sentence(evidence: Evidence) -> str:
+    """Highest throughput of the variational dilation, as a share of what the copy allows."""
+    rows, copied = layer_rows(evidence), bandwidths(evidence)
+    rows = rows[(rows["solver"] == "variational-dilation") & (rows["phase"] == "forward") & (rows["pixels_per_s"] > 0)]
+    said = []
+    for framework in _frameworks(rows):
+        best = max(rows[rows["framework"] == framework].to_dict("records"), key=lambda row: row["pixels_per_s"])
+        text = f"{FRAMEWORK_TITLES.get(framework, framework)} {scientific(best['pixels_per_s'])} ({best['series']})"
+        if framework in copied and best["dtype"] in PIXEL_BYTES:
+            share = best["pixels_per_s"] * PIXEL_BYTES[best["dtype"]] / copied[framework]
+            text += f", {100 * share:.2g} % of the bandwidth line ({copied[framework] / 1e9:.3g} GB/s)"
+        said.append(text)
+    return f"Highest forward throughput of the variational dilation in pixels per second: {'; '.join(said)}." if said else ""
+
+
+def layer_ratios(evidence: Evidence) -> pd.DataFrame:
+    """Rows of layers with their ``ratio``: the time over that of a depthwise convolution on the same case and phase."""
+    rows = layer_rows(evidence)
+    rows = rows[rows["phase"].isin(PHASES[1:])]
+    keys = [*CASE, "phase"]
+    peer = rows[rows["solver"] == PEER].groupby(keys, dropna=False)["median_s"].min().rename("peer_s").reset_index()
+    joined = rows.merge(peer, on=keys, how="left").set_index(rows.index)
+    return joined.assign(ratio=joined["median_s"] / joined["peer_s"])
+
+
+def draw_layer_ratios(evidence: Evidence) -> Drawing | Absent:
+    """Cost of every layer over that of a depthwise convolution, beside convolution and pooling."""
+    name, title = "solver-layers", "Layers beside convolution and pooling"
+    rows = layer_ratios(evidence)
+    rows = rows[rows["ratio"].notna() & (rows["solver"] != PEER)]
+    if rows.empty:
+        return Absent(name, title, "the solver study has no layer beside a depthwise convolution")
+    frameworks, kernels = _frameworks(rows), sorted(set(rows["kernel_size"].dropna())) or [np.nan]
+    names = {framework: list(dict.fromkeys(rows.loc[rows["framework"] == framework, "series"])) for framework in frameworks}
+    heights = [len(names[framework]) + 1 for framework in frameworks]
+    figure = new_figure(0.22 * sum(heights) + 0.35 * len(heights) + 1.1)
+    mark_device(figure, rows)
+    axes = figure.subplots(len(frameworks), len(kernels), squeeze=False, sharex=True, sharey="row", height_ratios=heights)
+    for line, framework in zip(axes, frameworks, strict=True):
+        for axis, kernel in zip(line, kernels, strict=True):
+            same = rows["kernel_size"].isna() if kernel != kernel else rows["kernel_size"] == kernel
+            _ratio_dots(axis, rows[(rows["framework"] == framework) & same], names[framework])
+            window = f", window {kernel:.0f}×{kernel:.0f}" if kernel == kernel else ""
+            axis.set_title(f"{FRAMEWORK_TITLES.get(framework, framework)}{window}", loc="left")
+    for axis in axes[-1]:
+        log_axis(axis, "x")
+        axis.set_xlabel("time over a depthwise convolution")
+    add_legend(figure, axes.flat)
+    sizes = sorted(set(rows["image_size"].dropna()))
+    caption = (
+        "Time of a layer over that of a depthwise convolution on the same images in the same framework: geometric mean "
+        f"over {count(len(sizes), 'image size')} (mark), smallest to largest (line); the vertical line is the "
+        f"depthwise convolution itself. {_ratio_sentence(rows)} {circumstances(rows, _layers_of(evidence))}"
+    )
+    return Drawing(name, f"{title} ({devices(rows)})", caption, "Dot plot of ratios by layer.", SOLVER_SOURCE, figure)
+
+
+def _ratio_dots(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    axis.axvline(1.0, color="#1b1b1b", linewidth=0.9)
+    for place, series in enumerate(names):
+        for offset, phase in ((-0.15, "forward"), (0.15, "backward")):
+            ratios = rows.loc[(rows["series"] == series) & (rows["phase"] == phase), "ratio"]
+            if len(ratios):
+                look: dict[str, Any] = {"color": PHASE_COLOURS[phase]}
+                axis.plot([ratios.min(), ratios.max()], [place + offset] * 2, linewidth=2.4, alpha=0.45, **look)
+                axis.plot(np.exp(np.log(ratios).mean()), place + offset, "o", markersize=4.5, label=phase, **look)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+
+
+def _ratio_sentence(rows: pd.DataFrame) -> str:
+    own = rows[rows["solver"] == "variational-dilation"]
+    means = np.exp(np.log(own["ratio"]).groupby([own["framework"], own["series"], own["phase"]]).mean())
+    said = [
+        f"{series} ({FRAMEWORK_TITLES.get(framework, framework)}, {phase}) {number(value)}"
+        for (framework, series, phase), value in means.items()
+    ]
+    return f"Geometric means over sizes and windows: {'; '.join(said)}." if said else ""
