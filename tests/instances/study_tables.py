@@ -38,7 +38,7 @@ def gradient_table(seed: int = 3) -> pd.DataFrame:
     rows: list[Row] = []
     for framework in ("torch", "jax"):
         for family, groups in GROUPS.items():
-            for number in range(1 if family == "plugin" else 6):
+            for number in range({"plugin": 1, "joint": 2, "geodesic": 3}.get(family, 5)):
                 instance = f"{family}-{('random', 'image')[number % 2]}-{16 * 2 ** (number % 3)}-{number}"
                 base = _gradient_base(instance, family, framework, number)
                 rows += _modes(base, groups, rng)
@@ -58,6 +58,8 @@ def _gradient_base(instance: str, family: str, framework: str, number: int) -> R
 
 def _settings(family: str) -> list[tuple[str, str, float | None, float, float, float, int]]:
     """Mode, setting, value, error, relative time, bytes kept and iterations."""
+    if family == "plugin":
+        return [("implicit", "1e-10", 1e-10, 3e-11, 1.2, 3e4, 8), ("own", "autograd", None, 1e-9, 2.0, 5e4, 9)]
     found: list[Any] = [("one-step", "newton", None, 2e-15 if family == "separable" else 2e-2, 1.1, 3e4, 8)]
     found += [("one-step", "gradient-descent", None, 0.8, 1.0, 3e4, 8)]
     for k in (1, 2, 4, 8, 16):
@@ -66,11 +68,13 @@ def _settings(family: str) -> list[tuple[str, str, float | None, float, float, f
     for k in (2, 8, 32, 128):
         found += [("unrolled", f"gradient-descent {k}", k, max(0.88**k, 1e-7), 0.4 + 0.08 * k, 2e4 * k, k)]
         found += [("neumann", f"{k}", k, max(0.8**k, 1e-13), 1.2 + 0.02 * k, 3e4, 8)]
-    if family in ("separable", "plugin"):
+    if family == "separable":
         found += [("implicit", "tensor", None, 3e-16, 1.2, 3e4, 8)]
     else:
-        found += [("implicit", f"{10.0**-p:.0e}", 10.0**-p, 0.3 * 10.0**-p, 1 + 0.1 * p, 3e4, 8) for p in (2, 4, 6, 8, 10, 12)]
-    return found + [("own", "autograd", None, 1e-9, 2.0, 5e4, 9)] * (family == "plugin")
+        found += [
+            ("implicit", f"{10.0**-p:.0e}", 10.0**-p, 0.3 * 10.0**-p, 1 + 0.1 * p, 3e4, 8) for p in (2, 4, 6, 8, 10, 12)
+        ]
+    return found
 
 
 def _modes(base: Row, groups: tuple[str, ...], rng: np.random.Generator) -> list[Row]:
@@ -79,7 +83,7 @@ def _modes(base: Row, groups: tuple[str, ...], rng: np.random.Generator) -> list
     rows = []
     variants = [("tensor", "float64", entry) for entry in _settings(family)]
     variants += [("tensor", "float32", ("implicit", "1e-06", 1e-6, 3e-6, 0.8, 1.5e4, 8))]
-    if family == "separable":
+    if family == "separable" and base["framework"] == "torch":
         variants += [("cpu", "float64", ("implicit", "cpu", None, 4e-16, 0.2, 1e4, 8))]
     for power in (1, 2, 3, 4, 6, 8, 10, 12) if family not in ("separable", "plugin") else ():
         setting = f"forward {10.0**-power:.0e}"
@@ -111,7 +115,11 @@ def _differences(base: Row, groups: tuple[str, ...], rng: np.random.Generator) -
                 error = (1e-16 / h + (0.0 if linear else h**order)) * rng.lognormal(0, 0.5)
                 kink = h > 0.03 and linear
                 row = base | {"mode": mode, "setting": f"h={h:.0e}", "value": h, "parameter": group, "kink": kink}
-                row |= {"relative_error": error + 0.2 * kink, "relative_error_smooth": error, "cosine": 1 - min(error, 1.0)}
+                row |= {
+                    "relative_error": error + 0.2 * kink,
+                    "relative_error_smooth": error,
+                    "cosine": 1 - min(error, 1.0),
+                }
                 row |= {"median_s": 4e-3, "coordinates": 12, "iterations": 24, "active": 1 - 0.1 * kink}
                 rows.append(row | {"peak_bytes": 0.0, "spread": 0.03})
         slope = base | {"mode": "taylor", "setting": "slope", "value": 2 + rng.normal(0, 0.02), "parameter": group}
@@ -121,7 +129,11 @@ def _differences(base: Row, groups: tuple[str, ...], rng: np.random.Generator) -
 
 def _ties(base: Row, groups: tuple[str, ...], rng: np.random.Generator) -> list[Row]:
     rows = []
-    for mode, setting, share in (("implicit", "1e-12", 1.0), ("unrolled", "newton 16", 1.0), ("one-step", "newton", 0.9)):
+    for mode, setting, share in (
+        ("implicit", "1e-12", 1.0),
+        ("unrolled", "newton 16", 1.0),
+        ("one-step", "newton", 0.9),
+    ):
         for group in groups[:2]:
             row = base | {"mode": mode, "setting": setting, "parameter": group, "kink": True, "relative_error": 0.4}
             rows.append(row | {"cosine": 0.9, "active": 0.8})
@@ -185,7 +197,13 @@ def _layer(
         seconds += 0.4 * rng.uniform(0.8, 1.2) * (phase == "compile") * (3 if framework == "jax" else 0.3)
         row = _solver_base("layer", "layer", framework) | {"instance": f"layer-{size}-{kernel}", "solver": solver}
         row |= {"cell": f"layer-{size}-{kernel}-{solver}", "backend": backend, "phase": phase, "median_s": seconds}
-        row |= {"q25_s": 0.93 * seconds, "q75_s": 1.1 * seconds, "spread": rng.uniform(0, 0.08), "batch": 2, "channels": 8}
+        row |= {
+            "q25_s": 0.93 * seconds,
+            "q75_s": 1.1 * seconds,
+            "spread": rng.uniform(0, 0.08),
+            "batch": 2,
+            "channels": 8,
+        }
         row |= {"image_size": size, "kernel_size": kernel, "peak_bytes": None if phase == "compile" else kept * pixels}
         row |= {"pixels_per_s": None if phase == "compile" else pixels / seconds, "coupling": 1.0}
         rows.append(row | {"cold_s": 1.4 * seconds if size == 16 else None})
@@ -203,12 +221,24 @@ def _coupled(rng: np.random.Generator) -> list[Row]:
                 for solver, pace in COUPLED.items():
                     for tolerance in (1e-2, 1e-4, 1e-6, 1e-8):
                         rows += _solve(rng, framework, family, size, coupling, solver, pace, tolerance)
-    failed = rows[0] | dict.fromkeys(("median_s", "q25_s", "q75_s", "residual", "error", "reached", "iterations", "repeats"))
-    return [*rows, failed | {"cell": "coupled-lost", "status": "error", "message": "RuntimeError: <b>singular</b> matrix"}]
+    failed = rows[0] | dict.fromkeys(
+        ("median_s", "q25_s", "q75_s", "residual", "error", "reached", "iterations", "repeats")
+    )
+    return [
+        *rows,
+        failed | {"cell": "coupled-lost", "status": "error", "message": "RuntimeError: <b>singular</b> matrix"},
+    ]
 
 
 def _solve(
-    rng: np.random.Generator, framework: str, family: str, size: int, coupling: float, solver: str, pace: int, tolerance: float
+    rng: np.random.Generator,
+    framework: str,
+    family: str,
+    size: int,
+    coupling: float,
+    solver: str,
+    pace: int,
+    tolerance: float,
 ) -> list[Row]:
     rows = []
     steps = math.ceil(pace * (1 if solver == "newton" else -math.log10(tolerance) / 4 * (1 + coupling) ** 0.5))
@@ -216,9 +246,18 @@ def _solve(
     error = tolerance * rng.uniform(0.1, 0.8) if reached else 30 * tolerance
     for phase, factor in (("forward", 1.0), ("backward", 0.3)):
         seconds = factor * steps * size**2 * (8e-8 if solver == "newton" else 2e-8) * rng.uniform(0.9, 1.1)
-        row = _solver_base("coupled", family, framework) | {"instance": f"{family}-{size}-{coupling:g}", "solver": solver}
+        row = _solver_base("coupled", family, framework) | {
+            "instance": f"{family}-{size}-{coupling:g}",
+            "solver": solver,
+        }
         row |= {"cell": f"coupled-{family}-{size}-{coupling:g}-{solver}-{tolerance:.0e}", "dtype": "float64"}
-        row |= {"phase": phase, "tolerance": tolerance, "median_s": seconds, "q25_s": 0.9 * seconds, "q75_s": 1.1 * seconds}
+        row |= {
+            "phase": phase,
+            "tolerance": tolerance,
+            "median_s": seconds,
+            "q25_s": 0.9 * seconds,
+            "q75_s": 1.1 * seconds,
+        }
         row |= {"iterations": steps, "residual": tolerance / 2, "error": error, "reached": reached, "image_size": size}
         row |= {"batch": 1, "channels": 1, "kernel_size": 3, "coupling": coupling, "peak_bytes": 300 * size**2}
         rows.append(row | {"spread": rng.uniform(0, 0.1), "pixels_per_s": size**2 / seconds})
@@ -227,11 +266,21 @@ def _solve(
 
 def _peers(rng: np.random.Generator) -> list[Row]:
     rows = []
-    for solver, framework in (("torchdeq", "torch"), ("cvxpylayers", "torch"), ("jaxopt", "jax"), ("optimistix", "jax")):
+    for solver, framework in (
+        ("torchdeq", "torch"),
+        ("cvxpylayers", "torch"),
+        ("jaxopt", "jax"),
+        ("optimistix", "jax"),
+    ):
         installed = solver in ("torchdeq", "optimistix")
         for tolerance in (1e-4, 1e-6):
             row = _solver_base("peer", "regularised", framework) | {"instance": "regularised-32-1", "solver": solver}
-            row |= {"cell": f"peer-{solver}-{tolerance:.0e}", "phase": "forward", "tolerance": tolerance, "image_size": 32}
+            row |= {
+                "cell": f"peer-{solver}-{tolerance:.0e}",
+                "phase": "forward",
+                "tolerance": tolerance,
+                "image_size": 32,
+            }
             row |= {"dtype": "float64", "coupling": 1.0, "kernel_size": 3, "batch": 1, "channels": 1}
             if installed:
                 row |= {"version": "0.3.1", "median_s": 0.05, "iterations": 60, "error": tolerance / 2, "reached": True}

@@ -11,8 +11,9 @@ from morphobench.figures.benchmarks import draw_benchmarks
 from morphobench.figures.canvas import Absent, Drawing, drawing_style, save
 from morphobench.figures.coupled_solvers import draw_accuracy, draw_iterations
 from morphobench.figures.evidence import Evidence, read_evidence
+from morphobench.figures.gradient_cosines import draw_cosines
 from morphobench.figures.gradient_costs import draw_gradient_memory, draw_gradient_time
-from morphobench.figures.gradient_curves import draw_cosines, draw_steps, draw_tolerances
+from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
 from morphobench.figures.ratios import draw_ratios
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations

@@ -13,13 +13,13 @@ from morphobench.figures.canvas import MARKERS, SERIES, Absent, Drawing, log_axi
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.studies import (
     FAMILY_TITLES,
-    FRAMEWORK_LINES,
     FRAMEWORK_TITLES,
     add_legend,
     circumstances,
     devices,
     families,
     framework_handles,
+    framework_look,
     mark_device,
     measured,
     ratio_note,
@@ -46,8 +46,10 @@ SOLVER_TITLES = {
     "primal-dual": "primal-dual",
     "admm": "ADMM",
     "interior-point": "interior point",
+    "max-plus-dilation": "max-plus dilation",
 }
 MOST_COUPLINGS = 3
+MISSED: dict[str, Any] = {"linestyle": "", "marker": "x", "color": "#1b1b1b", "markersize": 6, "zorder": 4}
 
 
 class Pen(NamedTuple):
@@ -104,7 +106,7 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
         return Absent(name, title, "the solver study has no iterations of coupled operators")
     rows = rows[rows["tolerance"] == rows["tolerance"].min()]
     drawn, pen = families(rows), solver_pens(evidence)
-    figure = new_figure(2.2 * len(drawn) + 1.0)
+    figure = new_figure(1.9 * len(drawn) + 1.0)
     mark_device(figure, rows)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
     for pair, family in zip(axes, drawn, strict=True):
@@ -112,7 +114,7 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
         for axis, varied, fixed in ((pair[0], "image_size", "coupling"), (pair[1], "coupling", "image_size")):
             chosen = _most_varied(part, fixed, varied)
             _iteration_lines(axis, chosen, varied, pen)
-            axis.set_title(f"{FAMILY_TITLES.get(family, family)}{_place(chosen, fixed)}", fontsize=9)
+            axis.set_title(f"{FAMILY_TITLES.get(family, family)}, {_place(chosen, fixed)}".strip(", "))
             axis.set_xlabel({"image_size": "image side (pixels)", "coupling": "coupling λ"}[varied])
             axis.set_ylabel("iterations")
             log_axis(axis, "y")
@@ -134,7 +136,9 @@ def _place(rows: pd.DataFrame, fixed: str) -> str:
     if rows.empty:
         return ""
     value = rows[fixed].iloc[0]
-    return f", λ = {value:g}" if fixed == "coupling" else f", {value:.0f}×{value:.0f}"
+    if value != value:
+        return ""
+    return f"λ = {value:g}" if fixed == "coupling" else f"{value:.0f}×{value:.0f}"
 
 
 def _iteration_lines(axis: Axes, rows: pd.DataFrame, varied: str, pen: Mapping[str, Pen]) -> None:
@@ -142,26 +146,24 @@ def _iteration_lines(axis: Axes, rows: pd.DataFrame, varied: str, pen: Mapping[s
         for solver, style in pen.items():
             part = rows[(rows["framework"] == framework) & (rows["solver"] == solver)]
             line = part.groupby(varied)["iterations"].median()
-            face = style.colour if framework == "torch" else "white"
             if len(line):
-                axis.plot(
-                    line.index, line, color=style.colour, marker=style.marker, markerfacecolor=face, markersize=4.5,
-                    linestyle=FRAMEWORK_LINES[framework], linewidth=1.2, label=solver_title(solver),
-                )  # fmt: skip
+                look = framework_look(framework, style.colour)
+                axis.plot(line.index, line, marker=style.marker, label=solver_title(solver), **look)
             lost = part[part["reached"] == 0]
-            axis.plot(lost[varied], lost["iterations"], "x", color="#1b1b1b", markersize=8, markeredgewidth=1.3)
+            axis.plot(lost[varied], lost["iterations"], **MISSED)
 
 
 def _missed(rows: pd.DataFrame) -> list[Line2D]:
-    mark = Line2D([], [], color="#1b1b1b", linestyle="", marker="x", markersize=8, label="tolerance not reached")
-    return [mark] if (rows["reached"] == 0).any() else []
+    return [Line2D([], [], label="tolerance not reached", **MISSED)] if (rows["reached"] == 0).any() else []
 
 
 def _growth_sentence(rows: pd.DataFrame) -> str:
     """Fewest and most iterations of each solver."""
     spans = rows.groupby("solver")["iterations"].agg(["min", "max"])
     order = [name for name in SOLVER_TITLES if name in spans.index] + sorted(set(spans.index) - set(SOLVER_TITLES))
-    told = [f"{solver_title(name)} {number(spans.loc[name, 'min'])} to {number(spans.loc[name, 'max'])}" for name in order]
+    told = [
+        f"{solver_title(name)} {number(spans.loc[name, 'min'])} to {number(spans.loc[name, 'max'])}" for name in order
+    ]
     return f"Fewest and most iterations: {'; '.join(told)}."
 
 
@@ -183,25 +185,24 @@ def draw_accuracy(evidence: Evidence) -> Drawing | Absent:
             axis.set_visible(False)
         for axis, part in zip(line, chosen[family], strict=False):
             _accuracy_lines(axis, part, pen)
-            size = part["image_size"].iloc[0]
-            side = f", {size:.0f}×{size:.0f}" if size == size else ""
-            coupling = part["coupling"].iloc[0]
-            axis.set_title(FAMILY_TITLES.get(family, family) + (f", λ = {coupling:g}" if coupling == coupling else "") + side, fontsize=8.5)
+            axis.set_title(", ".join(_place(part, fixed) for fixed in ("coupling", "image_size")).strip(", "))
             axis.tick_params(labelbottom=True)
     for axis in axes.flat:
         log_axis(axis, "x")
         log_axis(axis, "y")
     for axis in axes[-1]:
         axis.set_xlabel("forward time (s)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("error reached")
+    for axis, family in zip(axes[:, 0], drawn, strict=True):
+        axis.set_ylabel(f"{FAMILY_TITLES.get(family, family)}\nerror reached")
     add_legend(figure, axes.flat, [*framework_handles(rows), *_missed(rows)])
     caption = (
         "Relative error of the solution against the float64 reference (of the range, in the maximum norm) over the time "
         f"of the forward solve; a mark is one tolerance asked, a cross one that was not reached. "
         f"{fastest_sentence(evidence)} {circumstances(rows, evidence.solvers)}"
     )
-    return Drawing(name, f"{title} ({devices(rows)})", caption, "Line plots of error against time.", SOLVER_SOURCE, figure)
+    return Drawing(
+        name, f"{title} ({devices(rows)})", caption, "Line plots of error against time.", SOLVER_SOURCE, figure
+    )
 
 
 def _couplings(rows: pd.DataFrame) -> list[pd.DataFrame]:
@@ -223,13 +224,10 @@ def _accuracy_lines(axis: Axes, rows: pd.DataFrame, pen: Mapping[str, Pen]) -> N
                 continue
             part = part.assign(error=part["error"].clip(lower=1e-17))
             line = part.groupby("tolerance", dropna=False)[["median_s", "error"]].median().sort_index(ascending=False)
-            face = style.colour if framework == "torch" else "white"
-            axis.plot(
-                line["median_s"], line["error"], color=style.colour, marker=style.marker, markerfacecolor=face,
-                markersize=4.5, linestyle=FRAMEWORK_LINES[framework], linewidth=1.2, label=solver_title(solver),
-            )  # fmt: skip
+            look = framework_look(framework, style.colour)
+            axis.plot(line["median_s"], line["error"], marker=style.marker, label=solver_title(solver), **look)
             lost = part[part["reached"] == 0]
-            axis.plot(lost["median_s"], lost["error"], "x", color="#1b1b1b", markersize=8, markeredgewidth=1.3)
+            axis.plot(lost["median_s"], lost["error"], **MISSED)
 
 
 def fastest_sentence(evidence: Evidence) -> str:
@@ -243,7 +241,9 @@ def fastest_sentence(evidence: Evidence) -> str:
     keys = ["framework", "family", "instance"]
     times = rows[rows["reached"] == 1].groupby([*keys, "solver"])["median_s"].median().unstack()
     cases = len(rows.groupby(keys))
-    text = f"At the tightest tolerance asked, {power_label(tightest)} ({count(cases, 'case')} of instance and framework)"
+    text = (
+        f"At the tightest tolerance asked, {power_label(tightest)} ({count(cases, 'case')} of instance and framework)"
+    )
     if times.empty:
         return f"{text}, no solver reached it."
     wins = times.idxmin(axis=1).value_counts()
@@ -257,9 +257,13 @@ def fastest_sentence(evidence: Evidence) -> str:
         if len(ratios):
             said.append(f"{solver_title(str(solver))} {ratio_text(ratios.to_numpy(), evidence.level, str(solver))}")
     if said:
-        sentences.append(f"Time over that of Newton where both reached it ({ratio_note(evidence.level)}): {'; '.join(said)}.")
+        sentences.append(
+            f"Time over that of Newton where both reached it ({ratio_note(evidence.level)}): {'; '.join(said)}."
+        )
     missed = rows[rows["reached"] == 0].groupby("solver").size()
     if len(missed):
-        lost = sentence_list(f"{solver_title(str(name))} in {cast('Any', number_of)}" for name, number_of in missed.items())
+        lost = sentence_list(
+            f"{solver_title(str(name))} in {cast('Any', number_of)}" for name, number_of in missed.items()
+        )
         sentences.append(f"Not reached: {lost}.")
     return " ".join(sentences)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from morphobench.figures.canvas import Absent, Drawing, log_axis, power_label
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.gradients import (
+    DIFFERENCES,
     FLOOR,
     SOURCE,
     Pen,
@@ -20,13 +21,14 @@ from morphobench.figures.gradients import (
 )
 from morphobench.figures.studies import (
     FAMILY_TITLES,
-    FRAMEWORK_LINES,
     FRAMEWORK_TITLES,
     add_legend,
     circumstances,
     devices,
     families,
     framework_handles,
+    framework_look,
+    label_rows,
     mark_device,
     panels,
     ratio_note,
@@ -65,15 +67,16 @@ def _draw(evidence: Evidence, column: str, name: str, title: str, label: str, no
     mark_device(figure, rows)
     for axis, family in zip(axes, drawn, strict=True):
         _family(axis, costs[costs["family"] == family], column, pen)
-        axis.set(title=FAMILY_TITLES.get(family, family), xlabel=label, ylabel="relative error")
+        axis.set(title=FAMILY_TITLES.get(family, family), xlabel=label)
         log_axis(axis, "x")
         log_axis(axis, "y")
+    label_rows(axes, "relative error")
     add_legend(figure, axes, framework_handles(costs))
     scope = f"{count(costs['instance'].nunique(), 'instance')}, {sentence_list(sorted(set(costs['dtype'])))}"
     caption = (
         f"Relative error of the gradient (largest over the parameter groups) against the {label}: medians over the "
         f"instances of a family ({scope}). A mark is one setting (tolerance of the adjoint solve, number of iterations "
-        f"or terms, step), the first and last are named; a line joins those of a mode. {note} Errors below "
+        f"or terms, step), the tightest is named; a line joins those of a mode. {note} Errors below "
         f"{scientific(FLOOR)} are drawn there; settings with a kink are left out. "
         f"{cost_comparison(evidence, column, 'unrolled')} {circumstances(rows, evidence.gradients)}"
     ).replace("  ", " ")
@@ -82,32 +85,36 @@ def _draw(evidence: Evidence, column: str, name: str, title: str, label: str, no
 
 
 def _family(axis: Axes, costs: pd.DataFrame, column: str, pen: Mapping[str, Pen]) -> None:
+    axis.set_xscale("log")
+    axis.margins(x=0.18)  # room for the names of the settings
     for series, style in pen.items():
         for framework in FRAMEWORK_TITLES:
             rows = costs[(costs["series"] == series) & (costs["framework"] == framework)]
             if rows.empty:
                 continue
-            middle = rows.assign(order=rows["value"].fillna(0)).groupby(["order", "setting"])[[column, "error"]].median()
+            middle = (
+                rows.assign(order=rows["value"].fillna(0)).groupby(["order", "setting"])[[column, "error"]].median()
+            )
             x, y = middle[column].to_numpy(), middle["error"].clip(lower=FLOOR).to_numpy()
-            axis.plot(
-                x, y, color=style.colour, linestyle=FRAMEWORK_LINES[framework], marker=style.marker, linewidth=1.1,
-                markersize=4.5, markerfacecolor=style.colour if framework == "torch" else "white",
-                label=series if framework == _first(costs) else None,
-            )  # fmt: skip
-            if framework == _first(costs) and len(x) > 1:
-                _name_ends(axis, x, y, [float(value) for value in middle.index.get_level_values("order")], style.colour)
+            first = framework == _first(costs)
+            look = framework_look(framework, style.colour)
+            axis.plot(x, y, marker=style.marker, label=series if first else None, **look)
+            if first and len(x) > 1 and rows["mode"].iloc[0] not in DIFFERENCES:
+                last = float(middle.index.get_level_values("order")[-1 if rows["mode"].iloc[0] != "implicit" else 0])
+                _name_tightest(axis, middle, column, last, style.colour, left=rows["mode"].iloc[0] == "implicit")
 
 
 def _first(costs: pd.DataFrame) -> str:
     return next(name for name in FRAMEWORK_TITLES if name in set(costs["framework"]))
 
 
-def _name_ends(axis: Axes, x: list[float], y: list[float], values: list[float], colour: str) -> None:
-    for place in (0, len(values) - 1):
-        axis.annotate(
-            power_label(values[place]), (x[place], y[place]), xytext=(3, 3), textcoords="offset points",
-            fontsize=6.5, color=colour,
-        )  # fmt: skip
+def _name_tightest(axis: Axes, middle: pd.DataFrame, column: str, value: float, colour: str, *, left: bool) -> None:
+    """Write the tightest setting beside its mark; that of the implicit mode to the left, away from the others."""
+    row = middle.xs(value, level="order").iloc[0]
+    axis.annotate(
+        power_label(value), (row[column], max(row["error"], FLOOR)), xytext=(-5 if left else 5, -2),
+        textcoords="offset points", ha="right" if left else "left", va="top", fontsize=6.5, color=colour,
+    )  # fmt: skip
 
 
 def cost_comparison(evidence: Evidence, column: str, other: str, target: float = TARGET) -> str:

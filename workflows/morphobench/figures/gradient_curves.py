@@ -1,15 +1,14 @@
-"""Error of the gradients along the forward tolerance and the step, and the cosine by mode and parameter group."""
+"""Error of the gradients along the tolerance of the forward solve and along the step of finite differences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from morphobench.figures.canvas import Absent, Drawing, log_axis, new_figure, power_label
+from morphobench.figures.canvas import Absent, Drawing, log_axis, power_label
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.gradients import (
     DIFFERENCES,
@@ -24,23 +23,23 @@ from morphobench.figures.gradients import (
     parameters,
     pens,
     precise,
-    setting_text,
 )
 from morphobench.figures.studies import (
     FAMILY_TITLES,
-    FRAMEWORK_LINES,
     FRAMEWORK_TITLES,
     add_legend,
     circumstances,
     devices,
     families,
     framework_handles,
+    framework_look,
+    label_rows,
     mark_device,
     panels,
 )
-from morphobench.figures.wording import count, scientific
+from morphobench.figures.wording import count
 
-__all__ = ["cosines", "draw_cosines", "draw_steps", "draw_tolerances", "identified_at"]
+__all__ = ["draw_steps", "draw_tolerances", "identified_at"]
 
 NEARLY = 1 - 1e-12  # a mean over instances of shares that are all 1
 
@@ -64,10 +63,11 @@ def draw_tolerances(evidence: Evidence) -> Drawing | Absent:
         said.append(f"{FAMILY_TITLES.get(family, family)} {where}")
         if found == found:
             axis.axvline(found, color="#404040", linestyle=(0, (2, 2)), linewidth=1.0, label="active set identified")
-        axis.set(title=FAMILY_TITLES.get(family, family), xlabel="forward tolerance", ylabel="relative error")
+        axis.set(title=FAMILY_TITLES.get(family, family), xlabel="forward tolerance")
         log_axis(axis, "x")
         log_axis(axis, "y")
         axis.invert_xaxis()
+    label_rows(axes, "relative error")
     add_legend(figure, axes, framework_handles(rows))
     caption = (
         "Relative error of the implicit gradient along the tolerance of the forward solve (tighter to the right), by "
@@ -82,15 +82,14 @@ def draw_tolerances(evidence: Evidence) -> Drawing | Absent:
 def _tolerance_lines(axis: Axes, rows: pd.DataFrame) -> None:
     for framework in FRAMEWORK_TITLES:
         part = rows[rows["framework"] == framework]
-        look: dict[str, Any] = {"linestyle": FRAMEWORK_LINES[framework], "markersize": 4, "linewidth": 1.1}
         solution = part.groupby("forward_tolerance")["forward_error"].median().dropna().clip(lower=FLOOR)
         if len(solution):
-            axis.plot(solution.index, solution, color="#9A9A9A", label="forward solution", **look)
+            axis.plot(solution.index, solution, label="forward solution", **framework_look(framework, "#9A9A9A"))
         for parameter in parameters(part):
             line = part[part["parameter"] == parameter].groupby("forward_tolerance")["error"].median().clip(lower=FLOOR)
             colour = PARAMETER_COLOURS.get(parameter, "#404040")
-            face, label = colour if framework == "torch" else "white", PARAMETER_TITLES.get(parameter, parameter)
-            axis.plot(line.index, line, color=colour, marker="o", markerfacecolor=face, label=label, **look)
+            label = PARAMETER_TITLES.get(parameter, parameter)
+            axis.plot(line.index, line, marker="o", label=label, **framework_look(framework, colour))
 
 
 def identified_at(rows: pd.DataFrame) -> float:
@@ -111,20 +110,20 @@ def draw_steps(evidence: Evidence) -> Drawing | Absent:
     sweeps = rows[rows["mode"].isin(DIFFERENCES) & (rows["value"] > 0)]
     if sweeps.empty:
         return Absent(name, title, "the gradient study has no finite differences away from kinks")
-    drawn, pen = parameters(sweeps), pens(evidence)
-    figure, axes = panels(len(drawn), height=2.3, sharey=True)
+    drawn, pen, every = parameters(sweeps), pens(evidence), precise(mode_rows(evidence))
+    figure, axes = panels(len(drawn), height=2.1, sharey=True)
     mark_device(figure, sweeps)
     for axis, parameter in zip(axes, drawn, strict=True):
-        _kinks_included(axis, evidence, parameter)
+        _kinks_included(axis, every[every["parameter"] == parameter])
         _step_lines(axis, rows[rows["parameter"] == parameter], pen)
-        title_of = PARAMETER_TITLES.get(parameter, parameter)
-        axis.set(title=f"with respect to {title_of}", xlabel="step h", ylabel="relative error")
+        axis.set(title=PARAMETER_TITLES.get(parameter, parameter), xlabel="step h")
         log_axis(axis, "x")
         log_axis(axis, "y")
-    add_legend(figure, axes)
+    label_rows(axes, "relative error")
+    add_legend(figure, axes, columns=2)
     kinks = evidence.gradients[evidence.gradients["mode"].isin(DIFFERENCES) & (evidence.gradients["kink"] == 1)]
     caption = (
-        "Relative error of central finite differences against the float64 reference along the step: single instances "
+        "Relative error of central finite differences against the float64 reference along the step, by the parameter group that the derivative is taken to: single instances "
         f"(thin) and their median (thick), {count(sweeps['instance'].nunique(), 'instance')}. Coordinates whose active "
         f"set differs at ±h are left out ({count(len(kinks), 'row')} with such a kink); dotted: the median with them. "
         f"Dashed: median error of the implicit gradient. Smallest median error and its step: "
@@ -151,75 +150,9 @@ def _step_lines(axis: Axes, rows: pd.DataFrame, pen: Mapping[str, Pen]) -> None:
         axis.axhline(level, color=colour, linestyle=(0, (4, 3)), linewidth=1.1, label="implicit, tightest tolerance")
 
 
-def _kinks_included(axis: Axes, evidence: Evidence, parameter: str) -> None:
+def _kinks_included(axis: Axes, rows: pd.DataFrame) -> None:
     """Median error of finite differences over all coordinates, also those whose active set changes within the step."""
-    rows = mode_rows(evidence)
-    rows = rows[(rows["mode"] == DIFFERENCES[0]) & (rows["parameter"] == parameter) & (rows["data"] != "ties")]
+    rows = rows[(rows["mode"] == DIFFERENCES[0]) & (rows["data"] != "ties")]
     line = rows.replace([np.inf], np.nan).groupby("value")["relative_error"].median().dropna().clip(lower=FLOOR)
     if len(line):
         axis.plot(line.index, line, color="#707070", linestyle=":", label="finite differences, kinks included")
-
-
-def cosines(evidence: Evidence) -> pd.DataFrame:
-    """Smallest cosine over the instances by series with setting (rows) and parameter group (columns), kinks left out.
-
-    Of a mode with a sweep the loosest and the tightest setting are kept, of finite differences the best step.
-    """
-    rows = precise(clean_gradients(evidence))
-    rows = rows[rows["cosine"].notna()]
-    kept = []
-    for series in pens(evidence):
-        part = rows[rows["series"] == series]
-        if part.empty:
-            continue
-        values = part["value"].dropna()
-        if len(values) and part["mode"].iloc[0] in DIFFERENCES:
-            ends = [float(part.groupby("value")["error"].median().idxmin())]
-        else:
-            loose_first = part["mode"].iloc[0] == "implicit"  # a tolerance, where the others are numbers of iterations
-            ends = sorted({values.min(), values.max()}, reverse=bool(loose_first)) if len(values) else []
-        chosen = [part[part["value"] == end] for end in ends] or [part]
-        for group in filter(len, chosen):
-            text = setting_text(group.iloc[0])
-            kept.append(group.assign(label=f"{series}, {text}" if text else series))
-    if not kept:
-        return pd.DataFrame()
-    table = pd.concat(kept)
-    return table.pivot_table(index="label", columns="parameter", values="cosine", aggfunc="min", sort=False)
-
-
-def draw_cosines(evidence: Evidence) -> Drawing | Absent:
-    """How far the cosine between gradient and reference is from 1, by mode and parameter group."""
-    name, title = "gradient-cosines", "Cosine between gradient and reference"
-    rows = precise(clean_gradients(evidence))
-    found = cosines(evidence)
-    if found.empty:
-        return Absent(name, title, "the gradient study has no cosines away from kinks")
-    found = found[parameters(rows[rows["parameter"].isin(found.columns)])]
-    distance = (1 - found.to_numpy()).clip(min=0)
-    figure = new_figure(0.26 * len(found) + 1.5)
-    mark_device(figure, rows)
-    axis = figure.subplots()
-    shown = np.log10(np.clip(distance, 1e-16, 2))
-    picture = axis.pcolormesh(np.ma.masked_invalid(shown), cmap="YlOrRd", vmin=-16, vmax=0.3, edgecolors="white")
-    for place, value in np.ndenumerate(distance):
-        text = "—" if np.isnan(value) else "< 10⁻¹⁵" if value < 1e-15 else scientific(value)
-        colour = "white" if value > 1e-3 else "#1b1b1b"
-        axis.text(place[1] + 0.5, place[0] + 0.5, text, ha="center", va="center", fontsize=7.5, color=colour)
-    axis.set_xticks(np.arange(found.shape[1]) + 0.5, [PARAMETER_TITLES.get(key, key) for key in found.columns])
-    axis.set_yticks(np.arange(len(found)) + 0.5, list(found.index))
-    axis.tick_params(length=0)
-    axis.tick_params(axis="x", labelrotation=20)
-    axis.invert_yaxis()
-    axis.grid(visible=False)
-    bar = figure.colorbar(picture, ax=axis, ticks=[-16, -12, -8, -4, 0], fraction=0.03, pad=0.01)
-    bar.ax.set_yticklabels([power_label(10.0**power) for power in (-16, -12, -8, -4, 0)])
-    bar.set_label("1 − cosine")
-    below = int((distance > 0.01).sum())
-    caption = (
-        f"One minus the cosine between gradient and float64 reference: the largest over "
-        f"{count(rows['instance'].nunique(), 'instance')} and frameworks, kinks left out. Of a mode with a sweep the "
-        f"loosest and the tightest setting are shown, of finite differences the step of the smallest median error. "
-        f"{below} of {count(int(np.isfinite(distance).sum()), 'value')} exceed 0.01. {circumstances(rows, evidence.gradients)}"
-    )
-    return Drawing(name, f"{title} ({devices(rows)})", caption, "Table of cosines, coloured.", SOURCE, figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ MODE_TITLES = {
     "truncated": "truncated",
     "neumann": "Neumann series",
     "finite-differences": "finite differences",
-    "richardson": "finite differences, Richardson",
+    "richardson": "Richardson's extrapolation",
     "own": "the operator's own",
 }
 MODE_COLOURS = dict(zip(MODE_TITLES, (SERIES[place] for place in (0, 4, 1, 5, 3, 2, 7, 6)), strict=True))

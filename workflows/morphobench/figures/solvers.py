@@ -22,7 +22,7 @@ from morphobench.figures.studies import (
     mark_device,
     measured,
 )
-from morphobench.figures.wording import count, number, scientific, seconds
+from morphobench.figures.wording import count, number, scientific
 
 __all__ = [
     "PHASES",
@@ -47,6 +47,7 @@ LAYER_COLOURS = {
     "depthwise-convolution": "#009E73",
     "convolution": "#004D38",
 }
+PLAIN = ("", "tensor", "torch", "jax")  # written with the framework's own operations: not said
 PEER = "depthwise-convolution"
 CASE = ["framework", "device", "dtype", "image_size", "batch", "channels", "kernel_size"]
 PIXEL_BYTES = {"float32": 8, "float64": 16}  # one value read and one written
@@ -56,10 +57,9 @@ def layer_rows(evidence: Evidence) -> pd.DataFrame:
     """Measured times of layers and of methods' own operators, with their ``series``: the layer, and how it is written."""
     table = measured(evidence.solvers)
     table = table[table["role"].isin(["layer", "plugin"]) & (table["median_s"] > 0)]
-    several = table.groupby(["solver", "framework"])["backend"].transform("nunique") > 1
     names = table["solver"].map(solver_title).astype(str)
-    backends = table["backend"].map(lambda backend: BACKEND_TITLES.get(backend, backend)).astype(str)
-    series = names.where(~several, names + ", " + backends)
+    backends = table["backend"].map(lambda backend: "" if backend in PLAIN else BACKEND_TITLES.get(backend, backend))
+    series = names.where(backends == "", names + ", " + backends.astype(str))
     order = {name: place for place, name in enumerate(LAYER_COLOURS)}
     places = table["solver"].map(lambda solver: order.get(solver, len(order)))
     return table.assign(series=series, place=places).sort_values(["place", "series"], kind="stable")
@@ -74,13 +74,13 @@ class Pen(NamedTuple):
 
 
 def layer_pens(rows: pd.DataFrame) -> dict[str, Pen]:
-    """Return the pen of every series: the colour of the layer, lighter for its second implementation."""
+    """Return the pen of every series: the colour of the layer, darker for its second implementation."""
     found: dict[str, Pen] = {}
     used: dict[str, int] = {}
     for series, solver in rows[["series", "solver"]].drop_duplicates().itertuples(index=False):
         place = used.get(solver, 0)
         used[solver] = place + 1
-        colour = shade(LAYER_COLOURS.get(solver, "#404040"), (0.0, 0.4, -0.4)[place % 3])
+        colour = shade(LAYER_COLOURS.get(solver, "#404040"), (0.0, -0.4, 0.4)[place % 3])
         found[series] = Pen(colour, LINES[place % len(LINES)], MARKERS[len(found) % len(MARKERS)])
     return found
 
@@ -107,7 +107,9 @@ def draw_phases(evidence: Evidence) -> Drawing | Absent:
     heights = [rows.loc[rows["framework"] == framework, "series"].nunique() for framework in frameworks]
     figure = new_figure(0.24 * sum(heights) + 0.5 * len(heights) + 1.0)
     mark_device(figure, rows)
-    axes = figure.subplots(len(frameworks), 1, squeeze=False, sharex=True, height_ratios=[height + 1 for height in heights])
+    axes = figure.subplots(
+        len(frameworks), 1, squeeze=False, sharex=True, height_ratios=[height + 1 for height in heights]
+    )
     for axis, framework in zip(axes[:, 0], frameworks, strict=True):
         _phase_bars(axis, rows[rows["framework"] == framework])
         axis.set_title(FRAMEWORK_TITLES.get(framework, framework), loc="left")
@@ -185,7 +187,9 @@ def draw_throughput(evidence: Evidence) -> Drawing | Absent:
             for dtype in sorted(set(part["dtype"]) & set(PIXEL_BYTES)):
                 if framework in copied:
                     limit = copied[framework] / PIXEL_BYTES[dtype]
-                    axis.axhline(limit, color="#1b1b1b", linestyle=(0, (6, 2)), linewidth=1.1, label=f"memory bandwidth, {dtype}")
+                    axis.axhline(
+                        limit, color="#1b1b1b", linestyle=(0, (6, 2)), linewidth=1.1, label=f"memory bandwidth, {dtype}"
+                    )
             axis.set_title(f"{FRAMEWORK_TITLES.get(framework, framework)}, {phase}")
             log_axis(axis, "y")
             axis.set_xscale("log")
@@ -200,7 +204,7 @@ def draw_throughput(evidence: Evidence) -> Drawing | Absent:
     window = f", window {kernel:.0f}×{kernel:.0f}" if kernel == kernel else ""
     caption = (
         f"Output pixels of all images and channels per second over the side of the image{window}. Dashed: what an operator "
-        "could do that reads and writes every pixel once at the speed of a copy measured in the same process. "
+        "could do that reads and writes every pixel once at the speed of a copy measured in the same process; images that stay in the caches can exceed it. "
         f"{throughput_sentence(evidence)} {circumstances(rows, _layers_of(evidence))}"
     )
     alt = "Line plots of throughput against image size."
@@ -229,7 +233,11 @@ def throughput_sentence(evidence: Evidence) -> str:
             share = best["pixels_per_s"] * PIXEL_BYTES[best["dtype"]] / copied[framework]
             text += f", {100 * share:.2g} % of the bandwidth line ({copied[framework] / 1e9:.3g} GB/s)"
         said.append(text)
-    return f"Highest forward throughput of the variational dilation in pixels per second: {'; '.join(said)}." if said else ""
+    return (
+        f"Highest forward throughput of the variational dilation in pixels per second: {'; '.join(said)}."
+        if said
+        else ""
+    )
 
 
 def layer_ratios(evidence: Evidence) -> pd.DataFrame:
@@ -250,11 +258,15 @@ def draw_layer_ratios(evidence: Evidence) -> Drawing | Absent:
     if rows.empty:
         return Absent(name, title, "the solver study has no layer beside a depthwise convolution")
     frameworks, kernels = _frameworks(rows), sorted(set(rows["kernel_size"].dropna())) or [np.nan]
-    names = {framework: list(dict.fromkeys(rows.loc[rows["framework"] == framework, "series"])) for framework in frameworks}
+    names = {
+        framework: list(dict.fromkeys(rows.loc[rows["framework"] == framework, "series"])) for framework in frameworks
+    }
     heights = [len(names[framework]) + 1 for framework in frameworks]
     figure = new_figure(0.22 * sum(heights) + 0.35 * len(heights) + 1.1)
     mark_device(figure, rows)
-    axes = figure.subplots(len(frameworks), len(kernels), squeeze=False, sharex=True, sharey="row", height_ratios=heights)
+    axes = figure.subplots(
+        len(frameworks), len(kernels), squeeze=False, sharex=True, sharey="row", height_ratios=heights
+    )
     for line, framework in zip(axes, frameworks, strict=True):
         for axis, kernel in zip(line, kernels, strict=True):
             same = rows["kernel_size"].isna() if kernel != kernel else rows["kernel_size"] == kernel

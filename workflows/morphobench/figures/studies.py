@@ -29,8 +29,10 @@ __all__ = [
     "failure_sentence",
     "families",
     "framework_handles",
+    "framework_look",
     "instance_name",
     "is_loaded",
+    "label_rows",
     "mark_device",
     "measured",
     "noise_sentence",
@@ -99,7 +101,9 @@ def is_loaded(table: pd.DataFrame) -> pd.Series:
 
 def noise_sentence(table: pd.DataFrame) -> str:
     """How far repeated medians lie apart, and whether the machine was loaded."""
-    spreads = table.drop_duplicates(["cell", "framework", "setting" if "setting" in table else "phase"])["spread"].dropna()
+    spreads = table.drop_duplicates(["cell", "framework", "setting" if "setting" in table else "phase"])[
+        "spread"
+    ].dropna()
     text = "There are too few repeats to tell how far repeated medians lie apart."
     if len(spreads):
         text = (
@@ -121,7 +125,9 @@ def failure_sentence(table: pd.DataFrame) -> str:
     failed = table[~table.index.isin(measured(table).index)].drop_duplicates(["cell", "framework"])
     if failed.empty:
         return ""
-    parts = [f"{row['cell']} ({row['framework']}: {row['status'].replace('_', ' ')})" for row in failed.to_dict("records")]
+    parts = [
+        f"{row['cell']} ({row['framework']}: {row['status'].replace('_', ' ')})" for row in failed.to_dict("records")
+    ]
     rest = f"; {count(len(parts) - NAMED, 'further one')} in the table" if len(parts) > NAMED else ""
     cells = len(table.drop_duplicates(["cell", "framework"]))
     return f"No measurement from {len(parts)} of {count(cells, 'cell')}: {'; '.join(parts[:NAMED])}{rest}."
@@ -150,6 +156,12 @@ def panels(number_of_panels: int, height: float = 2.5, **shared: Any) -> tuple[F
     return figure, axes[:number_of_panels]
 
 
+def label_rows(axes: Sequence[Axes], label: str) -> None:
+    """Label the vertical axis of the panels in the first column."""
+    for axis in axes[:: panel_columns(len(axes))]:
+        axis.set_ylabel(label)
+
+
 def add_legend(figure: Figure, axes: Iterable[Axes], extra: Sequence[Line2D] = (), columns: int = 3) -> None:
     """Put one legend of all panels below them."""
     labelled: dict[str, Any] = {}
@@ -162,19 +174,22 @@ def add_legend(figure: Figure, axes: Iterable[Axes], extra: Sequence[Line2D] = (
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6)
 
 
+def framework_look(framework: str, colour: str) -> dict[str, Any]:
+    """Line and marks of a framework in the colour of a series; JAX shows around PyTorch where both coincide."""
+    if framework == "torch":
+        return {"color": colour, "linestyle": "-", "linewidth": 1.2, "markersize": 4, "zorder": 3}
+    look = {"color": colour, "linestyle": FRAMEWORK_LINES.get(framework, ":"), "linewidth": 1.2, "markersize": 6}
+    return look | {"markerfacecolor": "white", "zorder": 2.5}
+
+
 def framework_handles(table: pd.DataFrame) -> list[Line2D]:
     """Legend of the lines and marks of the frameworks, where there are several."""
     names = [name for name in FRAMEWORK_TITLES if name in set(table["framework"])]
     if len(names) < 2:
         return []
-    filled = {"torch": "#404040", "jax": "white"}
     return [
-        Line2D(
-            [], [], color="#404040", linestyle=FRAMEWORK_LINES[name], marker="o", markersize=4.5,
-            markerfacecolor=filled[name], label=FRAMEWORK_TITLES[name],
-        )
-        for name in names
-    ]  # fmt: skip
+        Line2D([], [], marker="o", label=FRAMEWORK_TITLES[name], **framework_look(name, "#404040")) for name in names
+    ]
 
 
 def instance_name(row: Any) -> str:
