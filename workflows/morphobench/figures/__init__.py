@@ -17,8 +17,9 @@ from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
 from morphobench.figures.ratios import draw_ratios
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
-from morphobench.figures.solvers import draw_layer_ratios, draw_phases, draw_throughput
+from morphobench.figures.solvers import draw_layer_ratios, draw_phases
 from morphobench.figures.structuring import draw_levels, draw_structuring_functions
+from morphobench.figures.throughput import draw_throughput
 from morphobench.figures.training import draw_training
 from morphobench.files import write_json
 from morphobench.layout import RunFolder, find_house
