@@ -9,6 +9,7 @@ if "run" not in config:
 include: "workflows/rules/configuration.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/trials.smk"
+include: "workflows/rules/robustness.smk"
 include: "workflows/rules/studies.smk"
 include: "workflows/rules/statistics.smk"
 include: "workflows/rules/report.smk"

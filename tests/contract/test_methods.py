@@ -10,7 +10,8 @@ import pytest
 from morphobench import metrics
 from morphobench.contract import PRIMARY_METRIC, Budget, Run, Split, Task
 from morphobench.frameworks import framework_of, why_unavailable
-from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method
+from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
+from morphobench.studies.plugin_operators import load_operators
 
 SIZE = 12
 BUDGET = Budget(epochs=12, batch_size=16)
@@ -131,15 +132,19 @@ def test_predicting_leaves_random_generators_and_threads_alone(trained):
 
 
 def test_parameters_are_counted_and_weights_can_be_stored(trained, tmp_path):
-    if trained.info.framework == "numpy":
-        pytest.skip("methods of NumPy keep their weights themselves")
     from safetensors.numpy import load_file
 
-    framework = trained.method.framework
-    framework.save_weights(trained.model, tmp_path / "weights.safetensors")
-    weights = load_file(tmp_path / "weights.safetensors")
-    assert 0 < framework.count_parameters(trained.model) <= sum(array.size for array in weights.values())
+    framework, path = trained.method.framework, tmp_path / "weights.safetensors"
+    framework.save_weights(trained.model, path)
+    weights = load_file(path)
+    if trained.info.framework != "numpy":
+        assert 0 < framework.count_parameters(trained.model) <= sum(array.size for array in weights.values())
     assert all(np.isfinite(array).all() for array in weights.values()), "training left weights that are not finite"
+    again = trained.method.build(trained.task)
+    framework.load_weights(again, path)
+    message = "a model that is built anew and given the stored weights predicts something else: what does it keep beside them?"
+    scores = trained.method.predict(again, trained.test.images)
+    np.testing.assert_allclose(scores, trained.scores, rtol=1e-5, atol=1e-6, err_msg=message)
 
 
 def test_what_it_describes_can_be_stored(trained):
@@ -149,6 +154,39 @@ def test_what_it_describes_can_be_stored(trained):
             f"describe: {name!r} is not '<layer>:bias|weight|level'"
         )
         assert isinstance(values, np.ndarray), f"describe: {name!r} is {type(values).__name__}, expected a NumPy array"
+
+
+def test_its_operators_are_finite_and_differentiable(method_name, project):
+    info = discover_methods(project.methods)[method_name]
+    if "operator_instances" not in names_in(info.folder / "method.py"):
+        pytest.skip("brings no operator of its own to the studies")
+    if why_unavailable(info.framework):
+        pytest.skip(f"{method_name} is {why_unavailable(info.framework)}")
+    for instance in load_operators(method_name):
+        value, gradients = value_and_gradients(info.framework, instance)
+        assert np.isfinite(value).all(), f"operator {instance.name}: the value is not finite"
+        for name, gradient in zip(instance.arguments, gradients, strict=True):
+            shape = instance.arguments[name].shape
+            assert gradient.shape == shape, (
+                f"operator {instance.name}: the gradient by {name} is {gradient.shape}, not {shape}"
+            )
+            assert np.isfinite(gradient).all(), f"operator {instance.name}: the gradient by {name} is not finite"
+
+
+def value_and_gradients(framework, instance):
+    """Return the value of an operator and the gradients of its sum, as arrays."""
+    arrays = list(instance.arguments.values())
+    if framework == "torch":
+        import torch
+
+        leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
+        value = instance.operator(*leaves)
+        return value.detach().numpy(), [g.numpy() for g in torch.autograd.grad(value.sum(), leaves)]
+    import jax
+
+    with jax.enable_x64(True):
+        value, pullback = jax.vjp(instance.operator, *map(jax.numpy.asarray, arrays))
+        return np.asarray(value), [np.asarray(g) for g in pullback(jax.numpy.ones_like(value))]
 
 
 @pytest.mark.slow

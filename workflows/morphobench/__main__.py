@@ -58,11 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
     command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
-    command("run-trials", _run_trials, "run a chunk of seeds", "config", "dataset", "method", "variant", "seeds")
+    cell = ("dataset", "method", "variant")
+    command("run-trials", _run_trials, "run a chunk of seeds", "config", *cell, "seeds")
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
-    command("score", _score, "score the trials of a cell", "config", "dataset", "method", "variant")
+    command("score", _score, "score the trials of a cell", "config", *cell)
     command("collect", _collect, "collect records and scores into tables", "config")
-    command("study", _study, "run a study: gradients, solvers or benchmarks", "study", "config")
+    study = "run a study in one framework (gradients, solvers), or tabulate the operator benchmarks (benchmarks)"
+    command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
+    command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
+    command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
+    command("collect-study", _collect_study, "collect the cells of a study into its tables", "study", "config")
+    command("cell", _cell, "run one cell of a study again and print its rows", "study", "name", "framework", "config")
     command("statistics", _statistics, "compare: methods, published or reference", "step", "config")
     command("figures", _figures, "draw the figures", "config")
     command("report", _report, "write the report", "config")
@@ -185,26 +191,61 @@ def _collect(house: House, options: argparse.Namespace) -> None:
     collect_tables(house.run(configuration["run"]), make_plan(configuration, house).cells, configuration["seeds"])
 
 
-def _study(house: House, options: argparse.Namespace) -> None:
+def _robustness(house: House, options: argparse.Namespace) -> None:
     from morphobench.configuration import load_configuration
+    from morphobench.robustness import score_corrupted
 
     configuration = load_configuration(options.config, house)
-    out = house.run(configuration["run"]).studies
-    threads = int(os.environ.get("MORPHOBENCH_THREADS", "1"))
-    if options.study == "gradients":
-        from morphobench.studies.gradient_accuracy import run_gradient_accuracy
+    wanted = configuration["robustness"]
+    cell = (options.dataset, options.method, options.variant)
+    seeds = configuration["seeds"][: wanted["seeds"]]
+    score_corrupted(house, house.run(configuration["run"]), cell, seeds, wanted["severities"], configuration["threads"])
 
-        run_gradient_accuracy(configuration["studies"]["gradients"], out)
-    elif options.study == "solvers":
-        from morphobench.studies.solver_cost import run_solver_cost
 
-        run_solver_cost(configuration["studies"]["solvers"], out, threads)
-    elif options.study == "benchmarks":
+def _collect_robustness(house: House, options: argparse.Namespace) -> None:
+    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.robustness import collect_robustness
+
+    configuration = load_configuration(options.config, house)
+    wanted = configuration["robustness"]["datasets"]
+    cells = [cell for cell in make_plan(configuration, house).cells if cell[0] in wanted]
+    collect_robustness(house.run(configuration["run"]), cells)
+
+
+def _study(house: House, options: argparse.Namespace) -> None:
+    if options.study == "benchmarks":
+        from morphobench.configuration import load_configuration
         from morphobench.studies.benchmarks import tabulate
 
+        out = house.run(load_configuration(options.config, house)["run"]).studies
         tabulate(out / "benchmarks.json", out)
-    else:
-        raise Mistake(f"study: found {options.study!r}, expected gradients, solvers or benchmarks")
+        return
+    if options.framework is None:
+        raise Mistake(f"study {options.study}: --framework is missing; expected torch or jax")
+    from morphobench.studies.supervision import run_study
+
+    run_study(house, options.config, options.study, options.framework, _threads())
+
+
+def _threads() -> int:
+    return int(os.environ.get("MORPHOBENCH_THREADS") or os.cpu_count() or 1)
+
+
+def _collect_study(house: House, options: argparse.Namespace) -> None:
+    from morphobench.studies.supervision import collect_study
+
+    collect_study(house, options.config, options.study)
+
+
+def _cell(house: House, options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from morphobench.studies.supervision import run_cell
+
+    record = run_cell(house, options.config, options.study, options.framework, options.name, _threads())
+    for row in record.rows:
+        print(pd.Series({key: value for key, value in row.items() if value not in (None, "")}).to_string(), end="\n\n")
+    return 0 if record.status == "ok" else 1
 
 
 def _statistics(house: House, options: argparse.Namespace) -> None:

@@ -91,9 +91,22 @@ def resolve_configuration(values: Any, house: House, source: str) -> Configurati
     schema = load_schema(schema_path)
     filled = fill_defaults(values, schema)
     filled["budget"] = fill_defaults(filled["budget"], schema["$defs"]["budget"])
+    filled["studies"] = {name: _study(name, given, source) for name, given in filled["studies"].items()}
     configuration = Configuration(filled)
     _check_names(configuration, house, source)
     return configuration
+
+
+def _study(name: str, given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Fill in and check the settings of a study; the operator benchmarks have their keys in the schema."""
+    from morphobench.studies.settings import study_settings
+
+    if name == "benchmarks":
+        return dict(given)
+    try:
+        return study_settings(name, given)
+    except Mistake as error:
+        raise Mistake(f"{source}: {error}") from None
 
 
 def _check_names(configuration: Configuration, house: House, source: str) -> None:
@@ -111,6 +124,10 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
     for identifier in identifiers:
         for name in configuration.methods_on(identifier) or []:
             _expect(name, methods, f"{source}: key 'datasets': {identifier} names an unknown method {name!r}")
+    for identifier in configuration["robustness"]["datasets"]:
+        _expect(
+            identifier, identifiers, f"{source}: key 'robustness.datasets': {identifier!r} is no data set of this run"
+        )
     section = configuration["methods"]
     for entry in section["include"] or []:
         _check_method_entry(entry, methods, identifiers, source)
@@ -148,7 +165,11 @@ def name_methods(configuration: Configuration, house: House) -> dict[str, Any]:
     methods = discover_methods(house.methods)
     section = dict(configuration["methods"])
     entries = list(methods) if section["include"] is None else section["include"]
-    section["include"] = [_with_variants(entry, methods[_name(entry)]) for entry in entries]
+    section["include"] = [
+        {**({"name": entry} if isinstance(entry, str) else entry), "variants": chosen}
+        for entry in entries
+        for chosen in [_variants(entry, methods[_name(entry)], section["variants"])]
+    ]
     return {**configuration.values, "methods": section}
 
 
@@ -159,11 +180,13 @@ def write_configuration(configuration: Configuration, house: House) -> None:
     write_text(results / "config.yaml", yaml.safe_dump(name_methods(configuration, house), sort_keys=False))
 
 
-def _with_variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin) -> dict[str, Any]:
-    written: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
-    if isinstance(info, MethodInfo):
-        written.setdefault("variants", list(info.variants))
-    return written
+def _variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin, choice: str) -> list[str]:
+    """Variants that an entry of ``methods.include`` names, else those that ``methods.variants`` chooses."""
+    named = [] if isinstance(entry, str) else entry.get("variants", [])
+    if named:
+        return list(named)
+    known = list(info.variants) if isinstance(info, MethodInfo) else ["default"]
+    return known[:1] if choice == "first" else known
 
 
 @dataclass(frozen=True)
@@ -197,8 +220,7 @@ def make_plan(configuration: Configuration, house: House) -> Plan:
                 continue
             if not _fits(info, datasets, identifier):
                 continue
-            variants = options.get("variants") or (list(info.variants) if isinstance(info, MethodInfo) else ["default"])
-            cells += [(identifier, info.name, variant) for variant in variants]
+            cells += [(identifier, info.name, variant) for variant in _variants(entry, info, section["variants"])]
     return Plan(
         {identifier: datasets[split_dataset_id(identifier)[0]] for identifier in configuration.dataset_ids},
         {_name(entry): methods[_name(entry)] for entry in entries},

@@ -7,6 +7,9 @@ a `torch.nn.Module`; in JAX an `equinox.Module` that maps batches (N, C, H, W), 
 alone: ``scores, state = module(images, state)``. PyTorch's layers draw their first weights from a generator that the harness has
 seeded; JAX has none, so that ``params["stream"]`` holds one there, an `initial_weights.InitialWeights`, which gives the same
 numbers to the same layers made in the same order.
+
+A plugin may give ``operator_instances()``, a list of `OperatorInstance`: its own operator then takes part in the studies of
+gradient accuracy and of solver cost.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ __all__ = [
     "FrameworkUnavailable",
     "Graph",
     "InvalidPlugin",
+    "OperatorInstance",
     "OutOfTime",
     "Run",
     "Split",
@@ -87,6 +91,26 @@ class Graph(NamedTuple):
 
     x: np.ndarray
     edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class OperatorInstance:
+    """An operator of a plugin with arguments at which the studies differentiate and time it.
+
+    Parameters
+    ----------
+    name : str
+        Lower case, digits and hyphens; unique in the plugin.
+    operator : callable
+        Maps one array or tensor of the plugin's framework for each argument, in their order, to one result; must be
+        differentiable in all of them, in float64 and in float32.
+    arguments : mapping of str to ndarray
+        float64. Each is a parameter group of the tables.
+    """
+
+    name: str
+    operator: Callable[..., Any]
+    arguments: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import FrameworkUnavailable, InvalidPlugin, Run, Split, Task
+from morphobench.files import atomic
 
 __all__ = ["MODULES", "Framework", "NumPy", "framework_of", "why_unavailable"]
 
@@ -64,6 +65,10 @@ class Framework(ABC):
     @abstractmethod
     def save_weights(self, model: Any, path: Path) -> None:
         """Write weights and running statistics as safetensors, if the framework can."""
+
+    @abstractmethod
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Bring a model that was just built to what `save_weights` wrote of a trained one."""
 
     @abstractmethod
     def synchronise(self, device: str) -> None:
@@ -119,7 +124,19 @@ class NumPy(Framework):
         return int(count) if count is not None else None
 
     def save_weights(self, model: Any, path: Path) -> None:
-        """Do nothing."""
+        """Write the attributes of the model that are arrays or numbers."""
+        from safetensors.numpy import save_file
+
+        kept = {name: np.asarray(value) for name, value in vars(model).items() if _is_numeric(value)}
+        with atomic(path) as temporary:
+            save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, temporary)
+
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Set these attributes again."""
+        from safetensors.numpy import load_file
+
+        for name, value in load_file(path).items():
+            setattr(model, name, value if value.ndim else value.item())
 
     def synchronise(self, device: str) -> None:
         """Do nothing."""
@@ -130,6 +147,10 @@ class NumPy(Framework):
     def peak_memory_mb(self, device: str) -> float | None:
         """No device is used."""
         return None
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | int | float)
 
 
 def why_unavailable(name: str) -> str:

@@ -25,7 +25,7 @@ class Jax(Framework):
         self._stream = InitialWeights(0)
 
     def settle(self, threads: int) -> None:
-        """Start XLA, which reads its threads and its platform from the environment (`supervisor`), before any clock does."""
+        """Start XLA, which reads its threads and its platform from the environment (`processes`), before any clock does."""
         jax.local_devices()
 
     def seed(self, seed: int) -> None:
@@ -61,6 +61,10 @@ class Jax(Framework):
     def save_weights(self, model: Any, path: Path) -> None:
         """Write weights and state under the names that PyTorch gives them."""
         jax_training.save_weights(model, path)
+
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Read weights and state."""
+        jax_training.load_weights(model, path)
 
     def synchronise(self, device: str) -> None:
         """Do nothing: the loop and the prediction end with results on the host."""

@@ -31,6 +31,7 @@ __all__ = [
     "load_dataset",
     "load_method",
     "method_sources",
+    "names_in",
     "split_dataset_id",
 ]
 
@@ -161,15 +162,28 @@ def _describe(folder: Path, kind: Literal["method", "dataset"]) -> MethodInfo | 
     return (MethodInfo if kind == "method" else DatasetInfo)(folder=folder, **filled)
 
 
-def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None:
+def names_in(code: Path) -> set[str]:
+    """Return the names that a plugin's file binds at its top, without running it.
+
+    Raises
+    ------
+    Mistake
+        If there is no such file, or it does not parse.
+    """
     shown = f"{code.parent.parent.name}/{code.parent.name}/{code.name}"
     try:
         tree = ast.parse(code.read_text(encoding="utf-8"), filename=str(code))
     except FileNotFoundError:
+        kind = code.stem
         raise Mistake(f"{shown}: no such file; a {kind} plugin needs {kind}.yaml and {kind}.py") from None
     except SyntaxError as error:
         raise Mistake(f"{shown}, line {error.lineno}: syntax error: {error.msg}") from None
-    found = {name for node in tree.body for name in _bound_names(node)}
+    return {name for node in tree.body for name in _bound_names(node)}
+
+
+def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None:
+    shown = f"{code.parent.parent.name}/{code.parent.name}/{code.name}"
+    found = names_in(code)
     if kind == "dataset":
         missing = {"prepare", "load"} - found
         if missing:

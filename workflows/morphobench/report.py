@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from morphobench import counterpart_exhibits, exhibits, findings, study_exhibits, study_findings
+from morphobench import counterpart_exhibits, exhibits, findings, robustness_exhibits, study_exhibits, study_findings
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.files import atomic, write_text
 from morphobench.layout import House, RunFolder
@@ -73,6 +73,7 @@ def write_report(run: RunFolder, house: House, out: Path) -> Path:
         evidence=evidence,
         findings=findings,
         study_findings=study_findings,
+        robustness_sentences=robustness_exhibits.robustness_sentences(evidence),
         counterpart_sentences=counterpart_exhibits.counterpart_sentences(evidence),
         exhibits=_exhibits(evidence),
         figures=figures,
@@ -99,6 +100,7 @@ def _exhibits(evidence: Evidence) -> dict[str, Any]:
         "counterparts": counterpart_exhibits.counterparts(evidence),
         "gradients": study_exhibits.gradients(evidence),
         "solvers": study_exhibits.solvers(evidence),
+        "robustness": robustness_exhibits.robustness(evidence),
         "published": study_exhibits.published(evidence),
         "reference": study_exhibits.reference(evidence),
     }
@@ -109,7 +111,7 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
     path = folder / "figures.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; draw the figures first (python -m morphobench figures)")
-    sections: dict[str, list[Shown]] = {key: [] for key in ("scores", "learned", "gradients", "solvers")}
+    sections: dict[str, list[Shown]] = {key: [] for key in ("scores", "learned", "robustness", "gradients", "solvers")}
     for entry in json.loads(path.read_text(encoding="utf-8")):
         sections[_section(entry["name"])].append(_shown(entry, folder))
     return sections
@@ -117,7 +119,7 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
 
 def _section(name: str) -> str:
     prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers", "ratio": "solvers"}
-    prefixes |= {"structuring": "learned", "level": "learned"}
+    prefixes |= {"structuring": "learned", "level": "learned", "robustness": "robustness"}
     return next((section for prefix, section in prefixes.items() if name.startswith(prefix)), "scores")
 
 
@@ -159,6 +161,8 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
 def _write_tables(evidence: Evidence, run: RunFolder, folder: Path) -> list[tuple[str, str]]:
     """Put every table beside the page, those of merged runs as one, and return their names with what they hold."""
     merged: dict[str, pd.DataFrame] = {"trials": evidence.trials, "scores": evidence.scores}
+    if len(evidence.robustness):
+        merged["robustness"] = evidence.robustness
     if len(evidence.folders) > 1:
         studies = {"gradients": evidence.gradients, "solvers": evidence.solvers}
         studies |= {"benchmarks": evidence.benchmarks, "ratios": evidence.ratios}
@@ -182,6 +186,7 @@ HOLDS = {
     "ranking": "ranks by data set and average ranks",
     "friedman": "Friedman's test, or why it was not made",
     "counterparts": "the same network in two frameworks: paired differences, ratios of time, compilation",
+    "robustness": "scores of saved models on corrupted test images, one row a seed, corruption and severity",
     "published": "comparison with published values",
     "reference": "comparison with the committed numbers",
     "gradients": "gradient study, one row an instance, parameter, mode and setting",

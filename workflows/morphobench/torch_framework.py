@@ -54,6 +54,10 @@ class Torch(Framework):
         """Write the ``state_dict``."""
         training.save_weights(model, path)
 
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Read the ``state_dict``."""
+        training.load_weights(model, path)
+
     def synchronise(self, device: str) -> None:
         """Wait for CUDA."""
         if device.startswith("cuda"):

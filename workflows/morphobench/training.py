@@ -25,6 +25,7 @@ __all__ = [
     "count_parameters",
     "deterministic",
     "fit",
+    "load_weights",
     "loss_of",
     "outcome_of",
     "predict",
@@ -211,3 +212,10 @@ def save_weights(model: nn.Module, path: Path) -> None:
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic(path) as temporary:
         save_file(weights, temporary)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Take the weights and buffers that `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(path))

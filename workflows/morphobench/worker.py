@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
-import os
 import random
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -22,6 +19,7 @@ from morphobench.contract import Diverged, FrameworkUnavailable, InvalidPlugin, 
 from morphobench.files import atomic, write_text
 from morphobench.frameworks import Framework, framework_of
 from morphobench.preparation import load_trial_data, task_of
+from morphobench.processes import read_job
 from morphobench.provenance import provenance
 from morphobench.records import Record, Timings, write_record
 from morphobench.registry import Method, MethodInfo, load_method
@@ -245,23 +243,11 @@ def _peak_resident_mb() -> float | None:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def _die_with_parent(parent: int) -> None:
-    """End this process when the supervisor is gone, so that a killed run leaves nothing behind that still trains."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(job: Path) -> None:
     """Run the trials described in the job file of the supervisor."""
     from morphobench.supervisor import trials_of_job
 
-    description = json.loads(job.read_text(encoding="utf-8"))
-    _die_with_parent(description["parent"])
+    description = read_job(job)
     trials, store = trials_of_job(description)
     progress = Path(description["progress"])
     run_seeds(trials, store, lambda seed: write_text(progress, str(seed)))

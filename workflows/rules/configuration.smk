@@ -110,6 +110,8 @@ def study_tables():
 
 
 wildcard_constraints:
+    study=r"gradients|solvers",
+    framework=r"torch|jax",
     dataset=r"[a-z0-9][a-z0-9.-]*",
     method=r"[a-z0-9][a-z0-9-]*",
     variant=r"[a-z0-9][a-z0-9-]*",

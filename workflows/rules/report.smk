@@ -17,6 +17,7 @@ rule draw_figures:
         PLUGINS,
         MANIFESTS,
         study_tables(),
+        rules.collect_robustness.output,
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
     output:
         f"{REPORT}/figures/figures.json",
@@ -36,7 +37,8 @@ rule write_report:
     input:
         rules.draw_figures.output,
         sources(
-            "report", "findings", "exhibits", "study_exhibits", "counterpart_exhibits"
+            *("report", "findings", "exhibits", "study_exhibits"),
+            *("counterpart_exhibits", "robustness_exhibits"),
         ),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),

@@ -1,8 +1,52 @@
-# Gradient accuracy and solver cost. Jobs that measure time take every core, so that nothing runs beside them.
-# Compares the gradients of every mode with the float64 reference.
-rule study_gradients:
+# Gradient accuracy and solver cost. Jobs that measure time take every core, so that nothing runs beside them; each runs the
+# cells of one study in one framework, and every cell leaves a record.
+
+
+def operators_of_methods(wildcards):
+    """Plugins whose own operators take part in the studies."""
+    from morphobench.studies.plugin_operators import methods_with_operators
+
+    found = methods_with_operators(wildcards.framework)
+    return relative(
+        path for name in found for path in sorted((HOUSE.methods / name).rglob("*.py"))
+    )
+
+
+def cells_of(study):
+    """Lists of the cells of a study, one a framework; nothing where the run has no such study."""
+    return expand(
+        f"{RESULTS}/studies/cells/{study}/{{framework}}.json",
+        framework=STUDIES[study]["frameworks"] if study in STUDIES else [],
+    )
+
+
+# Runs the cells of a study in one framework: gradients against the float64 reference, or times of operators and solvers.
+rule study:
     input:
         LIBRARY,
+        STUDY_SOURCES,
+        operators_of_methods,
+    output:
+        f"{RESULTS}/studies/cells/{{study}}/{{framework}}.json",
+    log:
+        f"{RESULTS}/logs/study/{{study}}--{{framework}}.log",
+    conda:
+        "../../environment.yml"
+    threads: EVERY_CORE
+    resources:
+        gpu=min(1, GPU_LIMIT),
+    params:
+        config=CONFIG,
+        settings=lambda wildcards: json.dumps(STUDIES[wildcards.study], sort_keys=True),
+    shell:
+        "MORPHOBENCH_THREADS={threads} MORPHOBENCH_GPUS={resources.gpu} python -m morphobench study {wildcards.study:q}"
+        " --framework {wildcards.framework:q} --config {params.config:q} 2>&1 | tee {log:q}"
+
+
+# Gathers the records of the gradient study.
+rule collect_gradients:
+    input:
+        cells_of("gradients"),
         STUDY_SOURCES,
     output:
         f"{RESULTS}/studies/gradients.parquet",
@@ -13,21 +57,19 @@ rule study_gradients:
         ),
         f"{RESULTS}/studies/gradients_summary.csv",
     log:
-        f"{RESULTS}/logs/study_gradients.log",
+        f"{RESULTS}/logs/collect_gradients.log",
     conda:
         "../../environment.yml"
-    threads: EVERY_CORE
     params:
         config=CONFIG,
-        study=json.dumps(STUDIES.get("gradients"), sort_keys=True),
     shell:
-        "MORPHOBENCH_THREADS={threads} python -m morphobench study gradients --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench collect-study gradients --config {params.config:q} 2>&1 | tee {log:q}"
 
 
-# Times the operators over image size, forward and backward apart.
-rule study_solver_cost:
+# Gathers the records of the solver study.
+rule collect_solvers:
     input:
-        LIBRARY,
+        cells_of("solvers"),
         STUDY_SOURCES,
     output:
         multiext(f"{RESULTS}/studies/solvers", ".parquet", ".json"),
@@ -37,15 +79,13 @@ rule study_solver_cost:
             category="Studies",
         ),
     log:
-        f"{RESULTS}/logs/study_solver_cost.log",
+        f"{RESULTS}/logs/collect_solvers.log",
     conda:
         "../../environment.yml"
-    threads: EVERY_CORE
     params:
         config=CONFIG,
-        study=json.dumps(STUDIES.get("solvers"), sort_keys=True),
     shell:
-        "MORPHOBENCH_THREADS={threads} python -m morphobench study solvers --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench collect-study solvers --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.

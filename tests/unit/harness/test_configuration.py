@@ -1,6 +1,6 @@
 import pytest
 
-from morphobench.configuration import load_configuration, make_plan
+from morphobench.configuration import load_configuration, make_plan, name_methods
 from morphobench.layout import House
 from morphobench.schemas import Mistake
 
@@ -84,6 +84,19 @@ def test_a_broken_plugin_stays_in_the_plan_so_that_its_reason_is_seen(toy):
     toy.add_method("broken", code="def build(task, params)\n")
     plan = make_plan(load(toy, MINIMAL), House(toy.root))
     assert ("toy", "broken", "default") in plan.cells
+
+
+def test_the_first_variant_is_taken_where_only_that_is_asked_for(toy):
+    folder = toy.add_method("many")
+    (folder / "method.yaml").write_text(
+        (folder / "method.yaml").read_text() + "variants: {one: {}, two: {}, three: {}}\n"
+    )
+    first = make_plan(load(toy, MINIMAL + "methods: {variants: first}\n"), House(toy.root)).cells
+    assert first == (("toy", "coin", "default"), ("toy", "many", "one"))
+    named = load(toy, MINIMAL + "methods: {variants: first, include: [{name: many, variants: [two, three]}]}\n")
+    assert make_plan(named, House(toy.root)).cells == (("toy", "many", "two"), ("toy", "many", "three"))
+    written = name_methods(named, House(toy.root))["methods"]["include"]
+    assert written == [{"name": "many", "variants": ["two", "three"]}]
 
 
 def test_the_smoke_tier_runs_every_plugin(project):

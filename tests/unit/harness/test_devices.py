@@ -2,7 +2,7 @@
 
 import pytest
 
-from morphobench import supervisor
+from morphobench import processes, supervisor
 from morphobench.layout import House
 
 
@@ -10,7 +10,7 @@ from morphobench.layout import House
 def place(house, monkeypatch):
     house.add_method("coin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(supervisor, "gpus", lambda: ("GPU A", "GPU B"))
+    monkeypatch.setattr(processes, "gpus", lambda: ("GPU A", "GPU B"))
     return House(house.root)
 
 
@@ -41,6 +41,6 @@ def test_the_device_a_scheduler_chose_is_kept(place, tmp_path, monkeypatch):
 
 def test_a_machine_without_gpu_falls_back_to_the_processor(place, tmp_path, monkeypatch):
     monkeypatch.setenv("MORPHOBENCH_GPUS", "1")
-    monkeypatch.setattr(supervisor, "gpus", tuple)
+    monkeypatch.setattr(processes, "gpus", tuple)
     with device(place, tmp_path) as chosen:
         assert chosen == "cpu"

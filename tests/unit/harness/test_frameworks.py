@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from morphobench import supervisor
+from morphobench import processes
 from morphobench.contract import FRAMEWORKS
 from morphobench.frameworks import MODULES, NEEDS, Framework, framework_of, why_unavailable
 from morphobench.layout import House
@@ -131,7 +131,7 @@ names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task")
 print(names.count("tf_XLAEigen"))
 """
     for threads in ("1", "3"):
-        done = python(code, JAX_PLATFORMS="cpu", **dict.fromkeys(supervisor.THREADS, threads))
+        done = python(code, JAX_PLATFORMS="cpu", **dict.fromkeys(processes.THREADS, threads))
         assert done.stdout.strip() == threads, done.stderr
 
 

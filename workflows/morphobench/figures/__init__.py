@@ -15,6 +15,7 @@ from morphobench.figures.gradient_cosines import draw_cosines
 from morphobench.figures.gradient_costs import draw_gradient_memory, draw_gradient_time
 from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
 from morphobench.figures.ratios import draw_ratios
+from morphobench.figures.robustness import draw_robustness
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
 from morphobench.figures.solvers import draw_layer_ratios, draw_phases
@@ -31,6 +32,7 @@ SINGLE = (
     draw_parameters,
     draw_times,
     draw_training,
+    draw_robustness,
     draw_levels,
     draw_gradient_time,
     draw_gradient_memory,

@@ -14,6 +14,7 @@ import yaml
 
 from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
+from morphobench.robustness import COLUMNS as ROBUSTNESS
 
 __all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence", "typed"]
 
@@ -68,6 +69,7 @@ class Evidence:
     solvers: pd.DataFrame
     benchmarks: pd.DataFrame
     ratios: pd.DataFrame
+    robustness: pd.DataFrame
     methods: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, Mapping[str, Any]]
     environments: Mapping[str, Mapping[str, Any]]
@@ -212,6 +214,9 @@ def read_evidence(run: RunFolder) -> Evidence:
         solvers=typed(measured("solvers", SOLVERS)),
         benchmarks=measured("benchmarks", BENCHMARKS),
         ratios=measured("ratios", RATIOS),
+        robustness=statistics.merge_tables(
+            statistics.run_tables(run.tables, include), "robustness", ROBUSTNESS, ["dataset", "method", "variant"]
+        ),
         methods=joined("plugins"),
         datasets=joined("data"),
         environments={key: _read_json(part.results / "environment.json") for key, part in folders.items()},

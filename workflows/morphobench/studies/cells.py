@@ -7,21 +7,22 @@ the worker prepares all of them first and then measures them in turns. Imports n
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from morphobench.files import write_json
-from morphobench.layout import House, find_house
+from morphobench.layout import find_house
 from morphobench.schemas import Mistake, validate
 from morphobench.studies.measurement import Repeated
 
-__all__ = ["FRAMEWORKS", "STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "instances", "study_module"]
+__all__ = ["STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "by_instance", "study_module"]
 
-FRAMEWORKS = ("torch", "jax")
 STUDIES = {"gradients": "gradient_accuracy", "solvers": "solver_cost"}
 
 Row = dict[str, Any]
@@ -104,7 +105,7 @@ def study_module(name: str) -> Study:
     return cast("Study", importlib.import_module(f"morphobench.studies.{STUDIES[name]}"))
 
 
-def instances(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+def by_instance(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Yield the cells that follow each other with the same instance."""
     together: list[Cell] = []
     for cell in cells:
@@ -133,23 +134,25 @@ class CellRecord:
     device: str
     threads: int
     load: float | None
+    provenance: Mapping[str, Any]
     log_tail: list[str] = field(default_factory=list)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
     finished: str = ""
     schema: int = 1
 
     def write(self, path: Path) -> None:
-        """Check the record against its schema and write it."""
-        described = asdict(self)
+        """Stamp, check and write the record, whole or not at all; what is not finite becomes null."""
+        self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        described = asdict(self) | {"rows": [{key: _plain(value) for key, value in row.items()} for row in self.rows]}
         validate(described, find_house().schemas / "cell.schema.yaml", str(path))
         write_json(path, described)
 
     @classmethod
     def read(cls, path: Path) -> CellRecord:
-        """Read a record."""
+        """Read a record that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def record_path(house: House, run: str, study: str, framework: str, cell: str) -> Path:
-    """Where the record of a cell lies."""
-    return house.run(run).studies / "cells" / study / framework / f"{cell}.json"
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as Python's, and None for one that is not finite."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["read_settings"]
+from morphobench.schemas import Mistake
+from morphobench.studies.cells import study_module
+
+__all__ = ["COMMON", "read_settings", "study_settings"]
+
+# What the harness asks of every study: the frameworks, one process each; the limits of a cell, which end it when it passes them.
+COMMON: dict[str, Any] = {"frameworks": ["torch", "jax"], "timeout_s": 120.0, "memory_mb": 8000}
+
+
+def study_settings(study: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a study, defaults filled in and checked by the study itself.
+
+    Raises
+    ------
+    Mistake
+        For settings that do not fit; the message names the key, what was found and expected.
+    """
+    module = study_module(study)
+    try:
+        settings = read_settings(study, given, module.DEFAULTS)
+        module.check(settings)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    return settings
 
 
 def read_settings(study: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``defaults`` overridden by ``given``.
+    """Return ``defaults`` and `COMMON` overridden by ``given``.
 
-    A value has the type of its default: whole number, text, or a list whose entries have the type of the default's
-    first entry. A whole number is accepted where a number is expected.
+    A value has the type of its default: whole number, number, text, or a list whose entries have the type of the
+    default's first entry. A whole number is accepted where a number is expected, and a list may be empty.
 
     Parameters
     ----------
@@ -26,12 +49,16 @@ def read_settings(study: str, given: Mapping[str, Any], defaults: Mapping[str, A
     ValueError
         For an unknown key, or a value of another type; the message names the key, what was found and expected.
     """
+    defaults = {**COMMON, **defaults}
     for key, value in given.items():
         if key not in defaults:
             raise ValueError(f"studies.{study}.{key}: unknown key; expected one of {', '.join(sorted(defaults))}")
         expected = _kind(defaults[key])
         if not _fits(value, defaults[key]):
             raise ValueError(f"studies.{study}.{key}: found {value!r}, expected {expected}")
+    for framework in given.get("frameworks", ()):
+        if framework not in COMMON["frameworks"]:
+            raise ValueError(f"studies.{study}.frameworks: found {framework!r}, expected torch or jax")
     return {**defaults, **given}
 
 
@@ -43,7 +70,7 @@ def _kind(default: Any) -> str:
 
 def _fits(value: Any, default: Any) -> bool:
     if isinstance(default, list):
-        return isinstance(value, list) and bool(value) and all(_fits(entry, default[0]) for entry in value)
+        return isinstance(value, list) and all(_fits(entry, default[0]) for entry in value)
     if isinstance(value, bool):
         return False
     if isinstance(default, float):

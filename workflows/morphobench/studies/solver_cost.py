@@ -21,9 +21,9 @@ from torch import Tensor
 from morphobench.files import write_json, write_table
 from morphobench.provenance import hardware, versions
 from morphobench.studies.measurement import Clock, Quartiles, Repeated, interleave
-from morphobench.studies.torch_measurement import clock_for, growth_of_peak
 from morphobench.studies.settings import read_settings
 from morphobench.studies.solvers import Case, Solver, make_case, solvers_for
+from morphobench.studies.torch_measurement import clock_for, growth_of_peak
 from morphobench.studies.unrolling import neighbours, newton_updates, relative_residual
 
 __all__ = ["COLUMNS", "DEFAULTS", "PHASES", "run_solver_cost", "solver_rows"]

@@ -1,0 +1,88 @@
+"""Corruptions of test images, and saved models scored on them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from morphobench.layout import House
+from morphobench.robustness import CORRUPTIONS, corrupt
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).random((4, 1, 16, 16), dtype=np.float32)
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_a_corruption_stays_in_range_repeats_itself_and_grows_with_the_severity(images, corruption):
+    distances = []
+    for severity in (1, 2, 3, 4, 5):
+        found = corrupt(images, corruption, severity)
+        assert found.shape == images.shape
+        assert found.dtype == np.float32
+        assert found.min() >= 0
+        assert found.max() <= 1
+        np.testing.assert_array_equal(found, corrupt(images, corruption, severity))
+        distances.append(float(np.abs(found - images).mean()))
+    assert distances == sorted(set(distances))
+
+
+def test_salt_and_pepper_changes_the_share_of_pixels_it_names(images):
+    flat = np.full((8, 1, 64, 64), 0.5, dtype=np.float32)
+    changed = corrupt(flat, "salt-and-pepper", 4) != 0.5
+    assert changed.mean() == pytest.approx(0.2, abs=0.01)
+
+
+def test_blur_keeps_the_mean_of_a_plane_and_does_not_mix_images(images):
+    alone = corrupt(images[:1], "blur", 5)
+    np.testing.assert_array_equal(alone, corrupt(images, "blur", 5)[:1])
+    constant = np.full((1, 1, 8, 8), 0.25, dtype=np.float32)
+    np.testing.assert_allclose(corrupt(constant, "blur", 3), constant, atol=1e-6)
+
+
+METHOD = """\
+import types
+import numpy as np
+def build(task, params):
+    return types.SimpleNamespace(task=task, threshold=0.0)
+def fit(model, train, valid, run):
+    model.threshold = np.float64(train.images[train.labels == 1].mean() + train.images[train.labels == 0].mean()) / 2
+def predict(model, images):
+    means = images.mean(axis=(1, 2, 3))
+    return np.stack([model.threshold - means, means - model.threshold], axis=1)
+"""
+
+CONFIG = """\
+run: try
+datasets: [toy]
+seeds: [0, 1]
+statistics: {baseline: mean}
+robustness: {datasets: [toy], severities: [5], seeds: 1}
+"""
+
+
+@pytest.fixture
+def toy(house):
+    house.add_dataset("toy")
+    house.add_method("mean", code=METHOD)
+    house.add_method("broken", code=METHOD.replace("model.threshold = np", "raise ValueError('no'); np"))
+    house.write_config(CONFIG)
+    done = house.snakemake("results/try/tables/robustness.csv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return pd.read_csv(House(house.root).run("try").tables / "robustness.csv"), House(house.root).run("try")
+
+
+def test_saved_models_are_scored_as_they_were_left(toy):
+    table, _ = toy
+    mean = table[table["method"] == "mean"].set_index("corruption")
+    assert list(mean.index) == ["none", *CORRUPTIONS]
+    assert set(mean["seed"]) == {0}
+    assert mean.loc["none", "value"] == 1.0
+
+
+def test_a_trial_that_failed_is_a_row_with_the_reason(toy):
+    broken = toy[0].query("method == 'broken'")
+    assert len(broken) == 1
+    assert broken["status"].item() == "error"
+    assert "no" in broken["message"].item()
+    assert broken["value"].isna().all()

@@ -1,0 +1,145 @@
+"""Runs the cells of a study in worker processes, so that every cell leaves a record, and collects the records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from morphobench.configuration import load_configuration
+from morphobench.files import write_json, write_table
+from morphobench.frameworks import why_unavailable
+from morphobench.layout import House, cache_folder
+from morphobench.processes import alone, granted_device, start_worker, watch
+from morphobench.provenance import hardware, provenance, versions
+from morphobench.schemas import Mistake
+from morphobench.studies.cells import Cell, CellRecord, study_module
+from morphobench.studies.worker import Circumstances
+
+__all__ = ["collect_study", "run_cell", "run_study"]
+
+
+def run_study(house: House, config: Path, study: str, framework: str, threads: int) -> None:
+    """Run every cell of a study in one framework; what fails becomes a record too.
+
+    Writes ``studies/cells/<study>/<framework>/<cell>.json``, and beside that folder ``<framework>.json``, which lists
+    the cells in their order with the circumstances.
+    """
+    configuration = load_configuration(config, house)
+    settings = configuration["studies"][study]
+    run = house.run(configuration["run"])
+    folder = run.studies / "cells" / study / framework
+    with alone(run.results / ".locks" / f"{study}--{framework}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        cells = study_module(study).cells(settings, framework)
+        before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        about = _run(house, config, study, framework, settings, cells, folder, threads)
+    index = {
+        "study": study,
+        "framework": framework,
+        "cells": [cell.name for cell in cells],
+        "device": about.device_name,
+        "hardware": hardware(),
+        "versions": versions(),
+        "threads": threads,
+        "load_before": before,
+        "load_after": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "settings": settings,
+    }
+    write_json(folder.with_suffix(".json"), index)
+
+
+def run_cell(house: House, config: Path, study: str, framework: str, name: str, threads: int) -> CellRecord:
+    """Run one cell alone and return its record; the records of the run stay as they are.
+
+    Raises
+    ------
+    Mistake
+        If the study has no such cell.
+    """
+    configuration = load_configuration(config, house)
+    if study not in configuration["studies"]:
+        raise Mistake(f"{config}: key 'studies.{study}' is missing: this run has no such study")
+    settings = configuration["studies"][study]
+    cells = [cell for cell in study_module(study).cells(settings, framework) if cell.name == name]
+    if not cells:
+        raise Mistake(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
+    with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
+        _run(house, config, study, framework, settings, cells, Path(scratch), threads)
+        return CellRecord.read(Path(scratch) / f"{name}.json")
+
+
+def _run(
+    house: House,
+    config: Path,
+    study: str,
+    framework: str,
+    settings: dict[str, Any],
+    cells: Sequence[Cell],
+    folder: Path,
+    threads: int,
+) -> Circumstances:
+    """Start workers until every cell has a record."""
+    module = study_module(study)
+    run = load_configuration(config, house)["run"]
+    with granted_device(cache_folder(house) / "gpus") as device:
+        shown = os.path.relpath(config.resolve(), house.root)
+        kind = device.partition(":")[0]
+        about = Circumstances(run, study, framework, settings, shown, folder, kind, threads, provenance(house.root))
+        why = why_unavailable(framework)
+        waiting = list(cells)
+        while waiting and not why:
+            status, message, blamed = _run_worker(house, about, waiting, device)
+            waiting = [cell for cell in waiting if not (folder / f"{cell.name}.json").exists()]
+            # A worker that does not even start would not start for the next cell either.
+            for cell in [cell for cell in waiting if blamed in ("", cell.name)]:
+                about.record(cell, status, message, module.failed_rows(cell), None)
+                waiting.remove(cell)
+        for cell in waiting:
+            about.record(cell, "unavailable", why, module.failed_rows(cell), None)
+        return about
+
+
+def _run_worker(house: House, about: Circumstances, cells: Sequence[Cell], device: str) -> tuple[str, str, str]:
+    """Run one worker until it ends or is killed; return status and message for the cell it was at, and that cell."""
+    job = {
+        **{key: value for key, value in asdict(about).items() if key != "provenance"},
+        "root": str(house.root),
+        "folder": str(about.folder.resolve()),
+        "cells": [cell.name for cell in cells],
+    }
+    with tempfile.TemporaryDirectory(prefix="morphobench-") as name:
+        scratch = Path(name)
+        process = start_worker("morphobench.studies.worker", job, scratch, about.threads, device)
+        status, message = watch(process, scratch, about.settings["timeout_s"], about.settings["memory_mb"])
+        output = (scratch / "log").read_text(encoding="utf-8", errors="replace")
+        progress = scratch / "progress"
+        blamed = progress.read_text(encoding="utf-8") if progress.exists() else ""
+    sys.stdout.write(output)
+    sys.stdout.flush()
+    return status, "\n".join([message, *output.splitlines()[-12:]]), blamed
+
+
+def collect_study(house: House, config: Path, study: str) -> None:
+    """Gather the records of a study into one table, ``studies/<study>.csv`` and ``.parquet``, and what belongs to it."""
+    import pandas as pd
+
+    configuration = load_configuration(config, house)
+    settings = configuration["studies"][study]
+    out = house.run(configuration["run"]).studies
+    module = study_module(study)
+    records = []
+    for framework in settings["frameworks"]:
+        folder = out / "cells" / study / framework
+        index = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
+        records += [CellRecord.read(folder / f"{cell}.json") for cell in index["cells"]]
+    rows = [row for record in records for row in record.rows]
+    table = pd.DataFrame(rows, columns=list(module.COLUMNS))
+    write_table(out / study, table)
+    module.collect(table, records, out)

@@ -1,0 +1,45 @@
+# Saved models on corrupted test images. Nothing is trained here.
+ROBUSTNESS = CONFIGURATION["robustness"]
+
+
+# Scores the saved models of one cell.
+rule score_corrupted:
+    input:
+        records_of,
+        sources("robustness", "metrics"),
+        manifest=f"{RESULTS}/data/{{dataset}}.json",
+    output:
+        f"{CELL}/robustness.csv",
+        f"{CELL}/robustness.parquet",
+    log:
+        f"{RESULTS}/logs/score_corrupted/{{dataset}}--{{method}}--{{variant}}.log",
+    conda:
+        "../../environment.yml"
+    threads: CONFIGURATION["threads"]
+    params:
+        config=CONFIG,
+        robustness=json.dumps(ROBUSTNESS, sort_keys=True),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m morphobench robustness --config {params.config:q} --dataset {wildcards.dataset:q}"
+        " --method {wildcards.method:q} --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
+
+
+# Gathers the scores on corrupted images into one tidy table.
+rule collect_robustness:
+    input:
+        [
+            expand(f"{CELL}/robustness.parquet", dataset=d, method=m, variant=v)[0]
+            for d, m, v in PLAN.cells
+            if d in ROBUSTNESS["datasets"]
+        ],
+    output:
+        multiext(f"{RESULTS}/tables/robustness", ".csv", ".parquet"),
+    log:
+        f"{RESULTS}/logs/collect_robustness.log",
+    conda:
+        "../../environment.yml"
+    params:
+        config=CONFIG,
+        robustness=json.dumps(ROBUSTNESS, sort_keys=True),
+    shell:
+        "python -m morphobench collect-robustness --config {params.config:q} 2>&1 | tee {log:q}"
