@@ -105,7 +105,10 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
     if rows.empty:
         return Absent(name, title, "the solver study has no iterations of coupled operators")
     rows = rows[rows["tolerance"] == rows["tolerance"].min()]
-    drawn, pen = families(rows), solver_pens(evidence)
+    varied = rows.groupby("family")[["image_size", "coupling"]].nunique().max(axis=1)
+    drawn = [name for name in families(rows) if varied[name] > 1] or families(rows)
+    left = [FAMILY_TITLES.get(name, name) for name in families(rows) if name not in drawn]
+    pen = solver_pens(evidence)
     figure = new_figure(1.9 * len(drawn) + 1.0)
     mark_device(figure, rows)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
@@ -126,7 +129,7 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
     add_legend(figure, axes.flat, [*framework_handles(rows), *_missed(rows)])
     caption = (
         f"Iterations to a tolerance of {power_label(rows['tolerance'].min())} over the image side (left) and the coupling "
-        f"(right), the other one held fixed; {count(rows['instance'].nunique(), 'instance')}. A cross: the tolerance "
+        f"(right), the other one held fixed{f' ({sentence_list(left)}, measured at one place, in the table)' if left else ''}; {count(rows['instance'].nunique(), 'instance')}. A cross: the tolerance "
         f"was not reached after so many iterations. {_growth_sentence(rows)} {circumstances(rows, evidence.solvers)}"
     )
     return Drawing(name, f"{title} ({devices(rows)})", caption, "Line plots of iterations.", SOLVER_SOURCE, figure)

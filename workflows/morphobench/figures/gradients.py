@@ -9,7 +9,7 @@ import pandas as pd
 
 from morphobench.figures.canvas import LINES, MARKERS, SERIES, power_label, shade
 from morphobench.figures.evidence import Evidence
-from morphobench.figures.studies import measured
+from morphobench.figures.studies import backend_title, measured
 from morphobench.figures.wording import scientific
 
 __all__ = [
@@ -57,7 +57,6 @@ MODE_TITLES = {
 MODE_COLOURS = dict(zip(MODE_TITLES, (SERIES[place] for place in (0, 4, 1, 5, 3, 2, 7, 6)), strict=True))
 DIFFERENCES = ("finite-differences", "richardson")
 ALGORITHMS = {"newton": "Newton", "gradient-descent": "gradient descent", "fixed-point": "fixed point"}
-KERNELS = {"cpu": "compiled kernel", "cuda": "Triton kernel"}
 
 
 def series_title(mode: str, setting: str, backend: str = "") -> str:
@@ -71,8 +70,7 @@ def series_title(mode: str, setting: str, backend: str = "") -> str:
     ('implicit', 'finite differences')
     """
     algorithm = next((title for word, title in ALGORITHMS.items() if setting.startswith(word)), "")
-    kernel = KERNELS.get(backend, "") if mode in MODE_TITLES else ""
-    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, kernel)))
+    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, backend_title(backend))))
 
 
 def setting_text(row: Any) -> str:

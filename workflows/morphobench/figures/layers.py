@@ -9,7 +9,7 @@ import pandas as pd
 from morphobench.figures.canvas import LINES, MARKERS, SERIES, shade
 from morphobench.figures.coupled_solvers import solver_title
 from morphobench.figures.evidence import Evidence
-from morphobench.figures.studies import BACKEND_TITLES, FRAMEWORK_TITLES, measured
+from morphobench.figures.studies import FRAMEWORK_TITLES, backend_title, measured
 
 __all__ = [
     "PEER",
@@ -36,7 +36,6 @@ LAYER_COLOURS = {
     "depthwise-convolution": "#009E73",
     "convolution": "#004D38",
 }
-PLAIN = ("", "tensor", "torch", "jax")  # written with the framework's own operations: not said
 PEER = "depthwise-convolution"
 CASE = ["framework", "device", "dtype", "image_size", "batch", "channels", "kernel_size"]
 
@@ -46,7 +45,7 @@ def layer_rows(evidence: Evidence) -> pd.DataFrame:
     table = measured(evidence.solvers)
     table = table[table["role"].isin(["layer", "plugin"]) & (table["median_s"] > 0)]
     names = table["solver"].map(solver_title).astype(str)
-    backends = table["backend"].map(lambda backend: "" if backend in PLAIN else BACKEND_TITLES.get(backend, backend))
+    backends = table["backend"].map(backend_title)
     series = names.where(backends == "", names + ", " + backends.astype(str))
     order = {name: place for place, name in enumerate(LAYER_COLOURS)}
     places = table["solver"].map(lambda solver: order.get(solver, len(order)))

@@ -30,7 +30,7 @@ def draw_phases(evidence: Evidence) -> Drawing | Absent:
     """Time to compile, of the forward and of the backward pass, by layer and framework."""
     name, title = "solver-phases", "Compilation, forward and backward pass by layer"
     table = layer_rows(evidence)
-    rows = _largest(table[table["phase"].isin(PHASES)])
+    rows = _fullest(table[table["phase"].isin(PHASES)])
     if rows.empty:
         return Absent(name, title, "the solver study has no times of layers")
     frameworks = frameworks_of(rows)
@@ -48,16 +48,20 @@ def draw_phases(evidence: Evidence) -> Drawing | Absent:
     add_legend(figure, axes.flat)
     caption = (
         f"Median time (mark) and quartiles (line) of compilation (first call or ahead of time), forward and backward pass of "
-        f"every layer at the largest size, {instance_name(rows.iloc[0])}; the axis is logarithmic, so marks stand in the "
+        f"every layer at {instance_name(rows.iloc[0])}, the size with the most layers; the axis is logarithmic, so marks stand in the "
         f"place of bars. {_split_sentence(rows)} {circumstances(rows, layer_cells(evidence))}"
     )
     return Drawing(name, f"{title} ({devices(rows)})", caption, "Dot plot of times by layer.", SOLVER_SOURCE, figure)
 
 
-def _largest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the largest image with the smallest window."""
-    rows = rows[rows["image_size"].fillna(0) == rows["image_size"].fillna(0).max()]
-    return rows[rows["kernel_size"].isna() | (rows["kernel_size"] == rows["kernel_size"].min())]
+def _fullest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the size and window with the most layers; of equals the largest images, then the smallest window."""
+    cases = rows.groupby(["image_size", "kernel_size"])["series"].nunique().reset_index()
+    if cases.empty:
+        return rows.iloc[:0]
+    best = cases.sort_values(["series", "image_size", "kernel_size"], ascending=[False, False, True]).iloc[0]
+    same = (rows["image_size"] == best["image_size"]) & (rows["kernel_size"] == best["kernel_size"])
+    return rows[same | (rows["role"] == "plugin")]
 
 
 def _phase_bars(axis: Axes, rows: pd.DataFrame) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "FRAMEWORK_LINES",
     "FRAMEWORK_TITLES",
     "add_legend",
+    "backend_title",
     "circumstances",
     "device_title",
     "devices",
@@ -48,16 +49,18 @@ FAMILY_TITLES = {
     "joint": "joint opening and closing",
     "geodesic": "reconstruction",
     "plugin": "operators of methods",
+    "conic": "regularised, as a conic program",
+    "dilation": "max-plus dilation",
 }
 FRAMEWORK_TITLES = {"torch": "PyTorch", "jax": "JAX"}
 FRAMEWORK_LINES: dict[str, Any] = {"torch": "-", "jax": (0, (4, 1.6))}
 BACKEND_TITLES = {
+    "kernels": "compiled kernel",
     "cpu": "compiled kernel",
     "cuda": "Triton kernel",
     "tensor": "tensor code",
-    "torch": "PyTorch",
-    "jax": "JAX",
 }
+PLAIN_BACKENDS = ("", "auto", "tensor", "xla", "torch", "jax")  # the framework's own operations: not said
 # The study itself keeps up to `threads` cores busy, and the load average counts that: half a core more is other work.
 LOAD_MARGIN = 0.5
 FEWEST_FOR_INTERVAL = 5  # below, the range says more than a bootstrap of so few values
@@ -73,6 +76,17 @@ def families(table: pd.DataFrame) -> list[str]:
     """Families of the operators in the table, the separable one first."""
     found = set(table["family"]) - {""}
     return [name for name in FAMILY_TITLES if name in found] + sorted(found - set(FAMILY_TITLES))
+
+
+def backend_title(backend: str) -> str:
+    """What is said of a backend behind the name of an operator; "" for the framework's own operations.
+
+    Examples
+    --------
+    >>> backend_title("kernels"), backend_title("xla")
+    ('compiled kernel', '')
+    """
+    return "" if backend in PLAIN_BACKENDS else BACKEND_TITLES.get(backend, backend)
 
 
 def device_title(device: str) -> str:
