@@ -28,6 +28,7 @@ from morphobench.figures.studies import (
 from morphobench.figures.wording import count, number, sentence_list
 
 __all__ = [
+    "OURS",
     "SOLVER_SOURCE",
     "coupled_rows",
     "draw_accuracy",
@@ -47,7 +48,9 @@ SOLVER_TITLES = {
     "admm": "ADMM",
     "interior-point": "interior point",
     "max-plus-dilation": "max-plus dilation",
+    "varmorph": "varmorph",
 }
+OURS = "varmorph"  # the peers' rows hold varmorph on the same instance
 MOST_COUPLINGS = 3
 MISSED: dict[str, Any] = {"linestyle": "", "marker": "x", "color": "#1b1b1b", "markersize": 6, "zorder": 4}
 
@@ -74,7 +77,7 @@ def solver_pens(evidence: Evidence) -> dict[str, Pen]:
     """Return the pen of every solver and peer, the same in all figures; own solvers first."""
     table = evidence.solvers
     own = set(table.loc[table["role"] == "coupled", "solver"])
-    peers = set(table.loc[table["role"] == "peer", "solver"]) - own
+    peers = set(table.loc[table["role"] == "peer", "solver"]) - own - {OURS}
     known = [name for name in SOLVER_TITLES if name in own]
     places = {name: place for place, name in enumerate(SOLVER_TITLES)}
     found = {}
@@ -86,9 +89,12 @@ def solver_pens(evidence: Evidence) -> dict[str, Pen]:
 
 
 def coupled_rows(evidence: Evidence, *, peers: bool = False) -> pd.DataFrame:
-    """Forward solves that were measured, those of other libraries if wanted."""
+    """Forward solves that were measured; if wanted, also those of other libraries for operators of the same families."""
     table = measured(evidence.solvers)
-    return table[table["role"].isin(["coupled", "peer"] if peers else ["coupled"]) & (table["phase"] == "forward")]
+    table = table[table["phase"] == "forward"]
+    own = table[table["role"] == "coupled"]
+    others = table[(table["role"] == "peer") & (table["solver"] != OURS) & table["family"].isin(set(own["family"]))]
+    return pd.concat([own, others]) if peers and len(others) else own
 
 
 def _most_varied(rows: pd.DataFrame, fixed: str, varied: str) -> pd.DataFrame:
@@ -105,34 +111,31 @@ def draw_iterations(evidence: Evidence) -> Drawing | Absent:
     if rows.empty:
         return Absent(name, title, "the solver study has no iterations of coupled operators")
     rows = rows[rows["tolerance"] == rows["tolerance"].min()]
-    varied = rows.groupby("family")[["image_size", "coupling"]].nunique().max(axis=1)
-    drawn = [name for name in families(rows) if varied[name] > 1] or families(rows)
-    left = [FAMILY_TITLES.get(name, name) for name in families(rows) if name not in drawn]
+    spread = rows.groupby("family")[["image_size", "coupling"]].nunique().max(axis=1)
+    drawn = [name for name in families(rows) if spread[name] > 1] or families(rows)
+    left = sentence_list(FAMILY_TITLES.get(name, name) for name in families(rows) if name not in drawn)
     pen = solver_pens(evidence)
     figure = new_figure(1.9 * len(drawn) + 1.0)
     mark_device(figure, rows)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
     for pair, family in zip(axes, drawn, strict=True):
-        part = rows[rows["family"] == family]
-        for axis, varied, fixed in ((pair[0], "image_size", "coupling"), (pair[1], "coupling", "image_size")):
-            chosen = _most_varied(part, fixed, varied)
+        for axis, (varied, fixed) in zip(pair, (("image_size", "coupling"), ("coupling", "image_size")), strict=True):
+            chosen = _most_varied(rows[rows["family"] == family], fixed, varied)
             _iteration_lines(axis, chosen, varied, pen)
             axis.set_title(f"{FAMILY_TITLES.get(family, family)}, {_place(chosen, fixed)}".strip(", "))
-            axis.set_xlabel({"image_size": "image side (pixels)", "coupling": "coupling λ"}[varied])
-            axis.set_ylabel("iterations")
-            log_axis(axis, "y")
-            if (chosen[varied] > 0).any():
-                axis.set_xscale("log")
-                ticks = sorted(set(chosen.loc[chosen[varied] > 0, varied]))
-                axis.set_xticks(ticks, [power_label(tick) for tick in ticks])
-                axis.minorticks_off()
     add_legend(figure, axes.flat, [*framework_handles(rows), *_missed(rows)])
+    one_place = f" ({left}, measured at one place, in the table)" if left else ""
     caption = (
-        f"Iterations to a tolerance of {power_label(rows['tolerance'].min())} over the image side (left) and the coupling "
-        f"(right), the other one held fixed{f' ({sentence_list(left)}, measured at one place, in the table)' if left else ''}; {count(rows['instance'].nunique(), 'instance')}. A cross: the tolerance "
-        f"was not reached after so many iterations. {_growth_sentence(rows)} {circumstances(rows, evidence.solvers)}"
+        f"Iterations to an error of {power_label(rows['tolerance'].min())} over the image side (left) and the coupling "
+        f"(right), the other one held fixed{one_place}; {count(rows['instance'].nunique(), 'instance')}. A cross: the error "
+        f"was not reached after so many iterations. {_growth_sentence(rows)} {circumstances(rows, _cells_of(evidence))}"
     )
     return Drawing(name, f"{title} ({devices(rows)})", caption, "Line plots of iterations.", SOLVER_SOURCE, figure)
+
+
+def _cells_of(evidence: Evidence) -> pd.DataFrame:
+    """Every row of the solvers of coupled operators, also of cells that failed."""
+    return evidence.solvers[evidence.solvers["role"] == "coupled"]
 
 
 def _place(rows: pd.DataFrame, fixed: str) -> str:
@@ -154,6 +157,14 @@ def _iteration_lines(axis: Axes, rows: pd.DataFrame, varied: str, pen: Mapping[s
                 axis.plot(line.index, line, marker=style.marker, label=solver_title(solver), **look)
             lost = part[part["reached"] == 0]
             axis.plot(lost[varied], lost["iterations"], **MISSED)
+    axis.set_xlabel({"image_size": "image side (pixels)", "coupling": "coupling λ"}[varied])
+    axis.set_ylabel("iterations")
+    log_axis(axis, "y")
+    ticks = sorted(set(rows.loc[rows[varied] > 0, varied]))
+    if ticks:
+        axis.set_xscale("log")
+        axis.set_xticks(ticks, [power_label(tick) for tick in ticks])
+        axis.minorticks_off()
 
 
 def _missed(rows: pd.DataFrame) -> list[Line2D]:
@@ -201,7 +212,7 @@ def draw_accuracy(evidence: Evidence) -> Drawing | Absent:
     caption = (
         "Relative error of the solution against the float64 reference (of the range, in the maximum norm) over the time "
         f"of the forward solve; a mark is one tolerance asked, a cross one that was not reached. "
-        f"{fastest_sentence(evidence)} {circumstances(rows, evidence.solvers)}"
+        f"{fastest_sentence(evidence)} {circumstances(rows, _cells_of(evidence))}"
     )
     return Drawing(
         name, f"{title} ({devices(rows)})", caption, "Line plots of error against time.", SOLVER_SOURCE, figure
