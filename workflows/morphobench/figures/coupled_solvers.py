@@ -48,7 +48,6 @@ SOLVER_TITLES = {
     "admm": "ADMM",
     "interior-point": "interior point",
     "max-plus-dilation": "max-plus dilation",
-    "varmorph": "varmorph",
 }
 OURS = "varmorph"  # the peers' rows hold varmorph on the same instance
 MOST_COUPLINGS = 3
