@@ -200,11 +200,10 @@ def draw_accuracy(evidence: Evidence) -> Drawing | Absent:
             _accuracy_lines(axis, part, pen)
             axis.set_title(", ".join(_place(part, fixed) for fixed in ("coupling", "image_size")).strip(", "))
             axis.tick_params(labelbottom=True)
-    for axis in axes.flat:
+    for axis in filter(Axes.get_visible, axes.flat):
+        axis.set_xlabel("forward time (s)")
         log_axis(axis, "x")
         log_axis(axis, "y")
-    for axis in axes[-1]:
-        axis.set_xlabel("forward time (s)")
     for axis, family in zip(axes[:, 0], drawn, strict=True):
         axis.set_ylabel(f"{FAMILY_TITLES.get(family, family)}\nerror reached")
     add_legend(figure, axes.flat, [*framework_handles(rows), *_missed(rows)])
