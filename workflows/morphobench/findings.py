@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from morphobench.cost_findings import solver_sentences
 from morphobench.figures.evidence import Entry, Evidence
 from morphobench.figures.scores import percent
 from morphobench.figures.wording import count, interval, metric_title, score, sentence_list, signed
 from morphobench.inference import seeds_needed
-from morphobench.study_findings import gradient_sentences, solver_sentences
+from morphobench.study_findings import gradient_sentences
 
 __all__ = [
     "coverage_sentence",

@@ -16,7 +16,17 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from morphobench import counterpart_exhibits, exhibits, findings, robustness_exhibits, study_exhibits, study_findings
+from morphobench import (
+    cost_exhibits,
+    cost_findings,
+    counterpart_exhibits,
+    exhibits,
+    findings,
+    known_exhibits,
+    robustness_exhibits,
+    study_exhibits,
+    study_findings,
+)
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.files import atomic, write_text
 from morphobench.layout import House, RunFolder
@@ -73,6 +83,7 @@ def write_report(run: RunFolder, house: House, out: Path) -> Path:
         evidence=evidence,
         findings=findings,
         study_findings=study_findings,
+        cost_findings=cost_findings,
         robustness_sentences=robustness_exhibits.robustness_sentences(evidence),
         counterpart_sentences=counterpart_exhibits.counterpart_sentences(evidence),
         exhibits=_exhibits(evidence),
@@ -98,11 +109,20 @@ def _exhibits(evidence: Evidence) -> dict[str, Any]:
         "differences": exhibits.differences(evidence),
         "ranking": exhibits.rankings(evidence),
         "counterparts": counterpart_exhibits.counterparts(evidence),
-        "gradients": study_exhibits.gradients(evidence),
-        "solvers": study_exhibits.solvers(evidence),
+        "gradients": [
+            study_exhibits.gradients(evidence),
+            study_exhibits.kinks(evidence),
+            study_exhibits.failed_cells(evidence.gradients, "gradient-failures", "gradients.csv"),
+        ],
+        "solvers": [
+            cost_exhibits.layers(evidence),
+            cost_exhibits.coupled(evidence),
+            cost_exhibits.peers(evidence),
+            study_exhibits.failed_cells(evidence.solvers, "solver-failures", "solvers.csv"),
+        ],
         "robustness": robustness_exhibits.robustness(evidence),
-        "published": study_exhibits.published(evidence),
-        "reference": study_exhibits.reference(evidence),
+        "published": known_exhibits.published(evidence),
+        "reference": known_exhibits.reference(evidence),
     }
 
 
@@ -189,9 +209,9 @@ HOLDS = {
     "robustness": "scores of saved models on corrupted test images, one row a seed, corruption and severity",
     "published": "comparison with published values",
     "reference": "comparison with the committed numbers",
-    "gradients": "gradient study, one row an instance, parameter, mode and setting",
+    "gradients": "gradient study, one row a cell and parameter group",
     "gradients_summary": "gradient study, medians over instances",
-    "solvers": "solver study, one row an instance, operator, implementation and phase",
+    "solvers": "solver study, one row a cell and phase: layers, solvers of coupled operators, other libraries, a copy",
     "benchmarks": "operator benchmarks with ratios to peers",
     "ratios": "operators timed in turn with what they replace, one row an operator, window, phase and peer, with the bar",
 }

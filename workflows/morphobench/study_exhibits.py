@@ -1,4 +1,4 @@
-"""The tables of the report that show the studies and the comparisons with known numbers."""
+"""The tables of the report about the accuracy of gradients: away from kinks, at them, and what could not be measured."""
 
 from __future__ import annotations
 
@@ -6,136 +6,137 @@ from typing import cast
 
 import pandas as pd
 
-from morphobench.exhibits import Cell, Exhibit, entry_of, number_cell
-from morphobench.figures.canvas import power_label
+from morphobench.exhibits import Cell, Exhibit, number_cell
 from morphobench.figures.evidence import Evidence
-from morphobench.figures.gradients import PARAMETER_TITLES, clean_gradients, instance_costs
-from morphobench.figures.solvers import BACKEND_TITLES
-from morphobench.figures.wording import interval, metric_title, scientific, score, seconds, signed
+from morphobench.figures.gradients import (
+    DIFFERENCES,
+    MODE_TITLES,
+    PARAMETER_TITLES,
+    clean_gradients,
+    instance_costs,
+    parameters,
+    series_title,
+    setting_text,
+)
+from morphobench.figures.studies import FAMILY_TITLES, FRAMEWORK_TITLES, families, is_loaded, measured
+from morphobench.figures.wording import scientific, seconds
 
-__all__ = ["gradients", "published", "reference", "solvers"]
+__all__ = ["failed_cells", "gradients", "kinks", "spread_cell"]
+
+KEYS = ["family", "series", "framework", "dtype", "setting"]
+
+
+def spread_cell(share: float) -> Cell:
+    """How far repeated medians lie apart, in percent of the median."""
+    return number_cell(share, lambda value: f"{100 * value:.2g} %")
 
 
 def gradients(evidence: Evidence) -> Exhibit:
-    """Median error by way of differentiation, setting and parameter group."""
+    """Median error by family, way of differentiation and setting, with what it costs; kinks left out."""
     table = clean_gradients(evidence)
-    parameters = [name for name in PARAMETER_TITLES if len(table) and name in set(table["parameter"])]
-    rows = []
-    if len(table):
-        medians = instance_costs(table).groupby(["series", "setting"])[["seconds", "peak_bytes"]].median()
-        costs = {(row["series"], row["setting"]): row for row in medians.reset_index().to_dict("records")}
-        smooth = ~table["kink"].astype(str).str.lower().isin(["true", "1", "1.0"])
-        table = table.assign(cosine=pd.to_numeric(table["cosine"]).where(smooth), value=table["value"].fillna(0.0))
-        for key, group in table.groupby(["series", "value", "setting"], sort=True):
-            series, value, setting = str(key[0]), float(cast("float", key[1])), str(key[2])
-            errors = group.groupby("parameter")["error"].median()
-            cost = costs[(series, setting)]
-            rows.append(
-                [
-                    Cell(series),
-                    Cell(power_label(value) if value else setting, value),
-                    *(number_cell(errors.get(name), scientific) for name in parameters),
-                    number_cell(group["cosine"].min(), lambda cosine: f"{cosine:.6f}"),
-                    number_cell(cost["seconds"], seconds),
-                    number_cell(cost["peak_bytes"]),
-                    number_cell(group["instance"].nunique()),
-                ]
-            )
-    titles = [PARAMETER_TITLES[name] for name in parameters]
-    columns = ["Differentiation", "Setting", *titles, "Smallest cosine", "Time", "Bytes kept", "Instances"]
-    caption = "Median relative error of the gradient with respect to each parameter group, kinks left out"
-    return Exhibit("gradients", caption, columns, rows, "gradients.csv", frozenset(range(1, len(columns))))
-
-
-def solvers(evidence: Evidence) -> Exhibit:
-    """Time and memory of every operator, size and phase."""
-    rows = []
-    for row in evidence.solvers.to_dict("records"):
-        backend = str(row["backend"])
+    groups, rows = parameters(table), []
+    table = table.assign(place=table["family"].map({name: place for place, name in enumerate(families(table))}))
+    table = table.sort_values(["place", "series", "framework", "dtype", "value"], kind="stable")
+    costs = instance_costs(table).groupby(KEYS)[["seconds", "peak_bytes"]].median()
+    for key, group in table.groupby(KEYS, sort=False):
+        family, series, framework, dtype, setting = map(str, cast("tuple[str, ...]", key))
+        errors = group.groupby("parameter")["error"].median()
+        value = group["value"].iloc[0]
+        cost = costs.loc[key] if key in costs.index else pd.Series(dtype=float)
+        loaded = bool(is_loaded(group).any())
         rows.append(
             [
-                Cell(str(row["instance"]).replace("x", "×")),
-                Cell(str(row["solver"]).replace("-", " ")),
-                Cell(BACKEND_TITLES.get(backend, backend)),
-                Cell(str(row["phase"])),
-                number_cell(row["median_s"], seconds),
-                Cell(
-                    f"{seconds(row['q25_s'])} to {seconds(row['q75_s'])}",
-                    row["q25_s"] if row["q25_s"] == row["q25_s"] else "",
-                ),
-                number_cell(None if row["peak_bytes"] != row["peak_bytes"] else row["peak_bytes"] / 2**20),
-                number_cell(row["residual"], scientific),
-                number_cell(row["iterations"]),
-                Cell(str(row["device"])),
+                Cell(FAMILY_TITLES.get(family, family)),
+                Cell(series),
+                Cell(setting_text(group.iloc[0]) or setting, value if value == value else ""),
+                Cell(FRAMEWORK_TITLES.get(framework, framework)),
+                Cell(dtype),
+                *(number_cell(errors.get(name), scientific) for name in groups),
+                number_cell(group["cosine"].min(), lambda cosine: f"{cosine:.6f}"),
+                number_cell(group["active"].min(), lambda share: f"{100 * share:.4g} %"),
+                Cell(seconds(cost.get("seconds")), *_sort(cost.get("seconds")), kind="partly" if loaded else ""),
+                spread_cell(group["spread"].max()),
+                number_cell(cost.get("peak_bytes")),
+                number_cell(group["iterations"].median()),
+                number_cell(group["adjoint_iterations"].median()),
+                number_cell(group["certificate"].max(), scientific),
+                number_cell(group["instance"].nunique()),
             ]
         )
     columns = [
-        "Instance",
-        "Operator",
-        "Implementation",
-        "Phase",
-        "Median",
-        "Quartiles",
-        "Memory (MiB)",
-        "Residual",
-        "Iterations",
-        "Device",
+        *("Family", "Differentiation", "Setting", "Framework", "Precision"),
+        *(PARAMETER_TITLES.get(name, name) for name in groups),
+        *("Smallest cosine", "Active set agrees", "Time", "Spread", "Bytes kept", "Iterations", "Adjoint iterations"),
+        *("Largest certificate", "Instances"),
     ]
-    caption = "Time and memory growth of one call (images N×C×H×W, window)"
-    return Exhibit("solvers", caption, columns, rows, "solvers.csv", frozenset({4, 5, 6, 7, 8}))
+    caption = (
+        "Relative error of the gradient with respect to each parameter group, its time and memory: medians over instances, "
+        "kinks left out (shaded: measured on a loaded machine)"
+    )
+    return Exhibit("gradients", caption, columns, rows, "gradients.csv", frozenset({2, *range(5, len(columns))}))
 
 
-def published(evidence: Evidence) -> Exhibit:
-    """Test means beside published values."""
+def _sort(value: float | None) -> tuple[float, ...]:
+    return () if value is None or value != value else (float(value),)
+
+
+def kinks(evidence: Evidence) -> Exhibit:
+    """How each mode behaves at ties, and finite differences across a change of the active set."""
+    table = measured(evidence.gradients)
+    table = table[(table["kink"] == 1) | table["hull"].notna()]
+    names = [_mode_at_kink(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
+    place = table["data"].map(lambda data: "ties" if data == "ties" else "active set differs at ±h")
+    place = place.where(~(table["mode"] == "hull"), "ties")
+    table = table.assign(series=pd.Series(names, index=table.index, dtype=object), place=place)
     rows = []
-    for row in evidence.published.to_dict("records"):
-        metric, within = row["metric"], bool(row["within"])
+    for key, group in table.groupby(["place", "family", "series", "framework", "parameter"], sort=True):
+        where, family, series, framework, parameter = map(str, cast("tuple[str, ...]", key))
+        outside = group["hull_violation"].max()
         rows.append(
             [
-                Cell(evidence.dataset_title(row["dataset"])),
-                Cell(evidence.title(entry_of(row))),
-                Cell(metric_title(metric)),
-                Cell(score(row["published"], metric), row["published"]),
-                Cell(
-                    f"{score(row['found'], metric)} {interval(row['low'], row['high'], metric)}".strip(), row["found"]
-                ),
-                Cell(signed(row["difference"], metric), row["difference"]),
-                Cell(f"{row['tolerance']:g}", row["tolerance"]),
-                Cell("within" if within else "outside", kind="ok" if within else "failed"),
-                Cell(str(row["source"])),
+                Cell(series),
+                Cell(FAMILY_TITLES.get(family, family)),
+                Cell(where),
+                Cell(FRAMEWORK_TITLES.get(framework, framework)),
+                Cell(PARAMETER_TITLES.get(parameter, parameter)),
+                number_cell(group["hull"].min(), lambda share: f"{100 * share:.4g} %"),
+                number_cell(outside, scientific),
+                number_cell(group["active"].min(), lambda share: f"{100 * share:.4g} %"),
+                number_cell(group["relative_error"].median(), scientific),
+                number_cell(group["relative_error_smooth"].median(), scientific),
+                number_cell(group["instance"].nunique()),
+                number_cell(len(group)),
             ]
         )
     columns = [
-        "Data set",
-        "Method",
-        "Metric",
-        "Published",
-        "Found",
-        "Difference",
-        "Tolerance",
-        "Verdict",
-        "Published in",
+        *("Differentiation", "Family", "Kink", "Framework", "Parameter group", "Between one-sided derivatives"),
+        *("Farthest outside", "Active set agrees", "Error, all coordinates", "Error, coordinates without a kink"),
+        *("Instances", "Rows"),
     ]
-    caption = "Test means of this run minus published values"
-    return Exhibit("published", caption, columns, rows, "published.csv", frozenset({3, 4, 5, 6}))
+    caption = (
+        "At kinks: share of the Jacobian's entries between their one-sided derivatives (smallest), and the median error "
+        "against one of the possible derivatives, which no other number of this report contains. That the entries lie "
+        "between the one-sided derivatives is a theorem for separable operators only"
+    )
+    return Exhibit("gradient-kinks", caption, columns, rows, "gradients.csv", frozenset(range(5, len(columns))))
 
 
-def reference(evidence: Evidence) -> Exhibit:
-    """Test means beside the committed numbers of an earlier run."""
+def _mode_at_kink(mode: str, setting: str, backend: str) -> str:
+    """Name of the mode; a row of the hull test names the tested mode in its setting."""
+    if mode != "hull":
+        return series_title(mode, "" if mode in DIFFERENCES else setting, backend)
+    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "")
+    return series_title(tested or "implicit", setting.removeprefix(tested).strip(" -"), backend)
+
+
+def failed_cells(table: pd.DataFrame, name: str, source: str) -> Exhibit:
+    """Cells of a study without a measurement, with the reason."""
+    failed = table[~table.index.isin(measured(table).index)].drop_duplicates(["cell", "framework", "message"])
     rows = []
-    for row in evidence.reference.to_dict("records"):
-        metric, drift = row["metric"], str(row["drift"]).lower() in ("true", "1")
+    for row in failed.to_dict("records"):
+        bad = "unavailable" if row["status"] == "unavailable" else "failed"
+        framework = FRAMEWORK_TITLES.get(row["framework"], row["framework"])
         rows.append(
-            [
-                Cell(evidence.dataset_title(row["dataset"])),
-                Cell(evidence.title(entry_of(row))),
-                Cell(metric_title(metric)),
-                Cell(score(row["expected"], metric), row["expected"]),
-                number_cell(row["found"], lambda value, metric=metric: score(value, metric)),  # type: ignore[misc]
-                Cell(f"{row['tolerance']:g}", row["tolerance"]),
-                Cell("drift" if drift else "within", kind="failed" if drift else "ok"),
-            ]
+            [Cell(row["cell"]), Cell(framework), Cell(row["status"].replace("_", " "), kind=bad), Cell(row["message"])]
         )
-    columns = ["Data set", "Method", "Metric", "Expected", "Found", "Tolerance", "Verdict"]
-    caption = "Test means of this run beside the committed numbers (results/reference)"
-    return Exhibit("reference", caption, columns, rows, "reference.csv", frozenset({3, 4, 5}))
+    return Exhibit(name, "Cells without a measurement", ["Cell", "Framework", "Status", "Message"], rows, source)

@@ -37,7 +37,8 @@ rule write_report:
     input:
         rules.draw_figures.output,
         sources(
-            *("report", "findings", "exhibits", "study_exhibits"),
+            *("report", "findings", "study_findings", "cost_findings", "exhibits"),
+            *("study_exhibits", "cost_exhibits", "known_exhibits"),
             *("counterpart_exhibits", "robustness_exhibits"),
         ),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from study_tables import gradient_table, solver_table
 
 from morphobench import inference, statistics
 from morphobench.contract import PRIMARY_METRIC, Split
@@ -195,9 +196,8 @@ def _write_predictions(folder: Path, dataset: str, value: float, rng: np.random.
 
 def _write_studies(folder: Path) -> None:
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(7)
-    pd.DataFrame(_gradient_rows(rng)).to_csv(folder / "gradients.csv", index=False)
-    pd.DataFrame(_solver_rows(rng)).to_csv(folder / "solvers.csv", index=False)
+    gradient_table().to_csv(folder / "gradients.csv", index=False)
+    solver_table().to_csv(folder / "solvers.csv", index=False)
     rows = []
     for phase in ("forward", "backward"):
         for operator, implementation, seconds in (
@@ -228,46 +228,6 @@ def _ratio_rows() -> list[dict]:
         row = {"operator": operator, "window": f"{window}x{window}", "shape": "4x8x64x64", "threads": 1}
         row |= {"phase": "forward and backward", "peer": peer, "ratio": ratio, "bar": bar, "rounds": 50}
         rows.append(row | {"processor": "Example CPU"})
-    return rows
-
-
-def _gradient_rows(rng: np.random.Generator) -> list[dict]:
-    rows = []
-    settings = [("implicit", "cpu-float64", 3e-15), ("implicit", "cpu-float32", 2e-6), ("one-step", "newton", 3e-15)]
-    settings += [("one-step", "gradient-descent", 0.8)]
-    settings += [("unrolled", f"newton-{k}", max(10.0 ** (-2 * k), 1e-15)) for k in (1, 2, 3, 4, 6)]
-    settings += [("unrolled", f"gradient-descent-{k}", max(0.8**k, 1e-15)) for k in (1, 2, 4, 16, 64, 128)]
-    settings += [("finite-differences", f"{h:.0e}", 1e-16 / h + h**2) for h in 10.0 ** -np.arange(1, 12)]
-    for level in (-2, 0, 2):
-        for parameter in ("x", "bias", "weight", "logit_level"):
-            for mode, setting, error in settings:
-                found = error * rng.lognormal(0, 0.6)
-                kink = mode == "finite-differences" and setting in ("1e-01", "1e-02")
-                row = {"instance": f"variational_dilation-random-16x16-3x3-level{level:+d}"}
-                row |= {"operator": "variational_dilation", "parameter": parameter, "mode": mode, "setting": setting}
-                row |= {"relative_error": found * (100 if kink else 1), "cosine": 1 - min(found, 1), "kink": kink}
-                row |= {"seconds": rng.lognormal(-6, 0.3), "peak_bytes": 10000 * (1 + found), "iterations": 4}
-                rows.append(row | {"converged": True, "relative_error_smooth": found})
-    return rows
-
-
-def _solver_rows(rng: np.random.Generator) -> list[dict]:
-    rows = []
-    for kernel in (3, 5):
-        for size in (16, 32, 64, 128):
-            for solver, backend, price in (
-                ("variational", "cpu", 4.0),
-                ("variational", "tensor", 80.0),
-                ("max-plus", "cpu", 1.0),
-                ("depthwise-convolution", "torch", 1.5),
-                ("max-pooling", "torch", 2.0),
-            ):
-                for phase in ("compile", "forward", "backward"):
-                    seconds = price * size**2 * kernel**2 * 1e-8 * rng.uniform(0.9, 1.1)
-                    row = {"instance": f"4x8x{size}x{size}-{kernel}x{kernel}", "solver": solver, "backend": backend}
-                    row |= {"device": "cpu (Example CPU)", "dtype": "float32", "phase": phase, "median_s": seconds}
-                    row |= {"q25_s": 0.9 * seconds, "q75_s": 1.2 * seconds, "residual": 1e-7, "iterations": 4}
-                    rows.append(row | {"peak_bytes": price * size**2 * 40 if phase != "compile" else None})
     return rows
 
 

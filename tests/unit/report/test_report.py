@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from morphobench import exhibits, findings, statistics, study_findings
+from morphobench import cost_findings, exhibits, findings, statistics
 from morphobench.figures.evidence import read_evidence
 from morphobench.layout import House, RunFolder, find_house
 from morphobench.report import inline_svg, write_report
@@ -164,15 +164,15 @@ def test_the_answer_counts_the_intervals_and_claims_nothing(evidence):
 
 def test_cpu_timings_are_called_that(evidence):
     said = "No GPU was used: all times of operators are CPU times, and no kernel has been timed on a GPU."
-    assert study_findings.device_sentences(evidence) == [said]
+    assert cost_findings.device_sentences(evidence) == [said]
     gpu = dataclasses.replace(evidence, solvers=evidence.solvers.assign(device="NVIDIA H100", backend="tensor"))
-    assert study_findings.device_sentences(gpu)[0].startswith("No kernel has been timed on a GPU")
-    kernels = dataclasses.replace(gpu, solvers=gpu.solvers.assign(backend="cuda"))
-    assert study_findings.device_sentences(kernels) == []
+    assert cost_findings.device_sentences(gpu)[0].startswith("No kernel has been timed on a GPU")
+    kernels = dataclasses.replace(gpu, solvers=gpu.solvers.assign(backend="kernels"))
+    assert cost_findings.device_sentences(kernels) == []
 
 
 def test_ratios_are_said_with_their_bars_and_the_farthest_over_its_bar_is_named(evidence):
-    own, peers, growth = study_findings.ratio_sentences(evidence)
+    own, peers, growth = cost_findings.ratio_sentences(evidence)
     assert own == (
         "Timed in turn with what it replaces, variational dilation 3×3 takes, forward and backward, "
         "1.9 times a depthwise Conv2d, contiguous (bar 2.2) and "

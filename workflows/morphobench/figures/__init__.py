@@ -9,14 +9,18 @@ from typing import Any
 from morphobench.contract import Split
 from morphobench.figures.benchmarks import draw_benchmarks
 from morphobench.figures.canvas import Absent, Drawing, drawing_style, save
+from morphobench.figures.coupled_solvers import draw_accuracy, draw_iterations
 from morphobench.figures.evidence import Evidence, read_evidence
-from morphobench.figures.gradients import draw_cost, draw_iterations, draw_steps
+from morphobench.figures.gradient_cosines import draw_cosines
+from morphobench.figures.gradient_costs import draw_gradient_memory, draw_gradient_time
+from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
 from morphobench.figures.ratios import draw_ratios
 from morphobench.figures.robustness import draw_robustness
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
-from morphobench.figures.solvers import draw_memory, draw_time
+from morphobench.figures.solvers import draw_layer_ratios, draw_phases
 from morphobench.figures.structuring import draw_levels, draw_structuring_functions
+from morphobench.figures.throughput import draw_throughput
 from morphobench.figures.training import draw_training
 from morphobench.files import write_json
 from morphobench.layout import RunFolder, find_house
@@ -30,11 +34,16 @@ SINGLE = (
     draw_training,
     draw_robustness,
     draw_levels,
+    draw_gradient_time,
+    draw_gradient_memory,
+    draw_tolerances,
     draw_steps,
+    draw_cosines,
     draw_iterations,
-    draw_cost,
-    draw_time,
-    draw_memory,
+    draw_accuracy,
+    draw_phases,
+    draw_throughput,
+    draw_layer_ratios,
     draw_benchmarks,
     draw_ratios,
 )

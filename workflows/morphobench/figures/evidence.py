@@ -16,16 +16,26 @@ from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 from morphobench.robustness import COLUMNS as ROBUSTNESS
 
-__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence"]
+__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence", "typed"]
 
 GRADIENTS = [
-    *["instance", "operator", "parameter", "mode", "setting", "relative_error", "cosine", "seconds", "peak_bytes"],
-    *["iterations", "converged", "kink"],
+    *["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device", "mode", "setting"],
+    *["value", "parameter", "relative_error", "cosine", "median_s", "q25_s", "q75_s", "spread", "repeats"],
+    *["peak_bytes", "iterations", "adjoint_iterations", "certificate", "forward_tolerance", "forward_residual"],
+    *["forward_error", "active", "kink", "relative_error_smooth", "coordinates", "hull", "hull_violation"],
+    *["image_size", "kernel_size", "logit_level", "coupling", "ridge", "threads", "load", "status", "message"],
 ]
 SOLVERS = [
-    *["instance", "solver", "backend", "device", "dtype", "phase", "median_s", "q25_s", "q75_s", "peak_bytes"],
-    *["residual", "iterations"],
+    *["cell", "instance", "role", "family", "solver", "version", "framework", "backend", "dtype", "device", "phase"],
+    *["tolerance", "median_s", "q25_s", "q75_s", "spread", "cold_s", "repeats", "peak_bytes", "iterations"],
+    *["residual", "error", "reached", "image_size", "batch", "channels", "kernel_size", "coupling", "pixels_per_s"],
+    *["bytes_per_s", "threads", "load", "status", "message"],
 ]
+STUDY_TEXTS = {
+    *["cell", "instance", "role", "family", "operator", "data", "solver", "version", "framework", "backend", "dtype"],
+    *["device", "mode", "setting", "parameter", "phase", "status", "message", "run"],
+}
+STUDY_FLAGS = {"kink", "reached"}
 BENCHMARKS = [
     *["operator", "implementation", "window", "shape", "phase", "threads", "median_s", "q25_s", "q75_s"],
 ]
@@ -200,8 +210,8 @@ def read_evidence(run: RunFolder) -> Evidence:
         counterparts=computed("counterparts", counterparts.COUNTERPARTS),
         published=computed("published", statistics.PUBLISHED),
         reference=computed("reference", statistics.REFERENCE),
-        gradients=measured("gradients", GRADIENTS),
-        solvers=measured("solvers", SOLVERS),
+        gradients=typed(measured("gradients", GRADIENTS)),
+        solvers=typed(measured("solvers", SOLVERS)),
         benchmarks=measured("benchmarks", BENCHMARKS),
         ratios=measured("ratios", RATIOS),
         robustness=statistics.merge_tables(
@@ -212,6 +222,28 @@ def read_evidence(run: RunFolder) -> Evidence:
         environments={key: _read_json(part.results / "environment.json") for key, part in folders.items()},
         dropped=everything - len(trials),
     )
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns of a study one type each, whatever was missing from the file.
+
+    Texts are texts ("" if missing), all else numbers (NaN if missing); a flag is 1, 0 or NaN.
+
+    Examples
+    --------
+    >>> typed(pd.DataFrame({"mode": [None], "kink": ["True"], "value": [""]})).to_dict("records")
+    [{'mode': '', 'kink': 1.0, 'value': nan}]
+    """
+    columns: dict[str, pd.Series] = {}
+    for name in map(str, table.columns):
+        if name in STUDY_TEXTS:
+            columns[name] = table[name].where(table[name].notna(), "").astype(str)
+        elif name in STUDY_FLAGS:
+            known = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
+            columns[name] = table[name].astype(str).str.lower().map(known).astype(float)
+        else:
+            columns[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+    return pd.DataFrame(columns, index=table.index)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
