@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 import varmorph.reference
+from morphobench.contract import FrameworkUnavailable
 from morphobench.studies.cells import Cell
 from morphobench.studies.plugin_operators import methods_with_operators
 
@@ -19,6 +23,7 @@ __all__ = [
     "SOLVERS",
     "CostInstance",
     "coupled_instance",
+    "installed_version",
     "layer_instance",
     "list_cells",
     "reference",
@@ -54,6 +59,7 @@ PEERS = {
     "scipy": ("torch", "dilation"),
     "opencv": ("torch", "dilation"),
 }
+IMPORTS = {"scikit-image": "skimage", "opencv": "cv2"}  # names of modules, where they differ
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,23 @@ def reference(operator: str, size: int, coupling: float, seed: int) -> np.ndarra
     """Minimiser of a `coupled_instance` by the float64 reference."""
     found = coupled_instance(operator, size, coupling, seed)
     return getattr(varmorph.reference, operator)(**found.arguments)
+
+
+def installed_version(name: str) -> str:
+    """Return the version of a peer, or of varmorph.
+
+    Raises
+    ------
+    FrameworkUnavailable
+        If it is not installed.
+    """
+    module = IMPORTS.get(name, name)
+    if find_spec(module) is None:
+        raise FrameworkUnavailable("not installed")
+    try:
+        return version(name)
+    except PackageNotFoundError:  # varmorph in a checkout, and OpenCV, whose distributions have many names
+        return importlib.import_module(module).__version__
 
 
 def list_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:

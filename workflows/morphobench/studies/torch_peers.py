@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,14 @@ from torch.nn import functional
 
 import varmorph.reference
 import varmorph.torch
-from morphobench.contract import FrameworkUnavailable
-from morphobench.studies.cost_instances import WINDOW, CostInstance, coupled_instance, reference
+from morphobench.studies.cost_instances import WINDOW, CostInstance, coupled_instance, installed_version, reference
 from morphobench.studies.cost_rows import Found, accurate, named, search
 from morphobench.studies.torch_costs import Part, solve_to
 from morphobench.studies.unrolling import above, neighbours
 
 __all__ = ["peer_part", "relaxation"]
 
-# Name of the import and of the distribution, where they differ from the name of the peer.
-IMPORTS = {"scikit-image": "skimage", "opencv": "cv2"}
-DISTRIBUTIONS = {"opencv": "opencv-python-headless"}
+MOST_STEPS = 2000
 
 
 def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> Part:
@@ -38,9 +33,7 @@ def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: st
     name = wanted["solver"]
     about = {"role": "peer", "family": wanted["problem"], "solver": name, "batch": 1, "channels": 1, "backend": "auto"}
     about |= named(wanted, "tolerance", "image_size", "coupling") | {"kernel_size": WINDOW}
-    if name != "varmorph" and find_spec(IMPORTS.get(name, name)) is None:
-        raise FrameworkUnavailable("not installed")
-    about["version"] = version(DISTRIBUTIONS.get(name, name))
+    about["version"] = installed_version(name)
     if wanted["problem"] == "dilation":
         part = _dilation(name, wanted["image_size"], settings["seed"])
     elif name == "varmorph":
@@ -81,9 +74,9 @@ def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> Part:
     leaves = [torch.as_tensor(array, device=device) for array in case.arguments.values()]
 
     def run(tolerance: float, *arguments: Tensor) -> tuple[Tensor, Any]:
-        solver = torchdeq.get_deq(
-            f_solver="anderson", b_solver="anderson", f_max_iter=2000, b_max_iter=2000, f_tol=tolerance, b_tol=tolerance
-        )
+        limits = {"f_max_iter": MOST_STEPS, "b_max_iter": MOST_STEPS, "f_tol": tolerance, "b_tol": tolerance}
+        # Without `ift` the gradient is that of one step.
+        solver = torchdeq.get_deq(f_solver="anderson", b_solver="anderson", ift=True, **limits)
         given = dict(zip(names, arguments, strict=True))
         found, info = solver(lambda z: relaxation(given, z), given["x"].detach())
         return found[-1], info
@@ -131,13 +124,16 @@ def _cvxpylayers(wanted: Mapping[str, Any], seed: int) -> Part:
     layer = CvxpyLayer(cvxpy.Problem(cvxpy.Minimize(energy)), parameters=[image], variables=[z])
     shape = case.cotangent.shape
 
-    def run(x: Tensor) -> Tensor:
-        return layer(x.reshape(-1))[0].reshape(shape)
+    def run(tolerance: float, x: Tensor) -> Tensor:
+        return layer(x.reshape(-1), solver_args={"eps": tolerance})[0].reshape(shape)
+
+    def attempt(tolerance: float) -> tuple[float, float]:
+        return accurate(run(tolerance, x).numpy(), exact), tolerance
 
     x = torch.as_tensor(arguments["x"])
-    error = accurate(run(x).detach().numpy(), exact)
-    about = {"dtype": "float64", "error": error, "reached": error <= wanted["tolerance"]}
-    return Part(run, [x], torch.as_tensor(case.cotangent), Found(about, size))
+    error, tolerance, reached = search(wanted["tolerance"], attempt)
+    found = Found({"dtype": "float64", "error": error, "reached": reached}, size)
+    return Part(lambda x: run(tolerance, x), [x], torch.as_tensor(case.cotangent), found)
 
 
 def _dilation(name: str, size: int, seed: int) -> Part:
