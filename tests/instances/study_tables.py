@@ -267,13 +267,9 @@ def _solve(
 
 def _peers(rng: np.random.Generator) -> list[Row]:
     rows = []
-    for solver, framework in (
-        ("torchdeq", "torch"),
-        ("cvxpylayers", "torch"),
-        ("jaxopt", "jax"),
-        ("optimistix", "jax"),
-    ):
-        installed = solver in ("torchdeq", "optimistix")
+    libraries = [("varmorph", "torch"), ("torchdeq", "torch"), ("cvxpylayers", "torch")]
+    for solver, framework in [*libraries, ("varmorph", "jax"), ("jaxopt", "jax"), ("optimistix", "jax")]:
+        installed = solver in ("varmorph", "torchdeq", "optimistix")
         for tolerance in (1e-4, 1e-6):
             row = _solver_base("peer", "regularised", framework) | {"instance": "regularised-32-1", "solver": solver}
             row |= {

@@ -27,12 +27,12 @@ __all__ = ["coupled", "layers", "peers"]
 SOURCE = "solvers.csv"
 
 
-def _time_cells(row: Any, *, loaded: bool) -> list[Cell]:
+def _time_cells(row: Any) -> list[Cell]:
     """Median, quartiles and spread of repeated medians."""
     low, high = row["q25_s"], row["q75_s"]
     spread = Cell("—") if low != low else Cell(f"{seconds(low)} to {seconds(high)}", low)
     median = number_cell(row["median_s"], seconds)
-    return [Cell(median.text, median.sort, "partly" if loaded else ""), spread, spread_cell(row["spread"])]
+    return [Cell(median.text, median.sort, "partly" if row["loaded"] else ""), spread, spread_cell(row["spread"])]
 
 
 TIME_COLUMNS = ("Median", "Quartiles", "Spread")
@@ -45,17 +45,17 @@ def _mebibytes(row: Any) -> Cell:
 def layers(evidence: Evidence) -> Exhibit:
     """Time and memory of every layer, with the ratio to a depthwise convolution."""
     table = layer_rows(evidence)
-    ratios = layer_ratios(evidence)["ratio"]
-    loaded, rows = is_loaded(table), []
-    for place, row in table.to_dict("index").items():
+    table = table.assign(ratio=layer_ratios(evidence)["ratio"])
+    rows = []
+    for row in table.assign(loaded=is_loaded(table)).to_dict("records"):
         rows.append(
             [
                 Cell(row["series"]),
                 Cell(instance_name(row), row["image_size"] if row["image_size"] == row["image_size"] else ""),
                 Cell(row["phase"]),
                 Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
-                *_time_cells(row, loaded=bool(loaded[place])),
-                number_cell(ratios.get(place), lambda ratio: f"{number(ratio)}×"),
+                *_time_cells(row),
+                number_cell(row["ratio"], lambda ratio: f"{number(ratio)}×"),
                 number_cell(row["cold_s"], seconds),
                 _mebibytes(row),
                 number_cell(row["pixels_per_s"], scientific),
@@ -78,15 +78,15 @@ def coupled(evidence: Evidence) -> Exhibit:
     table = table[table["role"] == "coupled"].sort_values(
         ["family", "image_size", "coupling", "tolerance"], kind="stable"
     )
-    loaded, rows = is_loaded(table), []
-    for place, row in table.to_dict("index").items():
+    rows = []
+    for row in table.assign(loaded=is_loaded(table)).to_dict("records"):
         rows.append(
             [
                 Cell(solver_title(row["solver"])),
                 *_where(row),
                 Cell(row["phase"]),
                 Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
-                *_time_cells(row, loaded=bool(loaded[place])),
+                *_time_cells(row),
                 number_cell(row["iterations"]),
                 number_cell(row["residual"], scientific),
                 *_reached(row),
@@ -119,8 +119,8 @@ def peers(evidence: Evidence) -> Exhibit:
     """Other libraries on the same instances: a row each with its version, or that it is not installed."""
     table = evidence.solvers[evidence.solvers["role"] == "peer"]
     ours = _ours(table)
-    loaded, rows = is_loaded(table), []
-    for place, row in table.to_dict("index").items():
+    rows = []
+    for row in table.assign(loaded=is_loaded(table)).to_dict("records"):
         ok = row["status"] in ("ok", "")
         mine = ours.get((row["instance"], row["framework"], row["phase"], _key(row["tolerance"])))
         ratio = row["median_s"] / mine if ok and mine and row["solver"] != OURS else None
@@ -132,7 +132,7 @@ def peers(evidence: Evidence) -> Exhibit:
                 *_where(row),
                 Cell(row["phase"] or "—"),
                 Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
-                *_time_cells(row, loaded=bool(loaded[place])),
+                *_time_cells(row),
                 number_cell(ratio, lambda value: f"{number(value)}×"),
                 number_cell(row["iterations"]),
                 *_reached(row),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from morphobench.exhibits import Cell, Exhibit, number_cell
@@ -37,12 +38,13 @@ def gradients(evidence: Evidence) -> Exhibit:
     groups, rows = parameters(table), []
     table = table.assign(place=table["family"].map({name: place for place, name in enumerate(families(table))}))
     table = table.sort_values(["place", "series", "framework", "dtype", "value"], kind="stable")
-    costs = instance_costs(table).groupby(KEYS)[["seconds", "peak_bytes"]].median()
+    costs = instance_costs(table).groupby(KEYS)[["seconds", "peak_bytes"]].median().to_dict("index")
     for key, group in table.groupby(KEYS, sort=False):
         family, series, framework, dtype, setting = map(str, cast("tuple[str, ...]", key))
         errors = group.groupby("parameter")["error"].median()
         value = group["value"].iloc[0]
-        cost = costs.loc[key] if key in costs.index else pd.Series(dtype=float)
+        cost = costs.get(key, {"seconds": np.nan, "peak_bytes": np.nan})
+        time = number_cell(cost["seconds"], seconds)
         loaded = bool(is_loaded(group).any())
         rows.append(
             [
@@ -54,9 +56,9 @@ def gradients(evidence: Evidence) -> Exhibit:
                 *(number_cell(errors.get(name), scientific) for name in groups),
                 number_cell(group["cosine"].min(), lambda cosine: f"{cosine:.6f}"),
                 number_cell(group["active"].min(), lambda share: f"{100 * share:.4g} %"),
-                Cell(seconds(cost.get("seconds")), *_sort(cost.get("seconds")), kind="partly" if loaded else ""),
+                Cell(time.text, time.sort, "partly" if loaded else ""),
                 spread_cell(group["spread"].max()),
-                number_cell(cost.get("peak_bytes")),
+                number_cell(cost["peak_bytes"]),
                 number_cell(group["iterations"].median()),
                 number_cell(group["adjoint_iterations"].median()),
                 number_cell(group["certificate"].max(), scientific),
@@ -74,10 +76,6 @@ def gradients(evidence: Evidence) -> Exhibit:
         "kinks left out (shaded: measured on a loaded machine)"
     )
     return Exhibit("gradients", caption, columns, rows, "gradients.csv", frozenset({2, *range(5, len(columns))}))
-
-
-def _sort(value: float | None) -> tuple[float, ...]:
-    return () if value is None or value != value else (float(value),)
 
 
 def kinks(evidence: Evidence) -> Exhibit:

@@ -172,11 +172,9 @@ def _missed(rows: pd.DataFrame) -> list[Line2D]:
 
 def _growth_sentence(rows: pd.DataFrame) -> str:
     """Fewest and most iterations of each solver."""
-    spans = rows.groupby("solver")["iterations"].agg(["min", "max"])
-    order = [name for name in SOLVER_TITLES if name in spans.index] + sorted(set(spans.index) - set(SOLVER_TITLES))
-    told = [
-        f"{solver_title(name)} {number(spans.loc[name, 'min'])} to {number(spans.loc[name, 'max'])}" for name in order
-    ]
+    groups = {str(name): group["iterations"] for name, group in rows.groupby("solver")}
+    order = [name for name in SOLVER_TITLES if name in groups] + sorted(set(groups) - set(SOLVER_TITLES))
+    told = [f"{solver_title(name)} {number(groups[name].min())} to {number(groups[name].max())}" for name in order]
     return f"Fewest and most iterations: {'; '.join(told)}."
 
 
