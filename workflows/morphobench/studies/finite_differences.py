@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from morphobench.studies.measurement import Clock
 from morphobench.studies.problems import by_channel, coordinates, moved, problems
 from morphobench.studies.reference import Reference
 
-__all__ = ["Differences", "Solve", "Sweep", "extrapolated", "hull", "taylor_slope"]
+__all__ = ["Differences", "Hull", "Solve", "Sweep", "extrapolated", "taylor_slope"]
 
 # Solves a batch from a start (None: the solver's own): the output and all unknowns, in float64.
 Solve = Callable[[Instance, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
@@ -112,14 +112,7 @@ def taylor_slope(
     return float(slope), ""
 
 
-def hull(
-    instance: Instance,
-    parameter: str,
-    jacobian: Callable[[Instance, np.ndarray], np.ndarray],
-    solve: Solve,
-    limit: int,
-    tolerance: float,
-) -> tuple[float, float]:
+class Hull:
     """Test at ties that derivatives of single outputs lie between their one-sided derivatives.
 
     These come from one-sided differences, the term of first order cancelled. The property belongs to each output by itself
@@ -127,37 +120,53 @@ def hull(
 
     Parameters
     ----------
-    jacobian : callable
-        Given a batch with one channel for each tested output and the cotangents that pick the outputs, returns the
-        gradient with respect to the parameter group, (outputs, entries of a channel).
     limit : int
-        Most entries, and most outputs of a channel.
-    tolerance : float
-        How far outside an entry may lie.
-
-    Returns
-    -------
-    share, violation : float
-        Share of the entries that lie between, and the largest distance of one outside.
+        Most entries of a group.
+    outputs : int
+        Most outputs of a channel.
     """
-    channel, entry = coordinates(instance, parameter, limit)
-    pixels = instance.cotangent[0, 0].size
-    outputs = np.unique(np.linspace(0, pixels - 1, min(limit, pixels)).round().astype(int))
-    picked = np.repeat(np.arange(instance.channels), len(outputs))
-    one_hot = np.zeros((len(picked), pixels))
-    one_hot[np.arange(len(picked)), np.tile(outputs, instance.channels)] = 1.0
-    shape = (1, len(picked), *instance.cotangent.shape[2:])
-    found = jacobian(problems(instance, picked), one_hot.reshape(shape))
-    found = found.reshape(instance.channels, len(outputs), -1)[channel, :, entry]
-    centre = problems(instance, channel)
-    start = solve(centre, None)[0]
 
-    def difference(step: float) -> np.ndarray:
-        change = np.zeros(by_channel(centre.arguments[parameter]).shape)
-        change[np.arange(len(entry)), entry] = step
-        value = solve(moved(centre, parameter, change), None)[0]
-        return ((value - start) / step)[0].reshape(len(entry), -1)[:, outputs]
+    def __init__(self, instance: Instance, solve: Solve, limit: int, outputs: int = 8) -> None:
+        self.instance, self.solve, self.limit = instance, solve, limit
+        pixels = instance.cotangent[0, 0].size
+        self.outputs = np.unique(np.linspace(0, pixels - 1, min(outputs, pixels)).round().astype(int))
+        picked = np.repeat(np.arange(instance.channels), len(self.outputs))
+        one_hot = np.zeros((len(picked), pixels))
+        one_hot[np.arange(len(picked)), np.tile(self.outputs, instance.channels)] = 1.0
+        shape = (1, len(picked), *instance.cotangent.shape[2:])
+        # One channel for each tested output, which its cotangent picks.
+        self.rows = replace(problems(instance, picked), cotangent=one_hot.reshape(shape))
+        self.brackets = {name: self._bracket(name) for name in instance.arguments}
 
-    one_sided = [2 * difference(h / 2) - difference(h) for h in (TIE_STEP, -TIE_STEP)]
-    outside = np.maximum(np.minimum(*one_sided) - found, found - np.maximum(*one_sided))
-    return float((outside <= tolerance).mean()), float(np.maximum(outside.max(), 0.0))
+    def test(self, gradients: Mapping[str, np.ndarray], tolerance: float) -> dict[str, tuple[float, float]]:
+        """Return, by parameter group, the share of the entries that lie between and the farthest distance outside.
+
+        Parameters
+        ----------
+        gradients : mapping
+            Of `rows` by a mode.
+        tolerance : float
+            How far outside an entry may lie and still count.
+        """
+        tested = {}
+        for name, (low, high) in self.brackets.items():
+            channel, entry = coordinates(self.instance, name, self.limit)
+            found = by_channel(gradients[name]).reshape(self.instance.channels, len(self.outputs), -1)
+            outside = np.maximum(low - found[channel, :, entry], found[channel, :, entry] - high)
+            tested[name] = float((outside <= tolerance).mean()), float(np.maximum(outside.max(), 0.0))
+        return tested
+
+    def _bracket(self, parameter: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lesser and the greater one-sided derivative of each output, (entries, outputs)."""
+        channel, entry = coordinates(self.instance, parameter, self.limit)
+        centre = problems(self.instance, channel)
+        start = self.solve(centre, None)[0]
+
+        def difference(step: float) -> np.ndarray:
+            change = np.zeros(by_channel(centre.arguments[parameter]).shape)
+            change[np.arange(len(entry)), entry] = step
+            value = self.solve(moved(centre, parameter, change), None)[0]
+            return ((value - start) / step)[0].reshape(len(entry), -1)[:, self.outputs]
+
+        right, left = (2 * difference(step / 2) - difference(step) for step in (TIE_STEP, -TIE_STEP))
+        return np.minimum(right, left), np.maximum(right, left)

@@ -15,19 +15,20 @@ Description = dict[str, Any]
 
 FORWARD_TOLERANCE = {"float64": 1e-14, "float32": 1e-6}  # of modes that are not about the forward solve
 ADJOINT_TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
+MOST_NEWTON = 16  # after so many of its steps nothing moves
 # What is differentiated step by step, by family.
 UNROLLED = {
     "separable": ("newton", "gradient-descent"),
-    "coupled": ("relaxation", "accelerated-gradient"),
+    "coupled": ("newton", "accelerated-gradient"),
     "geodesic": ("dilation",),
 }
-TRUNCATED = {"separable": ("gradient-descent",), "coupled": ("relaxation", "accelerated-gradient"), "geodesic": ()}
+TRUNCATED = {"separable": ("gradient-descent",), "coupled": ("relaxation",), "geodesic": ()}
 
 
 def modes(family: str, settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
     """List the modes of a family of operators in a framework."""
     kind = family if family in UNROLLED else "coupled"
-    found = _coupled(settings, framework) if kind == "coupled" else _direct(kind, framework)
+    found = _coupled(settings, framework) if kind == "coupled" else _direct(kind)
     yield from found if framework == "torch" else (d for d in found if d["mode"] in settings["jax_modes"])
     if framework == "torch" or "truncated" in settings["jax_modes"]:
         yield from _iterated("truncated", TRUNCATED[kind], settings["truncated"])
@@ -42,12 +43,12 @@ def _description(mode: str, setting: str, value: float | None = None, **more: An
     return {"mode": mode, "setting": setting, "value": value, **plain, **more}
 
 
-def _direct(kind: str, framework: str) -> Iterator[Description]:
+def _direct(kind: str) -> Iterator[Description]:
     """Operators whose backward pass solves no system: it is exact, and only the arithmetic differs."""
     for backend in ("tensor", "kernels"):
         for dtype in ("float64", "float32"):
             yield _description("implicit", backend, backend=backend, dtype=dtype)
-    if kind == "separable" and framework == "torch":
+    if kind == "separable":
         for step in ("newton", "gradient-descent"):
             yield _description("one-step", step, backend="tensor", step=step, steps=1)
 
@@ -76,5 +77,5 @@ def _coupled(settings: Mapping[str, Any], framework: str) -> Iterator[Descriptio
 
 def _iterated(mode: str, steps: Sequence[str], counts: Sequence[int]) -> Iterator[Description]:
     for step in steps:
-        for count in sorted(set(counts)):
+        for count in sorted({min(count, MOST_NEWTON) if step == "newton" else count for count in counts}):
             yield _description(mode, f"{step} {count}", float(count), backend="tensor", step=step, steps=count)

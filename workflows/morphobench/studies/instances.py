@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -79,28 +78,40 @@ class Instance:
 
 
 def specifications(settings: Mapping[str, Any], framework: str) -> Iterator[Specification]:
-    """List the instances: operator x data x window x level x coupling at the first image size.
+    """List the instances: one number is varied at a time, around the last entry of each list.
 
-    Further sizes, and ties, are taken with the last window, level and coupling alone; so are all instances of JAX but for
-    the coupling, since each shape is compiled anew.
+    Numbers are varied on the first kind of data at the first image size. Other data, further sizes and ties (the latter
+    two with one operator of each coupled family) are taken at the middle alone. JAX, which compiles each shape anew, has one
+    window and one image size.
     """
-    families = [name for name in settings["families"] if framework == "torch" or name in settings["jax_families"]]
-    for family, size in product(families, settings["image_sizes"]):
-        for operator, data in product(OPERATORS[family], settings["data"]):
-            whole = size == settings["image_sizes"][0] and data != "ties"
-            if framework == "jax" and size != settings["image_sizes"][0]:
-                continue
-            kernels = settings["kernel_sizes"] if whole and framework == "torch" else settings["kernel_sizes"][-1:]
-            for kernel, level, coupling in product(kernels, *_numbers(family, settings, whole)):
-                ridge = None if coupling is None else settings["ridge"]
-                yield Specification(family, operator, data, size, kernel, level, coupling, ridge)
+    for family in settings["families"] if framework == "torch" else settings["jax_families"]:
+        kernels = settings["kernel_sizes"] if (family, framework) == ("separable", "torch") else []
+        for operator in OPERATORS[family]:
+            first = operator == OPERATORS[family][0]
+            for data in settings["data"]:
+                if data == "ties" and not first and family != "separable":
+                    continue
+                varied = kernels if data == settings["data"][0] else None
+                yield from _around(family, operator, data, settings["image_sizes"][0], varied, settings)
+            for size in settings["image_sizes"][1:] if first and framework == "torch" else ():
+                yield from _around(family, operator, settings["data"][0], size, None, settings)
 
 
-def _numbers(family: str, settings: Mapping[str, Any], whole: bool) -> tuple[list[Any], list[Any]]:
-    """Levels and couplings of a family."""
+def _around(
+    family: str, operator: str, data: str, size: int, kernels: list[int] | None, settings: Mapping[str, Any]
+) -> Iterator[Specification]:
+    """Vary level, coupling and window, one at a time; nothing where ``kernels`` is None."""
     levels = {"separable": settings["logit_levels"], "geodesic": [None]}.get(family, settings["coupled_levels"])
     couplings = settings["couplings"] if family.startswith("regularised") else [None]
-    return (levels, couplings) if whole else (levels[-1:], couplings[-1:])
+    middle = settings["kernel_sizes"][-1], levels[-1], couplings[-1]
+    chosen = [middle]
+    if kernels is not None:
+        chosen += [(kernel, *middle[1:]) for kernel in kernels]
+        chosen += [(middle[0], level, middle[2]) for level in levels]
+        chosen += [(*middle[:2], coupling) for coupling in couplings]
+    for kernel, level, coupling in dict.fromkeys(chosen):
+        ridge = None if coupling is None else settings["ridge"]
+        yield Specification(family, operator, data, size, kernel, level, coupling, ridge)
 
 
 def build(given: Specification, seed: int) -> Instance:

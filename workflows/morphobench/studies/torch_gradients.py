@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,10 @@ import varmorph.torch
 from morphobench.studies.cells import Cell, Row
 from morphobench.studies.coupled_methods import methods
 from morphobench.studies.difference_rows import DifferenceRows
-from morphobench.studies.finite_differences import hull
+from morphobench.studies.finite_differences import Hull
 from morphobench.studies.gradient_rows import HULL_TOLERANCE, Differentiated, mode_rows
 from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Repeated
-from morphobench.studies.problems import by_channel
 from morphobench.studies.reference import solve_reference
 from morphobench.studies.torch_measurement import clock_for, saved_bytes
 from morphobench.studies.unrolling import gradient_step, neighbours, newton_step, newton_updates, unrolled
@@ -58,6 +57,11 @@ class TorchInstance:
         self.hulls: dict[str, dict[str, tuple[float, float]]] = {}
         self.differences: dict[str, DifferenceRows] = {}
 
+    @cached_property
+    def hull(self) -> Hull:
+        """The test at ties, whose one-sided derivatives serve all modes."""
+        return Hull(self.instance, self.solve, self.limit)
+
     def prepare(self, cell: Cell) -> None:
         """Differentiate once; at ties, test the hull."""
         mode = cell.settings
@@ -68,11 +72,9 @@ class TorchInstance:
                 return
             self.found[cell.name] = differentiate(self.instance, mode, self.device)
             self.hulls[cell.name] = {}
-            for name in self.instance.arguments if self.reference.ties else ():
-                tolerance = HULL_TOLERANCE[mode["dtype"]]
-                self.hulls[cell.name][name] = hull(
-                    self.instance, name, self._jacobian(mode, name), self.solve, self.limit, tolerance
-                )
+            if self.reference.ties:
+                gradients = differentiate(self.hull.rows, mode, self.device).gradients
+                self.hulls[cell.name] = self.hull.test(gradients, HULL_TOLERANCE[mode["dtype"]])
 
     def measure(self, cell: Cell) -> Mapping[str, float]:
         """Time one forward and backward pass together; of finite differences, each step."""
@@ -101,13 +103,6 @@ class TorchInstance:
 
     def _pass(self, mode: Mapping[str, Any], leaves: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
         return gradients_of(apply(self.instance, mode, leaves).value, leaves, cotangent)
-
-    def _jacobian(self, mode: Mapping[str, Any], name: str) -> Callable[[Instance, np.ndarray], np.ndarray]:
-        def rows(batch: Instance, one_hot: np.ndarray) -> np.ndarray:
-            found = differentiate(replace(batch, cotangent=one_hot), mode, self.device)
-            return by_channel(found.gradients[name])
-
-        return rows
 
 
 def apply(
