@@ -20,14 +20,13 @@ from morphobench.studies.gradient_rows import HULL_TOLERANCE, Differentiated, mo
 from morphobench.studies.instances import Instance
 from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, reconstructed, weighted_mean
 from morphobench.studies.measurement import Repeated, WallClock
-from morphobench.studies.reference import solve_reference
+from morphobench.studies.reference import reference_solution, solve_reference
 from varmorph.convergence import ConvergenceWarning
 
 __all__ = ["JaxInstance", "differentiate"]
 
 SEPARABLE_STEPS = {"newton": newton_step, "gradient-descent": gradient_step}
 DESCRIBED = ("mode", "value", "backend", "dtype", "forward_tolerance", "step", "steps")
-IMPLICIT = {**dict.fromkeys(DESCRIBED), "mode": "implicit", "value": 1e-10, "backend": "kernels", "dtype": "float64"}
 
 Program = Callable[[tuple[jax.Array, ...], jax.Array], tuple[Any, Any, Any]]
 
@@ -44,7 +43,7 @@ class JaxInstance:
     @cached_property
     def hull(self) -> Hull:
         """The test at ties, whose one-sided derivatives serve all modes."""
-        return Hull(self.instance, _solve, self.limit)
+        return Hull(self.instance, reference_solution, self.limit)
 
     def prepare(self, cell: Cell) -> None:
         """Compile and differentiate once; at ties, test the hull."""
@@ -87,12 +86,6 @@ def differentiate(instance: Instance, mode: Mapping[str, Any]) -> Differentiated
 
 def _most(certificate: Any, name: str) -> Any:
     return None if certificate is None else getattr(certificate, name).max().item()
-
-
-def _solve(batch: Instance, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Solve a batch of problems to the precision of float64."""
-    found = differentiate(batch, IMPLICIT)
-    return found.value, found.unknowns
 
 
 def _arguments(instance: Instance, dtype: str) -> tuple[tuple[jax.Array, ...], jax.Array]:

@@ -11,7 +11,7 @@ import varmorph.reference
 from morphobench.studies.active_sets import has_ties, pieces
 from morphobench.studies.instances import Instance
 
-__all__ = ["Reference", "solve_reference"]
+__all__ = ["Reference", "reference_solution", "solve_reference"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,20 @@ class Reference:
         return float((active == self.active).mean())
 
 
-def solve_reference(instance: Instance) -> Reference:
-    """Solve and differentiate an instance."""
+def reference_solution(instance: Instance, start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the output and all unknowns; a start is of no use here."""
     given = {**instance.arguments, **instance.options}
     if instance.family == "joint":
         unknowns = getattr(varmorph.reference, f"{instance.operator}_unknowns")(**given)
-        value = unknowns[:, :, -1]
-    else:
-        value = unknowns = getattr(varmorph.reference, instance.operator)(**given)
+        return unknowns[:, :, -1], unknowns
+    value = getattr(varmorph.reference, instance.operator)(**given)
+    return value, value
+
+
+def solve_reference(instance: Instance) -> Reference:
+    """Solve and differentiate an instance."""
+    given = {**instance.arguments, **instance.options}
+    value, unknowns = reference_solution(instance)
     found = getattr(varmorph.reference, f"{instance.operator}_gradient")(**given, cotangent=instance.cotangent)
     gradients = {name: np.asarray(getattr(found, name)) for name in instance.arguments}
     return Reference(value, unknowns, gradients, pieces(instance, unknowns), has_ties(instance, unknowns))
