@@ -1,19 +1,14 @@
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from morphobench.studies.measurement import (
-    CudaClock,
-    Quartiles,
-    WallClock,
-    clock_for,
-    growth_of_peak,
-    interleave,
-    saved_bytes,
-)
+from morphobench.studies import torch_measurement
+from morphobench.studies.measurement import Quartiles, WallClock, interleave, last_level_cache, spread_of_medians
+from morphobench.studies.torch_measurement import CacheFlush, CudaClock, clock_for, growth_of_peak, saved_bytes
 
 
 @dataclass
@@ -46,6 +41,9 @@ class FakeCuda:
 
     def max_memory_allocated(self):
         return self.peak
+
+    def get_device_properties(self):
+        return SimpleNamespace(L2_cache_size=4096)
 
 
 @dataclass
@@ -91,6 +89,18 @@ def test_repeats_are_taken_in_turns():
     assert found["a"].seconds == {"forward": [1.0, 1.0, 1.0]}
 
 
+def test_work_that_has_used_up_its_time_is_not_begun_again():
+    readings = iter(range(100))
+    found = interleave({"a": lambda: {"forward": 1.0}}, 9, limit_s=2.5, now=lambda: float(next(readings)))
+    assert found["a"].seconds == {"forward": [1.0, 1.0, 1.0]}
+
+
+def test_the_spread_is_that_of_medians_over_thirds_dealt_in_turn():
+    assert spread_of_medians([1.0, 2.0, 3.0] * 3) == 1.0
+    assert spread_of_medians([2.0] * 6) == 0.0
+    assert math.isnan(spread_of_medians([2.0] * 5))
+
+
 def test_work_that_fails_keeps_its_message_and_does_not_stop_the_others():
     def fail():
         raise ValueError("no kernel")
@@ -127,6 +137,20 @@ def test_peak_on_a_gpu_is_that_of_the_allocator_above_the_start():
         cuda.peak = 4000
 
     assert growth_of_peak(work, "cuda", cuda) == (None, 3000.0)
+
+
+def test_a_flush_overwrites_twice_the_cache_of_the_device(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch_measurement.torch, "empty", lambda size, **how: made.append(how) or torch.ones(size))
+    flush = CacheFlush("cuda", FakeCuda())
+    flush()
+    assert made[0]["device"] == "cuda"
+    assert flush.buffer.shape == (8192,)
+    assert not flush.buffer.any()
+
+
+def test_a_flush_on_the_cpu_is_larger_than_its_last_cache():
+    assert CacheFlush("cpu").buffer.nbytes == 2 * last_level_cache() >= 2**20
 
 
 def test_peak_on_the_cpu_sees_temporary_arrays_of_any_library():
