@@ -69,7 +69,7 @@ def _beside(field: Array) -> Array:
     return padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
 
 
-Solve = Callable[[float, Mapping[str, Array]], Array]
+Solve = Callable[[Any, Mapping[str, Array]], tuple[Array, Array]]  # tolerance and leaves to value and iterations
 
 
 def _fixed_point(solve: Solve, wanted: Mapping[str, Any], seed: int) -> Program:
@@ -79,28 +79,33 @@ def _fixed_point(solve: Solve, wanted: Mapping[str, Any], seed: int) -> Program:
     names = list(case.arguments)
     leaves = [jnp.asarray(array) for array in case.arguments.values()]
 
-    def run(tolerance: float, *arguments: Array) -> Array:
+    def run(tolerance: Any, *arguments: Array) -> tuple[Array, Array]:
         return solve(tolerance, dict(zip(names, arguments, strict=True)))
 
-    def attempt(tolerance: float) -> tuple[float, float]:
-        return accurate(np.asarray(run(tolerance, *leaves)), exact), tolerance
+    compiled = jax.jit(run)  # once for all tolerances
 
-    error, tolerance, reached = search(wanted["tolerance"], attempt)
-    found = Found({"dtype": "float64", "error": error, "reached": reached}, pixels=case.cotangent.size)
-    return Program(lambda *given: (run(tolerance, *given), None), leaves, jnp.asarray(case.cotangent), found)
+    def attempt(tolerance: float) -> tuple[float, tuple[float, int]]:
+        value, iterations = compiled(tolerance, *leaves)
+        return accurate(np.asarray(value), exact), (tolerance, int(iterations))
+
+    error, (tolerance, iterations), reached = search(wanted["tolerance"], attempt)
+    about = {"dtype": "float64", "error": error, "reached": reached, "iterations": iterations}
+    found = Found(about, pixels=case.cotangent.size)
+    return Program(lambda *given: run(tolerance, *given), leaves, jnp.asarray(case.cotangent), found)
 
 
-def _jaxopt(tolerance: float, leaves: Mapping[str, Array]) -> Array:
+def _jaxopt(tolerance: Any, leaves: Mapping[str, Array]) -> tuple[Array, Array]:
     """Anderson's acceleration with the implicit derivative; it stops by the norm of the change."""
     import jaxopt
 
     solver = jaxopt.AndersonAcceleration(
         lambda z, given: relaxation(given, z), maxiter=MOST_STEPS, tol=tolerance, implicit_diff=True
     )
-    return solver.run(leaves["x"], dict(leaves)).params
+    found = solver.run(leaves["x"], dict(leaves))
+    return found.params, found.state.iter_num
 
 
-def _optimistix(tolerance: float, leaves: Mapping[str, Array]) -> Array:
+def _optimistix(tolerance: Any, leaves: Mapping[str, Array]) -> tuple[Array, Array]:
     """Fixed-point iteration with the implicit derivative."""
     import optimistix
 
@@ -112,4 +117,4 @@ def _optimistix(tolerance: float, leaves: Mapping[str, Array]) -> Array:
         max_steps=MOST_STEPS,
         throw=False,
     )
-    return found.value
+    return found.value, found.stats["num_steps"]
