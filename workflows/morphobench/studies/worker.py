@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +179,10 @@ def _leave_failure(study: Study, cell: Cell, error: Exception, about: Circumstan
     about.record(cell, "out_of_memory" if memory else "error", message, study.failed_rows(cell), load)
 
 
-def _settle(framework: str, threads: int) -> None:
-    """Start a framework: in double precision where that has to be said, with so many threads."""
-    if framework == "jax":
-        os.environ["JAX_ENABLE_X64"] = "1"
-        import jax
-
-        jax.local_devices()
-    else:
-        import torch
-
-        torch.set_num_threads(threads)
+def _settle(framework: str) -> None:
+    """Import a framework, whose threads the environment has set, before any clock runs; JAX in double precision."""
+    os.environ["JAX_ENABLE_X64"] = "1"
+    import_module(framework)
 
 
 def main(path: Path) -> None:
@@ -200,7 +194,7 @@ def main(path: Path) -> None:
     about = Circumstances(**{**shared, "folder": Path(job["folder"])}, provenance=provenance(house.root))
     wanted = set(job["cells"])
     cells = [cell for cell in study.cells(about.settings, about.framework) if cell.name in wanted]
-    _settle(about.framework, about.threads)
+    _settle(about.framework)
     progress = Path(job["progress"])
     run_cells(study, cells, about, lambda name: write_text(progress, name))
 
