@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from morphobench.layout import House
-from morphobench.registry import discover_datasets, discover_methods, split_dataset_id
+from morphobench.registry import MethodInfo, discover_datasets, discover_methods, split_dataset_id
 
 HOUSE = House(Path(__file__).resolve().parents[2])
 
@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc):
             (name, variant, kind)
             for name, info in wanted(discover_methods(HOUSE.methods)).items()
             for variant in getattr(info, "variants", ["default"])
-            for kind in getattr(info, "tasks", ["classification"])
+            for kind in (info.variant_tasks(variant) if isinstance(info, MethodInfo) else ["classification"])
         ]
         metafunc.parametrize("method_task", cases, ids=["-".join(case) for case in cases], scope="module")
     if "method_name" in metafunc.fixturenames:

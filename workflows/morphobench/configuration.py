@@ -201,7 +201,7 @@ class Plan:
 def make_plan(configuration: Configuration, house: House) -> Plan:
     """List the cells (data set, method, variant) to be run.
 
-    A method takes part on a data set if its tasks include the data set's. A broken plugin takes part everywhere, so
+    A variant of a method takes part on a data set if its tasks include the data set's. A broken plugin takes part everywhere, so
     that its reason is seen in every table.
     """
     datasets, methods = discover_datasets(house.datasets), discover_methods(house.methods)
@@ -218,9 +218,8 @@ def make_plan(configuration: Configuration, house: House) -> Plan:
             options = {} if isinstance(entry, str) else entry
             if identifier not in options.get("datasets", [identifier]):
                 continue
-            if not _fits(info, datasets, identifier):
-                continue
-            cells += [(identifier, info.name, variant) for variant in _variants(entry, info, section["variants"])]
+            chosen = _variants(entry, info, section["variants"])
+            cells += [(identifier, info.name, v) for v in chosen if _fits(info, v, datasets, identifier)]
     return Plan(
         {identifier: datasets[split_dataset_id(identifier)[0]] for identifier in configuration.dataset_ids},
         {_name(entry): methods[_name(entry)] for entry in entries},
@@ -228,9 +227,9 @@ def make_plan(configuration: Configuration, house: House) -> Plan:
     )
 
 
-def _fits(info: MethodInfo | BrokenPlugin, datasets: Mapping[str, Any], identifier: str) -> bool:
+def _fits(info: MethodInfo | BrokenPlugin, method_variant: str, datasets: Mapping[str, Any], identifier: str) -> bool:
     name, variant = split_dataset_id(identifier)
     dataset = datasets[name]
     if isinstance(info, BrokenPlugin) or isinstance(dataset, BrokenPlugin):
         return True
-    return dataset.variant_task(variant) in info.tasks
+    return dataset.variant_task(variant) in info.variant_tasks(method_variant)

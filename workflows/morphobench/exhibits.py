@@ -167,9 +167,10 @@ def _metric_of(evidence: Evidence, dataset: str) -> str:
 
 
 def _coverage_cell(evidence: Evidence, trials: pd.DataFrame, mean: Any, key: tuple[str, str, str]) -> Cell:
-    dataset, method, _ = key
+    dataset, method, variant = key
     if trials.empty:
-        tasks = evidence.methods.get(method, {}).get("tasks")
+        described = evidence.methods.get(method, {})
+        tasks = described.get("narrower", {}).get(variant, described.get("tasks"))
         if tasks is not None and evidence.task(dataset) not in tasks:
             return Cell("not its task", kind="none")
         return Cell("not run here", kind="none")

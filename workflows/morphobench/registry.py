@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -70,6 +70,11 @@ class MethodInfo:
     citation: str
     resources: Mapping[str, Any]
     counterpart: str = ""
+    narrower: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # variants that do not do all tasks
+
+    def variant_tasks(self, variant: str) -> tuple[str, ...]:
+        """Kinds of task of one variant."""
+        return self.narrower.get(variant, self.tasks)
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,9 @@ def _describe(folder: Path, kind: Literal["method", "dataset"]) -> MethodInfo | 
     filled = fill_defaults(declared, load_schema(schema_path))
     filled["variants"] = {name: dict(overrides or {}) for name, overrides in filled["variants"].items()}
     filled |= {key: tuple(value) for key, value in filled.items() if isinstance(value, list)}
+    if kind == "method":  # what a variant does is no parameter of it
+        tasks = {name: values.pop("tasks", None) for name, values in filled["variants"].items()}
+        filled["narrower"] = {name: tuple(found) for name, found in tasks.items() if found}
     return (MethodInfo if kind == "method" else DatasetInfo)(folder=folder, **filled)
 
 
@@ -309,10 +317,9 @@ class Method:
 
     def build(self, task: Task) -> Any:
         """Return the untrained model."""
-        if task.kind not in self.info.tasks:
-            raise InvalidPlugin(
-                f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(self.info.tasks)}"
-            )
+        tasks = self.info.variant_tasks(self.variant)
+        if task.kind not in tasks:
+            raise InvalidPlugin(f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(tasks)}")
         return self.framework.build(self.module, task, self.params)
 
     def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:

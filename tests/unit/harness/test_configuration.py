@@ -99,6 +99,16 @@ def test_the_first_variant_is_taken_where_only_that_is_asked_for(toy):
     assert written == [{"name": "many", "variants": ["two", "three"]}]
 
 
+def test_a_variant_takes_part_where_its_own_tasks_include_that_of_the_data(toy):
+    path = toy.add_method("many") / "method.yaml"
+    path.write_text(path.read_text() + "variants: {all: {}, other: {tasks: [segmentation]}}\n")
+    cells = make_plan(load(toy, MINIMAL), House(toy.root)).cells
+    assert [variant for _, name, variant in cells if name == "many"] == ["all"]
+    info = discover_methods(toy.root / "methods")["many"]
+    assert (info.variant_tasks("all"), info.variant_tasks("other")) == (("classification",), ("segmentation",))
+    assert info.variants == {"all": {}, "other": {}}
+
+
 def test_the_smoke_tier_runs_every_plugin(project):
     cells = make_plan(load_configuration(project.workflows / "config" / "smoke.yaml", project), project).cells
     assert {name.split(".")[0] for name, _, _ in cells} == {

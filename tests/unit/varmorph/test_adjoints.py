@@ -4,7 +4,7 @@ import pytest
 import torch
 from coupled_instances import drawn, exact, image_arguments, problems
 
-from morphobench.studies.measurement import saved_bytes
+from morphobench.studies.torch_measurement import saved_bytes
 from varmorph.torch import (
     ADMM,
     AcceleratedGradient,

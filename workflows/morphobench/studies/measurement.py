@@ -25,6 +25,7 @@ __all__ = [
     "WallClock",
     "growth_of_resident_peak",
     "interleave",
+    "last_level_cache",
     "spread_of_medians",
 ]
 
@@ -140,6 +141,13 @@ def growth_of_resident_peak(work: Callable[[], Any]) -> tuple[Any, float]:
     before = _reset_resident_peak()
     result = work()
     return result, float(np.maximum(_resident("VmHWM") - before, 0.0))
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest cache of the processor, from Linux; 64 MiB where it does not say."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1:] in units), default=2**26)
 
 
 def _reset_resident_peak() -> float:

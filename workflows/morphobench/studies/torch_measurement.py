@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from morphobench.studies.measurement import Clock, WallClock, growth_of_resident_peak
+from morphobench.studies.measurement import Clock, WallClock, growth_of_resident_peak, last_level_cache
 
-__all__ = ["CudaClock", "clock_for", "growth_of_peak", "saved_bytes"]
+__all__ = ["CacheFlush", "CudaClock", "clock_for", "growth_of_peak", "saved_bytes"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,25 @@ def growth_of_peak(work: Callable[[], Any], device: str, cuda: Any = torch.cuda)
     result = work()
     cuda.synchronize()
     return result, float(cuda.max_memory_allocated() - before)
+
+
+class CacheFlush:
+    """Overwrites a buffer larger than the last cache, so that what is timed next finds its arguments in main memory.
+
+    Parameters
+    ----------
+    device : str
+        "cpu" or "cuda".
+    cuda : module
+        ``torch.cuda``, or what stands for it in a test.
+    """
+
+    def __init__(self, device: str, cuda: Any = torch.cuda) -> None:
+        self.size = 2 * (
+            cuda.get_device_properties().L2_cache_size if device.startswith("cuda") else last_level_cache()
+        )
+        self.buffer = torch.empty(self.size, dtype=torch.uint8, device=device)
+
+    def __call__(self) -> None:
+        """Overwrite the buffer."""
+        self.buffer.zero_()

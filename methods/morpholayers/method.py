@@ -1,0 +1,73 @@
+"""MorphoLayers: its operators on the controlled backbone, and networks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from morphobench import backbones
+from morphobench.contract import InvalidPlugin, Task
+
+from . import initialisers, layers
+from .networks import NETWORKS
+from .structuring import LineFunctions, QuadraticFunctions, StructuringFunctions
+
+MakeLayer = Callable[..., nn.Module]
+
+# What the first half of the channels meets, and the second.
+HALVES: dict[str, tuple[MakeLayer, MakeLayer]] = {
+    "depthwise": (layers.DepthwiseDilation2D, layers.DepthwiseErosion2D),
+    "sum-merged": (layers.Dilation2D, layers.Erosion2D),
+    "opening-closing": (layers.Opening2D, layers.Closing2D),
+    "quadratic": (layers.QuadraticDilation2D, layers.QuadraticErosion2D),
+}
+INITIALISERS = {
+    "zeros": initialisers.zeros_,
+    "sparse-zeros": initialisers.sparse_zeros_,
+    "quadratic": initialisers.quadratic_,
+    "near-identity": initialisers.minus_ones_zero_centre_,
+    "random-lattice": initialisers.random_lattice_,
+}
+
+
+def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
+    """Return the backbone around one of `HALVES`, or one of `NETWORKS`."""
+    kind = params["kind"]
+    if kind in HALVES:
+        return backbones.build(task, halves, params)
+    return _known("kind", kind, {**HALVES, **NETWORKS})(task, params)
+
+
+def halves(channels: int, kernel_size: int, params: Mapping[str, Any]) -> nn.Module:
+    """Return a spatial operator: dilations or openings on one half of the channels, their duals on the other."""
+    initialiser = _known("initialiser", params["initialiser"], INITIALISERS)
+    options: dict[str, Any] = {"functions": partial(StructuringFunctions, initialiser=initialiser)}
+    if params["kind"] == "quadratic":
+        options = {}
+
+    def make(layer: MakeLayer, count: int) -> nn.Module:
+        return layer(count, count if params["kind"] == "sum-merged" else 1, kernel_size, **options)
+
+    first, second = HALVES[params["kind"]]
+    return backbones.ChannelHalves(channels, partial(make, first), partial(make, second))
+
+
+def _known(key: str, value: str, known: Mapping[str, Any]) -> Any:
+    if value not in known:
+        raise InvalidPlugin(f"morpholayers: key {key!r}: found {value!r}, expected {', '.join(known)}")
+    return known[value]
+
+
+@torch.no_grad()
+def describe(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return the structuring functions of every layer, ``"<path of the layer>:bias"``, (F * C, kh, kw)."""
+    return {
+        f"{path.removesuffix('.functions')}:bias": module().flatten(0, 1).cpu().numpy()
+        for path, module in model.named_modules()
+        if isinstance(module, StructuringFunctions | QuadraticFunctions | LineFunctions)
+    }

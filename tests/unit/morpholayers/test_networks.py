@@ -1,0 +1,124 @@
+"""The networks of methods/morpholayers, and the protocol of additive noise."""
+
+import numpy as np
+import pytest
+import torch
+
+from morphobench.contract import InvalidPlugin, Task
+from morphobench.registry import discover_methods, load_method
+from morphobench.training import count_parameters
+
+PARAMS = {"kernel_size": 3, "width": 4, "blocks": [1], "initialiser": "zeros"}
+
+
+def task(*shape, kind="classification", outputs=4):
+    return Task(kind, shape or (1, 12, 12), outputs)
+
+
+@pytest.fixture
+def build(plugin):
+    return lambda kind, where=None, **params: plugin("method").build(where or task(), {**PARAMS, "kind": kind, **params})
+
+
+def test_the_h_maxima_block_has_the_published_number_of_parameters(plugin, build):
+    assert count_parameters(plugin("networks").HMaximaBlock()) == 231
+    assert count_parameters(build("h-maxima")) - count_parameters(build("classifier")) == 231
+
+
+def test_the_h_maxima_block_cuts_each_channel_by_a_height_of_its_own(plugin):
+    torch.manual_seed(0)
+    block, x = plugin("networks").HMaximaBlock(), torch.rand(2, 3, 10, 10)
+    heights = block.height(x)
+    assert heights.shape == (2, 3, 1, 1)
+    assert 0 < heights.min() < heights.max() < 1
+    torch.testing.assert_close(block(x), plugin("geodesic").h_maxima(x, heights))
+    torch.testing.assert_close(block(x)[1:, :1], block(x[1:, :1]))
+    block(x).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in block.parameters())
+
+
+def test_the_invariant_network_ignores_added_constants(build):
+    torch.manual_seed(0)
+    network, x = build("invariant").double().eval(), torch.rand(2, 1, 12, 12, dtype=torch.float64)
+    torch.testing.assert_close(network(x), network(x + 0.3))
+
+
+def test_dilations_start_as_max_pooling(build):
+    torch.manual_seed(0)
+    pooled, plain = build("pooling").eval(), build("classifier").eval()
+    plain.load_state_dict({name: value for name, value in pooled.state_dict().items() if "kernel" not in name})
+    x = torch.rand(2, 1, 12, 12)
+    torch.testing.assert_close(pooled(x), plain(x))
+
+
+def test_the_gradient_network_keeps_its_functions_on_a_disk(plugin, build):
+    torch.manual_seed(0)
+    network = build("gradient")
+    optimiser = torch.optim.SGD(network.parameters(), lr=5.0)
+    network(torch.rand(8, 1, 12, 12)).square().sum().backward()
+    optimiser.step()
+    (bias,) = plugin("method").describe(network).values()
+    corners = bias[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert bias.shape == (9, 5, 5)
+    assert (corners == -1).all()
+    assert len(np.unique(bias)) > 2
+
+
+@pytest.mark.parametrize("kind", ["gradient", "pooling", "invariant", "lenet", "classifier", "h-maxima"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28)])
+def test_networks_fit_small_and_coloured_images(build, kind, shape):
+    network = build(kind, task(*shape)).eval()
+    assert network(torch.rand(2, *shape)).shape == (2, 4)
+
+
+def test_wrong_parameters_and_small_images_are_refused(build):
+    with pytest.raises(InvalidPlugin, match="key 'kind': found 'median', expected depthwise, sum-merged"):
+        build("median")
+    with pytest.raises(InvalidPlugin, match="key 'initialiser': found 'ones', expected zeros"):
+        build("depthwise", initialiser="ones")
+    with pytest.raises(InvalidPlugin, match="at least 8x8 pixels, found 4x4"):
+        build("pooling", task(1, 4, 4))
+
+
+def test_networks_are_for_classification_and_operators_for_all(project):
+    info = discover_methods(project.methods)["morpholayers"]
+    assert "segmentation" in info.variant_tasks("depthwise")
+    assert "segmentation" not in info.variant_tasks("h-maxima")
+    with pytest.raises(InvalidPlugin, match="does not do segmentation; it does classification"):
+        load_method(info, "h-maxima").build(task(kind="segmentation"))
+
+
+def test_noise_levels_start_at_none(plugin):
+    levels = plugin("noise").noise_levels()
+    assert len(levels) == 20
+    assert levels[0] == 0
+    assert np.all(np.diff(levels) > 0)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "normal"])
+def test_accuracy_falls_from_that_of_clean_images_as_noise_grows(plugin, noise):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    images = np.full((400, 1, 2, 2), 0.4) + 0.2 * labels[:, None, None, None]
+
+    def predict(noisy):
+        assert 0 <= noisy.min() <= noisy.max() <= 1
+        assert noisy.dtype == np.float32
+        return np.stack([np.full(len(noisy), 0.5), noisy.mean((1, 2, 3))], axis=1)
+
+    accuracy = plugin("noise").accuracy_under_noise
+    found = accuracy(predict, images, labels, noise=noise, levels=[0.0, 0.2, 1.0], seed=0)
+    assert found[0] == 1 > found[1] > found[2] > 0.5
+    np.testing.assert_array_equal(found, accuracy(predict, images, labels, noise=noise, levels=[0.0, 0.2, 1.0], seed=0))
+
+
+@pytest.mark.parametrize("noise", ["uniform", "normal"])
+def test_noises_have_unit_standard_deviation(plugin, noise):
+    drawn = plugin("noise").NOISES[noise](np.random.default_rng(0), (100, 100))
+    assert drawn.mean() == pytest.approx(0, abs=0.05)
+    assert drawn.std() == pytest.approx(1, abs=0.05)
+
+
+def test_an_unknown_noise_is_refused(plugin):
+    with pytest.raises(ValueError, match="noise must be one of 'uniform', 'normal', found 'poisson'"):
+        plugin("noise").accuracy_under_noise(None, None, None, noise="poisson", levels=[], seed=0)

@@ -1,0 +1,94 @@
+"""Rows of the solver study from repeated seconds, the same for every framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from morphobench.studies.cells import Row
+from morphobench.studies.measurement import Quartiles, Repeated, spread_of_medians
+
+__all__ = ["Found", "accurate", "rows_of", "search"]
+
+STRICTER = 1e-2  # a solver's own tolerance is lowered by this factor until the error is small enough
+TRIES = 3
+
+
+@dataclass
+class Found:
+    """What is known of a cell besides the seconds of its repeats; seconds and bytes by phase."""
+
+    about: Row
+    pixels: int | None = None
+    copied_bytes: int | None = None
+    compile_s: float | None = None
+    cold_s: dict[str, float] = field(default_factory=dict)
+    peak: dict[str, float] = field(default_factory=dict)
+
+
+def rows_of(found: Found, repeated: Repeated) -> list[Row]:
+    """Return one row a phase: compilation where it was timed, then what was repeated."""
+    rows = []
+    if found.compile_s is not None:
+        rows.append({**found.about, "phase": "compile", "median_s": found.compile_s, "repeats": 1})
+    for phase, seconds in repeated.seconds.items():
+        quartiles = Quartiles.of(seconds)
+        row = {
+            **found.about,
+            "phase": phase,
+            "median_s": quartiles.median,
+            "q25_s": quartiles.q25,
+            "q75_s": quartiles.q75,
+        }
+        row |= {"spread": spread_of_medians(seconds), "repeats": len(seconds)}
+        row |= {"peak_bytes": found.peak.get(phase), "cold_s": found.cold_s.get(phase)}
+        if found.pixels is not None and quartiles.median > 0:
+            row["pixels_per_s"] = found.pixels / quartiles.median
+        if found.copied_bytes is not None and quartiles.median > 0:
+            row["bytes_per_s"] = found.copied_bytes / quartiles.median
+        rows.append(row)
+    return rows
+
+
+def accurate(value: np.ndarray, reference: np.ndarray) -> float:
+    """Greatest distance to the reference over the reference's range; infinite where the value is not finite."""
+    distance = float(np.abs(value - reference).max())
+    return distance / float(np.ptp(reference)) if math.isfinite(distance) else math.inf
+
+
+def search(tolerance: float, attempt: Callable[[float], tuple[float, Any]]) -> tuple[float, Any, bool]:
+    """Lower a solver's own tolerance until its error is at most ``tolerance``.
+
+    Its residual is not the error, and how they go together depends on the solver and the instance: times to a residual
+    would compare different accuracies.
+
+    Parameters
+    ----------
+    tolerance : float
+        Error to be reached.
+    attempt : callable
+        Takes the solver's own tolerance; gives the error and whatever is to be kept of the attempt.
+
+    Returns
+    -------
+    error : float
+    kept : object
+        Of the last attempt.
+    reached : bool
+    """
+    own, error, kept = tolerance, math.inf, None
+    for _ in range(TRIES):
+        error, kept = attempt(own)
+        if error <= tolerance:
+            return error, kept, True
+        own *= STRICTER
+    return error, kept, False
+
+
+def named(settings: Mapping[str, Any], *names: str) -> Row:
+    """Pick the settings of a cell that are columns of the table."""
+    return {name: settings[name] for name in names if name in settings}
