@@ -33,14 +33,20 @@ def _implicit_sentence(evidence: Evidence) -> str:
     table = table[table["mode"].isin(["implicit", "one-step"]) & (table["value"].isna() | (table["value"] == tightest))]
     if table.empty:
         return ""
+    separable = table["family"] == "separable"
     said = []
-    for (series, framework), rows in table.groupby(["series", "framework"], sort=False):
-        errors, title = rows["error"], FRAMEWORK_TITLES.get(str(framework), str(framework))
-        said.append(f"{series} ({title}): median {scientific(errors.median())}, largest {scientific(errors.max())}")
+    for kind, part in (("separable operators", table[separable]), ("others", table[~separable])):
+        errors = part.groupby(["series", "framework"], sort=False)["error"].agg(["median", "max"]).reset_index()
+        told = [
+            f"{row['series']} ({FRAMEWORK_TITLES.get(row['framework'], row['framework'])}) "
+            f"{scientific(row['median'])}, largest {scientific(row['max'])}"
+            for row in errors.to_dict("records")
+        ]
+        said += [f"{kind}: {'; '.join(told)}"] if told else []
     return (
-        f"Relative error of the gradients against the float64 reference at the tightest setting over "
+        f"Median relative error of the gradients against the float64 reference at the tightest setting over "
         f"{count(table['instance'].nunique(), 'instance')} and {count(table['parameter'].nunique(), 'parameter group')}, "
-        f"kinks left out: {'; '.join(said)}."
+        f"kinks left out. {'. '.join(text[0].upper() + text[1:] for text in said)}."
     )
 
 

@@ -243,9 +243,9 @@ def ratio_text(ratios: Sequence[float] | np.ndarray, level: float, name: str) ->
     return f"{mean} ({number(math.exp(logs.min()))} to {number(math.exp(logs.max()))}; {sample})"
 
 
-def ratio_note(level: float) -> str:
+def ratio_note(level: float, of: str = "instances") -> str:
     """Say what `ratio_text` gives."""
     return (
-        f"geometric mean over n instances, in brackets its {100 * level:g} % bootstrap interval, in parentheses the range "
+        f"geometric mean over n {of}, in brackets its {100 * level:g} % bootstrap interval, in parentheses the range "
         f"of fewer than {FEWEST_FOR_INTERVAL} or of equal values"
     )
