@@ -10,17 +10,17 @@ import pandas as pd
 from morphobench.exhibits import Cell, Exhibit, number_cell
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.gradients import (
-    DIFFERENCES,
     MODE_TITLES,
     PARAMETER_TITLES,
     clean_gradients,
+    hull_series,
     instance_costs,
     parameters,
     series_title,
     setting_text,
 )
 from morphobench.figures.studies import FAMILY_TITLES, FRAMEWORK_TITLES, families, is_loaded, measured
-from morphobench.figures.wording import scientific, seconds
+from morphobench.figures.wording import number, scientific, seconds
 
 __all__ = ["failed_cells", "gradients", "kinks", "spread_cell"]
 
@@ -29,7 +29,7 @@ KEYS = ["family", "series", "framework", "dtype", "setting"]
 
 def spread_cell(share: float) -> Cell:
     """How far repeated medians lie apart, in percent of the median."""
-    return number_cell(share, lambda value: f"{100 * value:.2g} %")
+    return number_cell(share, lambda value: f"{number(100 * value)} %")
 
 
 def gradients(evidence: Evidence) -> Exhibit:
@@ -37,7 +37,9 @@ def gradients(evidence: Evidence) -> Exhibit:
     table = clean_gradients(evidence)
     groups, rows = parameters(table), []
     table = table.assign(place=table["family"].map({name: place for place, name in enumerate(families(table))}))
-    table = table.sort_values(["place", "series", "framework", "dtype", "value"], kind="stable")
+    modes = {mode: order for order, mode in enumerate(MODE_TITLES)}
+    table = table.assign(order=table["mode"].map(modes))
+    table = table.sort_values(["place", "order", "series", "framework", "dtype", "value"], kind="stable")
     costs = instance_costs(table).groupby(KEYS)[["seconds", "peak_bytes"]].median().to_dict("index")
     for key, group in table.groupby(KEYS, sort=False):
         family, series, framework, dtype, setting = map(str, cast("tuple[str, ...]", key))
@@ -120,11 +122,7 @@ def kinks(evidence: Evidence) -> Exhibit:
 
 
 def _mode_at_kink(mode: str, setting: str, backend: str) -> str:
-    """Name of the mode; a row of the hull test names the tested mode in its setting."""
-    if mode != "hull":
-        return series_title(mode, "" if mode in DIFFERENCES else setting, backend)
-    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "")
-    return series_title(tested or "implicit", setting.removeprefix(tested).strip(" -"), backend)
+    return hull_series(setting, backend) if mode == "hull" else series_title(mode, setting, backend)
 
 
 def failed_cells(table: pd.DataFrame, name: str, source: str) -> Exhibit:

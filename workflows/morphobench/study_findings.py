@@ -70,23 +70,26 @@ def _hull_sentence(evidence: Evidence) -> str:
     """Share of Jacobian entries between their one-sided derivatives at ties, by mode; separable and other operators apart."""
     table = measured(evidence.gradients)
     table = table[table["hull"].notna()]
-    parts = []
+    names = [hull_series(*row) for row in table[["setting", "backend"]].itertuples(index=False)]
+    table = table.assign(series=pd.Series(names, index=table.index, dtype=object))
+    separable, said = table["family"] == "separable", []
     for name, rows in (
-        ("separable operators", table[table["family"] == "separable"]),
-        ("other operators, to which the theorem does not extend", table[table["family"] != "separable"]),
+        ("Separable operators", table[separable]),
+        ("Other operators, to which the theorem does not extend", table[~separable]),
     ):
-        if len(rows):
-            least, most = rows["hull"].min(), rows["hull"].max()
-            share = f"{100 * least:.4g} %" if least == most else f"{100 * least:.4g} to {100 * most:.4g} %"
-            parts.append(
-                f"{name}: {share} of the entries by mode, the farthest outside by {scientific(rows['hull_violation'].max())} "
-                f"({count(rows['instance'].nunique(), 'instance')})"
-            )
-    if not parts:
+        shares = rows.groupby("series", sort=False)[["hull", "hull_violation"]].agg(
+            {"hull": "min", "hull_violation": "max"}
+        )
+        told = [
+            f"{series} {100 * share:.4g} %" + (f" (farthest outside by {scientific(outside)})" if share < 1 else "")
+            for series, share, outside in shares.itertuples()
+        ]
+        said += [f"{name} ({count(rows['instance'].nunique(), 'instance')}): {'; '.join(told)}."] if told else []
+    if not said:
         return ""
     return (
-        "At ties, made on purpose, the entries of the Jacobian should lie between their one-sided derivatives (a theorem for "
-        f"separable operators only). {'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}."
+        "At ties, made on purpose, the entries of the Jacobian should lie between their one-sided derivatives, which is a "
+        f"theorem for separable operators only; smallest share that does: {' '.join(said)}"
     )
 
 

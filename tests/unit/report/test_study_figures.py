@@ -16,6 +16,7 @@ from morphobench.figures.evidence import GRADIENTS, SOLVERS, read_evidence, type
 from morphobench.figures.gradient_cosines import cosines, draw_cosines
 from morphobench.figures.gradients import clean_gradients, instance_costs, mode_rows, pens, precise
 from morphobench.figures.layers import layer_ratios
+from morphobench.figures.wording import number
 from morphobench.layout import House
 
 GRADIENT_FIGURES = (
@@ -133,7 +134,7 @@ def test_the_spread_of_repeated_medians_is_said(evidence):
         & (evidence.solvers["image_size"] == 128)
         & (evidence.solvers["kernel_size"] == 3)
     ]["spread"].max()
-    assert f"{100 * largest:.2g} % at most" in caption
+    assert f"{number(100 * largest)} % at most" in caption
 
 
 def test_failed_cells_are_named_in_the_caption(evidence):

@@ -22,6 +22,7 @@ __all__ = [
     "Pen",
     "best_differences",
     "clean_gradients",
+    "hull_series",
     "instance_costs",
     "mode_rows",
     "parameters",
@@ -56,7 +57,8 @@ MODE_TITLES = {
 }
 MODE_COLOURS = dict(zip(MODE_TITLES, (SERIES[place] for place in (0, 4, 1, 5, 3, 2, 7, 6)), strict=True))
 DIFFERENCES = ("finite-differences", "richardson")
-ALGORITHMS = {"newton": "Newton", "gradient-descent": "gradient descent", "fixed-point": "fixed point"}
+ITERATED = ("one-step", "unrolled", "truncated")  # their setting begins with the algorithm
+ALGORITHMS = {"newton": "Newton"}
 
 
 def series_title(mode: str, setting: str, backend: str = "") -> str:
@@ -69,8 +71,22 @@ def series_title(mode: str, setting: str, backend: str = "") -> str:
     >>> series_title("implicit", "forward 1e-04"), series_title("finite-differences", "h=1e-03")
     ('implicit', 'finite differences')
     """
-    algorithm = next((title for word, title in ALGORITHMS.items() if setting.startswith(word)), "")
-    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, backend_title(backend))))
+    word = re.match(r"[a-z]+(-[a-z]+)*", setting) if mode in ITERATED else None
+    algorithm = ALGORITHMS.get(word.group(), word.group().replace("-", " ")) if word else ""
+    kernel = backend_title(backend) if mode == "implicit" else ""
+    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, kernel)))
+
+
+def hull_series(setting: str, backend: str) -> str:
+    """Name of the series that a row of the hull test is about: its setting names the mode.
+
+    Examples
+    --------
+    >>> hull_series("one-step newton", "tensor"), hull_series("kernels", "cpu")
+    ('one step, Newton', 'implicit, compiled kernel')
+    """
+    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "")
+    return series_title(tested or "implicit", setting.removeprefix(tested).strip(" -"), backend)
 
 
 def setting_text(row: Any) -> str:

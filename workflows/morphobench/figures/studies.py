@@ -121,8 +121,8 @@ def noise_sentence(table: pd.DataFrame) -> str:
     text = "There are too few repeats to tell how far repeated medians lie apart."
     if len(spreads):
         text = (
-            f"Medians of three parts of the repeats differ by {100 * spreads.median():.2g} % of the median in the middle "
-            f"case and by {100 * spreads.max():.2g} % at most ({count(len(spreads), 'timing')})."
+            f"Medians of three parts of the repeats differ by {number(100 * spreads.median())} % of the median in the middle "
+            f"case and by {number(100 * spreads.max())} % at most ({count(len(spreads), 'timing')})."
         )
     loads = table["load"].dropna()
     if loads.empty:
