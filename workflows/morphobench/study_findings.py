@@ -6,7 +6,7 @@ import pandas as pd
 
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.gradient_costs import cost_comparison
-from morphobench.figures.gradients import clean_gradients, precise
+from morphobench.figures.gradients import clean_gradients, hull_series, precise
 from morphobench.figures.studies import FRAMEWORK_TITLES, failure_sentence, measured
 from morphobench.figures.wording import count, scientific
 
