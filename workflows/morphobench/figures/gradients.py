@@ -23,8 +23,8 @@ __all__ = [
     "Pen",
     "best_differences",
     "clean_gradients",
-    "hull_series",
     "instance_costs",
+    "kink_series",
     "mode_rows",
     "parameters",
     "pens",
@@ -42,10 +42,13 @@ PARAMETER_TITLES = {
     "logit_level": "logit of the level τ",
     "coupling": "coupling λ",
     "ridge": "ridge",
+    "edge_smoothing": "edge smoothing μ",
     "marker": "marker",
     "mask": "mask",
+    "logit_levels": "logits of the levels",
+    "eta": "coupling η",
 }
-PARAMETER_COLOURS = dict(zip(PARAMETER_TITLES, SERIES, strict=True))
+PARAMETER_COLOURS = dict(zip(PARAMETER_TITLES, (*SERIES, *SERIES), strict=False))  # no operator has more than eight
 MODE_TITLES = {
     "implicit": "implicit",
     "one-step": "one step",
@@ -78,16 +81,18 @@ def series_title(mode: str, setting: str, backend: str = "") -> str:
     return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, kernel)))
 
 
-def hull_series(setting: str, backend: str) -> str:
-    """Name of the series that a row of the hull test is about: its setting names the mode.
+def kink_series(mode: str, setting: str, backend: str) -> str:
+    """Name of the series of a row at a kink; one of mode "hull" names the mode that it tests in its setting.
 
     Examples
     --------
-    >>> hull_series("one-step newton", "tensor"), hull_series("kernels", "cpu")
+    >>> kink_series("hull", "one-step newton", "tensor"), kink_series("implicit", "kernels", "cpu")
     ('one step, Newton', 'implicit, compiled kernel')
     """
-    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "")
-    return series_title(tested or "implicit", setting.removeprefix(tested).strip(" -"), backend)
+    if mode != "hull":
+        return series_title(mode, setting, backend)
+    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "implicit")
+    return series_title(tested, setting.removeprefix(tested).strip(" -"), backend)
 
 
 def setting_text(row: Any) -> str:
