@@ -88,7 +88,9 @@ class LasryLions2D(nn.Module):
         (F, C), drawn from U(0.5, 0.9); brought into [0, 1] before each use.
     """
 
-    def __init__(self, channels: int, filters: int, kernel_size: Size, *, erosion_first: bool = True, scale: float = 5.0):
+    def __init__(
+        self, channels: int, filters: int, kernel_size: Size, *, erosion_first: bool = True, scale: float = 5.0
+    ):
         super().__init__()
         window = pair("kernel_size", kernel_size)
         self.erosion_first = erosion_first

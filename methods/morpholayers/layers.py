@@ -192,7 +192,15 @@ class MorphoAverage2D(_Layer):
 class Probing2D(_Layer):
     """Dilation by one structuring function minus erosion by another, of each channel, (N, F * C, H', W')."""
 
-    def __init__(self, channels: int, filters: int, kernel_size: Size, *, functions: MakeFunctions = StructuringFunctions, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: Size,
+        *,
+        functions: MakeFunctions = StructuringFunctions,
+        **options: Any,
+    ):
         super().__init__(channels, filters, kernel_size, functions=functions, **options)
         self.below = functions(filters, channels, pair("kernel_size", kernel_size))
 
@@ -204,7 +212,15 @@ class Probing2D(_Layer):
 class _Residue(_Layer):
     """What an operator changes; there is no stride and no padding "valid", for the image to have the operator's pixels."""
 
-    def __init__(self, channels: int, filters: int, kernel_size: Size, *, rate: Size = 1, functions: MakeFunctions = StructuringFunctions):
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: Size,
+        *,
+        rate: Size = 1,
+        functions: MakeFunctions = StructuringFunctions,
+    ):
         super().__init__(channels, filters, kernel_size, rate=rate, functions=functions)
 
     def change(self, x: Tensor) -> Tensor:

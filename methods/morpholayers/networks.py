@@ -57,7 +57,9 @@ class Invariant(nn.Module):
 
     def __init__(self, channels: int, outputs: int):
         super().__init__()
-        self.residues = nn.ModuleList([layer(channels, 2, 5) for layer in (TopHatOpening2D, TopHatClosing2D, Gradient2D)])
+        self.residues = nn.ModuleList(
+            [layer(channels, 2, 5) for layer in (TopHatOpening2D, TopHatClosing2D, Gradient2D)]
+        )
         self.convolutions = nn.Sequential(
             nn.Conv2d(6 * channels, 16, 3, padding=1),
             nn.BatchNorm2d(16),

@@ -121,7 +121,9 @@ class LineFunctions(nn.Module):
         super().__init__()
         on_line = lines(window)
         if filters != len(on_line):
-            raise ValueError(f"filters must be {len(on_line)}, the number of lines of a window {tuple(window)}, found {filters}")
+            raise ValueError(
+                f"filters must be {len(on_line)}, the number of lines of a window {tuple(window)}, found {filters}"
+            )
         self.kernel = nn.Parameter(torch.zeros(filters, channels, *window))
         self.register_buffer("beside", ~on_line[:, None], persistent=False)
 
@@ -146,5 +148,8 @@ def lines(window: Sequence[int]) -> Tensor:
     ends = down_the_left + along_the_top
     found = torch.zeros(len(ends), height, width, dtype=torch.bool)
     for line, (row, column) in zip(found, ends, strict=True):
-        line[(steps * row / max(reach, 1)).round().long() + reach, (steps * column / max(reach, 1)).round().long() + reach] = True
+        line[
+            (steps * row / max(reach, 1)).round().long() + reach,
+            (steps * column / max(reach, 1)).round().long() + reach,
+        ] = True
     return found

@@ -9,8 +9,10 @@ code that is tested against it.
 from varmorph.reference.coupled import (
     joint_closing,
     joint_closing_gradient,
+    joint_closing_unknowns,
     joint_opening,
     joint_opening_gradient,
+    joint_opening_unknowns,
     regularised_dilation,
     regularised_dilation_gradient,
 )
@@ -26,6 +28,8 @@ from varmorph.reference.exact import (
     white_top_hat,
 )
 from varmorph.reference.geodesic import (
+    IN_MARKER,
+    IN_MASK,
     closing_by_reconstruction,
     extended_maxima,
     fill_holes,
@@ -35,9 +39,11 @@ from varmorph.reference.geodesic import (
     leveling,
     opening_by_reconstruction,
     reconstruction,
+    reconstruction_gradient,
+    reconstruction_sources,
     regional_maxima,
 )
-from varmorph.reference.gradients import Gradients
+from varmorph.reference.gradients import Gradients, ReconstructionGradients
 from varmorph.reference.graph import (
     graph_closing,
     graph_dilation,
@@ -62,7 +68,10 @@ from varmorph.reference.separable import (
 )
 
 __all__ = [
+    "IN_MARKER",
+    "IN_MASK",
     "Gradients",
+    "ReconstructionGradients",
     "black_top_hat",
     "closing",
     "closing_by_reconstruction",
@@ -82,16 +91,20 @@ __all__ = [
     "internal_gradient",
     "joint_closing",
     "joint_closing_gradient",
+    "joint_closing_unknowns",
     "joint_graph_closing",
     "joint_graph_closing_gradient",
     "joint_graph_opening",
     "joint_graph_opening_gradient",
     "joint_opening",
     "joint_opening_gradient",
+    "joint_opening_unknowns",
     "leveling",
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
+    "reconstruction_gradient",
+    "reconstruction_sources",
     "regional_maxima",
     "regularised_dilation",
     "regularised_dilation_gradient",

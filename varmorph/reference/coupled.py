@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from varmorph.reference.edges import Array, Padding, as_image, window_edges
-from varmorph.reference.families import Family, Instance, Spread, instance, solve, solve_gradient
+from varmorph.reference.families import Family, Instance, Spread, instance, solve, solve_gradient, solve_unknowns
 from varmorph.reference.gradients import Gradients
 
 
@@ -275,3 +275,19 @@ def joint_closing_gradient(
 ) -> Gradients:
     """Differentiate sum(cotangent * joint_closing(...)) with respect to every argument."""
     return solve_gradient(_joint(CLOSING, x, bias, weight, logit_levels, eta, **options), cotangent)
+
+
+def joint_opening_unknowns(
+    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, eta: ArrayLike, **options: Any
+) -> Array:
+    """Give u and y of `joint_opening`, (N, C, 2, H, W)."""
+    found = solve_unknowns(_joint(OPENING, x, bias, weight, logit_levels, eta, **options))
+    return found.reshape(*np.shape(x)[:2], 2, *np.shape(x)[2:])
+
+
+def joint_closing_unknowns(
+    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, eta: ArrayLike, **options: Any
+) -> Array:
+    """Give u and y of `joint_closing`, (N, C, 2, H, W)."""
+    found = solve_unknowns(_joint(CLOSING, x, bias, weight, logit_levels, eta, **options))
+    return found.reshape(*np.shape(x)[:2], 2, *np.shape(x)[2:])

@@ -135,14 +135,19 @@ def _gathered(gradient: Array, argument: Array, spread: Spread) -> Array:
 
 
 def solve(instance: Instance) -> Array:
-    """Minimise the energy of every plane: (N, C, pixels)."""
+    """Minimise the energy of every plane: the output (N, C, pixels)."""
+    return solve_unknowns(instance)[:, :, -1]
+
+
+def solve_unknowns(instance: Instance) -> Array:
+    """Minimise the energy of every plane: all unknowns (N, C, stages, pixels), the last of which are the output."""
     planes = _planes(instance)
-    result = np.empty_like(planes["x"])
+    n_planes, channels, pixels = planes["x"].shape
+    result = np.empty((n_planes, channels, instance.stages, pixels))
     for n, c in np.ndindex(result.shape[:2]):
         plane = {name: value[n, c] for name, value in planes.items()}
         edges = concatenate([_edge_list(_kept(family, plane), plane) for family in instance.families])
-        pixels = result.shape[-1]
-        result[n, c] = minimise(edges, instance.stages * pixels)[-pixels:]
+        result[n, c] = minimise(edges, instance.stages * pixels).reshape(instance.stages, pixels)
     return result
 
 

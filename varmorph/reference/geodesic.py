@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from varmorph.reference.edges import Array, as_image
+from varmorph.reference.edges import Array, as_function, as_image
 from varmorph.reference.exact import dilation, erosion
+from varmorph.reference.gradients import ReconstructionGradients
 
 
 def _neighbourhood(connectivity: int) -> Array:
@@ -33,6 +34,59 @@ def reconstruction(
     while before is None or (u != before).any():
         before, u = u, np.minimum(as_image(mask), np.maximum(u, dilation(u, bias)))
     return u
+
+
+IN_MASK, IN_MARKER = -1, -2  # where a pixel is a copy of the mask or the marker at its own place
+UNSEEN = -3  # not followed yet
+
+
+def reconstruction_sources(marker: ArrayLike, mask: ArrayLike, bias: ArrayLike) -> Array:
+    """Tell of what each pixel of a reconstruction by dilation is a copy.
+
+    An integer an output pixel: IN_MASK or IN_MARKER where it has the value of that image, else the place in the window of
+    the neighbour whose value plus bias it has. Of several neighbours it is the first in row-major order among those with the
+    shortest path to a pixel of marker or mask, so that no path is a cycle.
+
+    >>> reconstruction_sources([[[[0.0, 2.0, 0.0, 1.0]]]], [[[[1.0, 3.0, 2.5, 2.0]]]], [[0.0, 0.0, 0.0]])
+    array([[[[-1, -2,  0, -1]]]])
+    """
+    lower, upper = as_image(marker), as_image(mask)
+    u, offsets = reconstruction(lower, upper, bias), as_function(bias, lower.shape[1])
+    if np.isnan(u).any():
+        raise ValueError("a pixel that is NaN is no copy of another: marker and mask must be numbers")
+    sources = np.where(u == upper, IN_MASK, np.where(u == lower, IN_MARKER, UNSEEN))
+    while (sources == UNSEEN).any():
+        reached = sources != UNSEEN
+        for place, (row, column) in reversed(list(enumerate(np.ndindex(offsets.shape[1:])))):
+            shift = row - offsets.shape[1] // 2, column - offsets.shape[2] // 2
+            copied = _seen_at(u, shift, np.nan) + offsets[:, row, column, None, None] == u
+            sources[~reached & copied & _seen_at(reached, shift, False)] = place
+    return sources
+
+
+def _seen_at(image: Array, shift: tuple[int, int], outside: float | bool) -> Array:
+    """Give each pixel i the value at i + shift."""
+    rows, columns = (abs(step) for step in shift)
+    padded = np.pad(image, ((0, 0), (0, 0), (rows, rows), (columns, columns)), constant_values=outside)
+    top, left = rows + shift[0], columns + shift[1]
+    return padded[:, :, top : top + image.shape[2], left : left + image.shape[3]]
+
+
+def reconstruction_gradient(
+    marker: ArrayLike, mask: ArrayLike, bias: ArrayLike, cotangent: ArrayLike
+) -> ReconstructionGradients:
+    """Differentiate sum(cotangent * reconstruction(marker, mask, bias)) by following every pixel to what it is a copy of."""
+    sources, pull = reconstruction_sources(marker, mask, bias), as_image(cotangent)
+    offsets = as_function(bias, sources.shape[1])
+    by_marker, by_mask, by_bias = np.zeros(sources.shape), np.zeros(sources.shape), np.zeros(offsets.shape)
+    for n, c, i, j in np.ndindex(sources.shape):
+        k, m = i, j
+        while (place := sources[n, c, k, m]) >= 0:
+            row, column = divmod(place, offsets.shape[2])
+            by_bias[c, row, column] += pull[n, c, i, j]
+            k, m = k + row - offsets.shape[1] // 2, m + column - offsets.shape[2] // 2
+        (by_mask if place == IN_MASK else by_marker)[n, c, k, m] += pull[n, c, i, j]
+    return ReconstructionGradients(by_marker, by_mask, by_bias.reshape(np.shape(bias)))
 
 
 def leveling(marker: ArrayLike, reference: ArrayLike, *, connectivity: int = 8) -> Array:

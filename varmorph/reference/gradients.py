@@ -21,3 +21,11 @@ class Gradients(NamedTuple):
     edge_smoothing: Array | None = None
     ridge: Array | None = None
     eta: Array | None = None
+
+
+class ReconstructionGradients(NamedTuple):
+    """Derivatives of a loss with respect to the arguments of a reconstruction, each of its argument's shape."""
+
+    marker: Array
+    mask: Array
+    bias: Array

@@ -26,7 +26,9 @@ def test_reconstruction_is_that_of_scikit_image(geodesic, images, by, shift):
 
 def test_leveling_is_that_of_the_library(geodesic, images):
     marker = images.flip(0)
-    torch.testing.assert_close(geodesic.leveling(marker, images), varmorph.torch.leveling(marker, images), rtol=0, atol=0)
+    torch.testing.assert_close(
+        geodesic.leveling(marker, images), varmorph.torch.leveling(marker, images), rtol=0, atol=0
+    )
 
 
 def test_the_gradient_through_the_loop_is_that_of_the_library_where_nothing_is_equal(geodesic, images):

@@ -38,7 +38,9 @@ def randomised(layer, seed=1):
 def planes(images, kernel, function):
     """Apply a function of plane and structuring function to every channel and filter: (N, F, C, H, W)."""
     kernel = kernel.detach().numpy()
-    return np.array([[[function(x, k) for x, k in zip(image, ks, strict=True)] for ks in kernel] for image in images.numpy()])
+    return np.array(
+        [[[function(x, k) for x, k in zip(image, ks, strict=True)] for ks in kernel] for image in images.numpy()]
+    )
 
 
 DEPTHWISE = {

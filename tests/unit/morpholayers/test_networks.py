@@ -17,7 +17,9 @@ def task(*shape, kind="classification", outputs=4):
 
 @pytest.fixture
 def build(plugin):
-    return lambda kind, where=None, **params: plugin("method").build(where or task(), {**PARAMS, "kind": kind, **params})
+    return lambda kind, where=None, **params: plugin("method").build(
+        where or task(), {**PARAMS, "kind": kind, **params}
+    )
 
 
 def test_the_h_maxima_block_has_the_published_number_of_parameters(plugin, build):

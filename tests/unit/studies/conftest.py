@@ -1,26 +1,49 @@
-import numpy as np
 import pytest
 
-from morphobench.studies.instances import Instance, gradient_instances, kink_instances
+from morphobench.studies.gradient_accuracy import DEFAULTS
+from morphobench.studies.instances import Specification, build
 
-SETTINGS = {"image_size": 8, "kernel_sizes": [3], "logit_levels": [-3.0, 2.0], "data": ["random"], "seed": 3}
+NUMBERS = {
+    "variational_dilation": ("separable", 2.0, None, None),
+    "variational_erosion": ("separable", -3.0, None, None),
+    "regularised_dilation": ("regularised", 2.0, 1.0, 0.1),
+    "joint_opening": ("joint", 2.0, None, None),
+    "reconstruction": ("geodesic", None, None, None),
+}
 
 
-@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-3", "dilation+2", "erosion-3", "erosion+2"])
-def instance(request):
-    return list(gradient_instances(SETTINGS))[request.param]
-
-
-@pytest.fixture(scope="session", params=[0, 1, 2, 3], ids=["dilation-3", "dilation+2", "erosion-3", "erosion+2"])
-def tied(request):
-    return list(kink_instances(SETTINGS))[request.param]
+def make(operator, data="random", size=8, **changed):
+    """Build a small instance of an operator."""
+    family, level, coupling, ridge = NUMBERS[operator]
+    numbers = {"family": family, "logit_level": level, "coupling": coupling, "ridge": ridge, **changed}
+    return build(Specification(operator=operator, data=data, image_size=size, kernel_size=3, **numbers), 3)
 
 
 @pytest.fixture(scope="session")
-def spaced():
-    """One row of well separated values, so that the active set holds for steps up to 1e-2."""
-    x = np.array([[[[0.0, 3.0, 1.0, 7.0, 2.0, 11.0]]]])
-    bias = np.array([[[0.25, 0.0, -0.5]]])
-    weight = np.array([[[0.75, 1.25, 1.0]]])
-    cotangent = np.array([[[[1.0, -0.5, 2.0, 0.5, -1.0, 1.5]]]])
-    return Instance("spaced", "variational_dilation", "random", x, bias, weight, np.array([1.5]), cotangent)
+def make_instance():
+    return make
+
+
+@pytest.fixture(scope="session", params=["variational_dilation", "variational_erosion"])
+def instance(request):
+    return make(request.param)
+
+
+@pytest.fixture
+def gradient_settings():
+    """Settings of the gradient study that list few cells."""
+    small = {
+        "image_sizes": [6],
+        "kernel_sizes": [3],
+        "logit_levels": [2.0],
+        "coupled_levels": [2.0],
+        "couplings": [1.0],
+    }
+    few = {
+        "adjoint_tolerances": [1e-6],
+        "forward_tolerances": [1e-3],
+        "neumann": [2],
+        "truncated": [2],
+        "unrolled": [2],
+    }
+    return {**DEFAULTS, **small, **few, "steps": [1e-3, 1e-6], "repeats": 1, "coordinates": 4}

@@ -196,3 +196,21 @@ X = torch.zeros(1, 2, 4, 4)
 def test_wrong_input_is_named(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         reconstruction(*arguments, **options)
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["tensor", "cpu"])
+def test_its_gradient_is_that_of_the_specification(plateaus, backend):
+    marker, mask = images(0, plateaus)
+    arrays = marker, mask, structuring_function(3)
+    cotangent = np.random.default_rng(1).standard_normal(mask.shape)
+    leaves = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    with varmorph.torch.backend(backend):
+        found = torch.autograd.grad(reconstruction(*leaves), leaves, torch.from_numpy(cotangent))
+    for gradient, expected in zip(found, reference.reconstruction_gradient(*arrays, cotangent), strict=True):
+        np.testing.assert_allclose(gradient.numpy(), expected, atol=1e-12)
+
+
+def test_the_specification_refuses_to_follow_what_is_no_number():
+    with pytest.raises(ValueError, match="must be numbers"):
+        reference.reconstruction_sources([[[[0.0, np.nan]]]], [[[[1.0, 1.0]]]], [[0.0, 0.0, 0.0]])

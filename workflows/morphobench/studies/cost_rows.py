@@ -14,8 +14,8 @@ from morphobench.studies.measurement import Quartiles, Repeated, spread_of_media
 
 __all__ = ["Found", "accurate", "rows_of", "search"]
 
-STRICTER = 1e-2  # a solver's own tolerance is lowered by this factor until the error is small enough
-TRIES = 3
+MARGIN = 0.5  # a solver's own tolerance is lowered as if the error fell with it, to this share of what is wanted
+TRIES = 4
 
 
 @dataclass
@@ -85,7 +85,7 @@ def search(tolerance: float, attempt: Callable[[float], tuple[float, Any]]) -> t
         error, kept = attempt(own)
         if error <= tolerance:
             return error, kept, True
-        own *= STRICTER
+        own *= max(MARGIN * tolerance / error, 1e-3)
     return error, kept, False
 
 

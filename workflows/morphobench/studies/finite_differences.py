@@ -1,153 +1,172 @@
-"""Central differences with a check of the active set, and one-sided differences where there is no derivative."""
+"""Finite differences with a check of the active set, Richardson extrapolation, Taylor remainders, the hull at ties."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 
-from morphobench.studies.gradient_modes import implicit_operator
-from morphobench.studies.instances import PARAMETERS, Instance
+from morphobench.studies.active_sets import pieces
+from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Clock
-from morphobench.studies.unrolling import above, neighbours
+from morphobench.studies.problems import by_channel, coordinates, moved, problems
+from morphobench.studies.reference import Reference
 
-__all__ = ["Bracket", "CentralDifferences", "bracket", "central_differences", "coordinates"]
+__all__ = ["Differences", "Hull", "Solve", "Sweep", "extrapolated", "taylor_slope"]
 
-PIXELS = 64  # as many entries of x are differenced; the parameters are differenced whole
+# Solves a batch from a start (None: the solver's own): the output and all unknowns, in float64.
+Solve = Callable[[Instance, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
+
+TAYLOR_STEPS = [2.0**-k for k in range(4, 15)]
+ROUNDING = 1e4 * np.finfo(np.float64).eps  # a remainder below this share of the terms is rounding
 TIE_STEP = 2.0**-13  # small beside the distance of the two grey values, large beside rounding
-TIE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class CentralDifferences:
-    """Central differences of one parameter group with one step.
+class Differences:
+    """Central differences of the chosen coordinates (P,) and whether the active set is the same at +step, 0 and -step."""
 
-    `gradient` (P,) holds one entry a coordinate, `smooth` (P,) whether the active set is the same at +step, at -step
-    and between them: only there does the difference approximate a derivative. `seconds` is for all entries together.
-    """
-
+    step: float
     gradient: np.ndarray
     smooth: np.ndarray
-    seconds: float
+    evaluations: int
 
 
-@dataclass(frozen=True)
-class Bracket:
-    """Share of the Jacobian's entries that lie between their one-sided derivatives, and the farthest one outside."""
-
-    share: float
-    violation: float
-
-
-def coordinates(instance: Instance, parameter: str, limit: int = PIXELS) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the entries of a parameter group that are differenced.
-
-    Returns
-    -------
-    channel, entry : ndarray
-        (P,) each: the channel, and the index into what the group holds of that channel, flattened. All entries for
-        bias, weight and level; at most ``limit`` pixels, spread evenly over the image, for x.
-    """
-    group = instance.arguments[PARAMETERS.index(parameter)]
-    channels = len(instance.logit_level)
-    flat = np.arange(group.size)
-    if parameter == "x" and group.size > limit:
-        flat = np.linspace(0, group.size - 1, limit).round().astype(int)
-    return np.divmod(flat, group.size // channels)
-
-
-def central_differences(
-    instance: Instance, parameter: str, steps: Sequence[float], clock: Clock
-) -> list[CentralDifferences]:
-    """Difference the scalar of an instance with respect to one parameter group, once a step.
-
-    Channels do not interact, so each entry is a problem of one channel, and all problems are solved as one batch.
-    """
-    channel, entry = coordinates(instance, parameter)
-    centre = _one_channel_problems(instance, channel)
-    active = _active(centre, _solve(centre))
-    cotangent = torch.as_tensor(centre.cotangent)
-    found = []
-    for step in steps:
-        plus, minus = (_shifted(centre, parameter, entry, sign * step) for sign in (1, -1))
-        (high, low), seconds = clock.measure(partial(_solve_both, plus, minus))
-        gradient = ((high - low) * cotangent).sum((0, 2, 3)) / (2 * step)
-        same = [(_active(problem, y) == active).flatten(2).all(2)[0] for problem, y in ((plus, high), (minus, low))]
-        found.append(CentralDifferences(gradient.numpy(), (same[0] & same[1]).numpy(), seconds))
-    return found
-
-
-def bracket(instance: Instance, parameter: str, backend: str, limit: int = PIXELS) -> Bracket:
-    """Test the hull property at ties: every dy_i/dv_k lies between its one-sided derivatives.
-
-    The outputs are piecewise linear in x and in the bias, so that one-sided differences with a small step are exact up
-    to rounding. The property holds for each output by itself and not for a sum over outputs.
+class Sweep:
+    """Central differences of one parameter group over many steps, with the solution in the middle as the start.
 
     Parameters
     ----------
-    parameter : {"x", "bias"}
-        Group with respect to which the outputs are differentiated.
-    backend : str
-        Backend of `varmorph` whose implicit gradient is tested.
     limit : int
-        Number of entries of x that are tested, against every output of their channel.
+        Most coordinates.
     """
-    channel, entry = coordinates(instance, parameter, limit)
-    jacobian = _jacobian(instance, parameter, backend)[channel, :, entry]
-    centre = _one_channel_problems(instance, channel)
-    start = _solve(centre, backend)
-    one_sided = [
-        ((_solve(_shifted(centre, parameter, entry, h), backend) - start) / h)[0].flatten(1).numpy()
-        for h in (TIE_STEP, -TIE_STEP)
-    ]
-    outside = np.maximum(np.minimum(*one_sided) - jacobian, jacobian - np.maximum(*one_sided))
-    return Bracket(float((outside <= TIE_TOLERANCE).mean()), float(np.maximum(outside.max(), 0.0)))
+
+    def __init__(self, instance: Instance, reference: Reference, parameter: str, limit: int, solve: Solve) -> None:
+        self.parameter, self.solve = parameter, solve
+        channel, self.entry = coordinates(instance, parameter, limit)
+        self.expected = by_channel(reference.gradients[parameter])[channel, self.entry]
+        self.centre = problems(instance, channel)
+        self.start = reference.unknowns[:, channel]
+        self.active = reference.active[channel]
+
+    def _moved(self, step: float) -> Instance:
+        change = np.zeros(by_channel(self.centre.arguments[self.parameter]).shape)
+        change[np.arange(len(self.entry)), self.entry] = step
+        return moved(self.centre, self.parameter, change)
+
+    def at(self, step: float) -> Differences:
+        """Difference with one step."""
+        high, low = self._moved(step), self._moved(-step)
+        solved = [self.solve(batch, self.start) for batch in (high, low)]
+        change = (solved[0][0] - solved[1][0]) * self.centre.cotangent
+        same = [
+            (pieces(batch, unknowns) == self.active).all(1)
+            for batch, (_, unknowns) in zip((high, low), solved, strict=True)
+        ]
+        gradient = change.sum((0, 2, 3)) / (2 * step)
+        return Differences(step, gradient, same[0] & same[1], 2 * len(self.entry))
+
+    def seconds(self, step: float, clock: Clock) -> float:
+        """Time the solves of one step."""
+        batches = [self._moved(step), self._moved(-step)]
+        return sum(clock.measure(partial(self.solve, batch, self.start))[1] for batch in batches)
 
 
-def _jacobian(instance: Instance, parameter: str, backend: str) -> np.ndarray:
-    """Derivative of every output pixel by every entry of its channel's group: (C, outputs, entries)."""
-    channels, pixels = len(instance.logit_level), instance.x[0, 0].size
-    problems = _one_channel_problems(instance, np.repeat(np.arange(channels), pixels))
-    leaves = [torch.as_tensor(array).requires_grad_() for array in problems.arguments]
-    value = implicit_operator(problems, backend)(*leaves)
-    one_hot = torch.eye(pixels, dtype=value.dtype).repeat(channels, 1).reshape(value.shape)
-    rows = torch.autograd.grad(value, leaves[PARAMETERS.index(parameter)], one_hot)[0]
-    return rows.reshape(channels, pixels, -1).numpy()
+def extrapolated(fine: Differences, coarse: Differences) -> Differences:
+    """Cancel the term of second order (Richardson), ``coarse`` having the larger step."""
+    ratio = (coarse.step / fine.step) ** 2
+    gradient = (ratio * fine.gradient - coarse.gradient) / (ratio - 1)
+    return Differences(fine.step, gradient, fine.smooth & coarse.smooth, fine.evaluations + coarse.evaluations)
 
 
-def _one_channel_problems(instance: Instance, channel: np.ndarray) -> Instance:
-    """Stack the problems of the listed channels as the channels of one instance."""
-    return replace(
-        instance,
-        x=instance.x[:, channel],
-        bias=instance.bias[channel],
-        weight=instance.weight[channel],
-        logit_level=instance.logit_level[channel],
-        cotangent=instance.cotangent[:, channel],
-    )
+def taylor_slope(
+    instance: Instance, reference: Reference, parameter: str, solve: Solve, steps: Sequence[float] = TAYLOR_STEPS
+) -> tuple[float, str]:
+    """Slope of log |L(p + h d) - L(p) - h <gradient, d>| over log h, for a random direction d of length 1.
+
+    Steps count whose active set is that at p and whose remainder is no rounding; NaN, and why, where fewer than three do.
+    It is 2 where the gradient is right and the loss is curved, 1 where the gradient is wrong.
+    """
+    gradient = by_channel(reference.gradients[parameter])
+    direction = np.random.default_rng(0).standard_normal(gradient.shape)
+    if instance.family == "geodesic" and parameter == "bias":
+        direction[:, gradient.shape[1] // 2] = 0.0
+    direction /= np.linalg.norm(direction)
+    channel = np.tile(np.arange(instance.channels), len(steps))
+    batch = problems(instance, channel)
+    change = np.concatenate([step * direction for step in steps])
+    value, unknowns = solve(moved(batch, parameter, change), reference.unknowns[:, channel])
+    same = (pieces(moved(batch, parameter, change), unknowns) == reference.active[channel]).all(1)
+    same = same.reshape(len(steps), -1).all(1)
+    terms = (value - reference.value[:, channel]) * batch.cotangent
+    loss = terms.sum((0, 2, 3)).reshape(len(steps), -1).sum(1)
+    remainder = np.abs(loss - np.asarray(steps) * (gradient * direction).sum())
+    real = remainder > ROUNDING * np.abs(reference.value * instance.cotangent).sum()
+    if (same & real).sum() < 3:
+        what = "the remainder is rounding" if (same & ~real).any() else "the active set changes at every step"
+        return math.nan, what
+    slope, _ = np.polyfit(np.log(np.asarray(steps)[same & real]), np.log(remainder[same & real]), 1)
+    return float(slope), ""
 
 
-def _shifted(problems: Instance, parameter: str, entry: np.ndarray, step: float) -> Instance:
-    """Move entry ``entry[p]`` of problem p by ``step``."""
-    moved = getattr(problems, parameter).copy()
-    by_problem = moved.reshape(len(entry), -1)
-    by_problem[np.arange(len(entry)), entry] += step
-    return replace(problems, **{parameter: by_problem.reshape(moved.shape)})
+class Hull:
+    """Test at ties that derivatives of single outputs lie between their one-sided derivatives.
 
+    These come from one-sided differences, the term of first order cancelled. The property belongs to each output by itself
+    and not to a sum over outputs.
 
-def _solve(problems: Instance, backend: str = "auto") -> torch.Tensor:
-    arguments = [torch.as_tensor(array) for array in problems.arguments]
-    with torch.no_grad():
-        return implicit_operator(problems, backend)(*arguments)
+    Parameters
+    ----------
+    limit : int
+        Most entries of a group.
+    outputs : int
+        Most outputs of a channel.
+    """
 
+    def __init__(self, instance: Instance, solve: Solve, limit: int, outputs: int = 8) -> None:
+        self.instance, self.solve, self.limit = instance, solve, limit
+        pixels = instance.cotangent[0, 0].size
+        self.outputs = np.unique(np.linspace(0, pixels - 1, min(outputs, pixels)).round().astype(int))
+        picked = np.repeat(np.arange(instance.channels), len(self.outputs))
+        one_hot = np.zeros((len(picked), pixels))
+        one_hot[np.arange(len(picked)), np.tile(self.outputs, instance.channels)] = 1.0
+        shape = (1, len(picked), *instance.cotangent.shape[2:])
+        # One channel for each tested output, which its cotangent picks.
+        self.rows = replace(problems(instance, picked), cotangent=one_hot.reshape(shape))
+        self.brackets = {name: self._bracket(name) for name in instance.arguments}
 
-def _solve_both(plus: Instance, minus: Instance) -> tuple[torch.Tensor, torch.Tensor]:
-    return _solve(plus), _solve(minus)
+    def test(self, gradients: Mapping[str, np.ndarray], tolerance: float) -> dict[str, tuple[float, float]]:
+        """Return, by parameter group, the share of the entries that lie between and the farthest distance outside.
 
+        Parameters
+        ----------
+        gradients : mapping
+            Of `rows` by a mode.
+        tolerance : float
+            How far outside an entry may lie and still count.
+        """
+        tested = {}
+        for name, (low, high) in self.brackets.items():
+            channel, entry = coordinates(self.instance, name, self.limit)
+            found = by_channel(gradients[name]).reshape(self.instance.channels, len(self.outputs), -1)
+            outside = np.maximum(low - found[channel, :, entry], found[channel, :, entry] - high)
+            tested[name] = float((outside <= tolerance).mean()), float(np.maximum(outside.max(), 0.0))
+        return tested
 
-def _active(problems: Instance, value: torch.Tensor) -> torch.Tensor:
-    arguments = (torch.as_tensor(array) for array in problems.arguments)
-    return above(neighbours(*arguments, erosion=problems.erosion), value)
+    def _bracket(self, parameter: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lesser and the greater one-sided derivative of each output, (entries, outputs)."""
+        channel, entry = coordinates(self.instance, parameter, self.limit)
+        centre = problems(self.instance, channel)
+        start = self.solve(centre, None)[0]
+
+        def difference(step: float) -> np.ndarray:
+            change = np.zeros(by_channel(centre.arguments[parameter]).shape)
+            change[np.arange(len(entry)), entry] = step
+            value = self.solve(moved(centre, parameter, change), None)[0]
+            return ((value - start) / step)[0].reshape(len(entry), -1)[:, self.outputs]
+
+        right, left = (2 * difference(step / 2) - difference(step) for step in (TIE_STEP, -TIE_STEP))
+        return np.minimum(right, left), np.maximum(right, left)

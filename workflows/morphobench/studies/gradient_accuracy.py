@@ -1,230 +1,177 @@
-"""How exact the gradients of the separable variational operator are, and what they cost.
+"""How exact the gradients of the operators are, and what they cost.
 
-For every instance the gradient of a scalar of the output, with respect to image, bias, weight and level, is compared
-with the float64 reference. Modes: implicit (the backward passes of `varmorph`), one-step, unrolled, finite
+For every instance the gradient of a scalar of the output, with respect to every argument, is compared with the float64
+reference. Modes: implicit (the backward passes of `varmorph`), Neumann series, one-step, truncated, unrolled, finite
 differences. One row a mode, setting and parameter group.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from morphobench.files import atomic, write_table
-from morphobench.studies.finite_differences import bracket, central_differences, coordinates
-from morphobench.studies.gradient_modes import IMPLICIT, Mode, differentiate, modes
-from morphobench.studies.instances import PARAMETERS, Instance, gradient_instances, kink_instances
-from morphobench.studies.measurement import Clock, WallClock
-from morphobench.studies.reference import Reference, solve_reference
-from morphobench.studies.settings import read_settings
+from morphobench.files import atomic
+from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
+from morphobench.studies.gradient_modes import modes
+from morphobench.studies.gradient_rows import COLUMNS, row
+from morphobench.studies.instances import DATA, LARGEST_IMAGE, OPERATORS, Specification, build, specifications
+from morphobench.studies.plugin_operators import methods_with_operators
 
-__all__ = ["COLUMNS", "DEFAULTS", "gradient_rows", "run_gradient_accuracy", "summarise"]
+__all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance", "summarise"]
 
+# image_sizes, kernel_sizes, logit_levels (of the separable operators), coupled_levels (of the others), couplings, data: see
+#   `morphobench.studies.instances.specifications`: one is varied at a time.
+# unrolled, truncated: numbers of iterations. coordinates: most entries of a group that are differenced.
+# jax_...: what JAX does, whose programs are compiled one by one.
 DEFAULTS: dict[str, Any] = {
-    "image_size": 12,
-    "kernel_sizes": [3, 5],
-    "logit_levels": [-4.0, 0.0, 2.0, 4.0],
-    "data": ["random", "image"],
-    "steps": [10.0**-k for k in range(1, 12)],
-    "unrolled": [1, 2, 3, 4, 8, 32, 128],
+    "families": list(OPERATORS),
+    "data": list(DATA),
+    "image_sizes": [16, 32],
+    "kernel_sizes": [5, 3],
+    "logit_levels": [0.0, 2.0, 4.0, 8.0],
+    "coupled_levels": [6.0, 2.0],
+    "couplings": [0.1, 1.0, 10.0],
+    "ridge": 0.1,
+    "adjoint_tolerances": [10.0**-k for k in range(2, 13, 2)],
+    "forward_tolerances": [10.0**-k for k in range(1, 10, 2)],
+    "neumann": [1, 4, 16, 64],
+    "truncated": [1, 4, 16],
+    "unrolled": [1, 4, 16, 64],
+    "steps": [0.03, *(10.0**-k for k in range(2, 11))],
+    "coordinates": 16,
+    "jax_families": ["separable", "regularised", "geodesic"],
+    "jax_modes": ["implicit", "neumann", "one-step", "unrolled"],
+    "jax_adjoint_tolerances": [1e-2, 1e-6, 1e-10],
+    "jax_unrolled": [16],
     "repeats": 3,
+    "cell_s": 0.5,
     "seed": 0,
 }
-
-# The columns of the table `gradients`, then what explains a row.
-#   seconds: forward and backward pass for all groups together; finite differences: this group alone.
-#   peak_bytes: what autograd keeps between forward and backward pass; finite differences keep nothing.
-#   iterations: solver iterations; finite differences: evaluations of the operator.
-#   converged: the output agrees with the reference solution to the precision of the arithmetic.
-#   kink: the row says nothing about a derivative: ties in the instance, or an active set that differs at +h and -h.
-#   active: share of neighbours on the same side of the output as in the reference; finite differences: share of the
-#     coordinates whose active set is the same at +h and -h; relative_error_smooth is over those coordinates alone.
-#   hull, hull_violation: share of Jacobian entries between their one-sided derivatives, and the farthest outside.
-COLUMNS = [
-    *["instance", "operator", "parameter", "mode", "setting", "relative_error", "cosine", "seconds", "peak_bytes"],
-    *["iterations", "converged", "kink"],
-    *["backend", "dtype", "device", "data", "kernel_size", "image_size", "logit_level", "active"],
-    *["relative_error_smooth", "coordinates", "hull", "hull_violation", "message"],
-]
-SUMMARY_KEYS = ["mode", "setting", "backend", "dtype", "parameter"]
-SUMMARY_VALUES = ["relative_error", "relative_error_smooth", "cosine", "seconds", "peak_bytes", "iterations"]
-PRECISION = {"float64": 1e-10, "float32": 1e-4}
-
-Row = dict[str, Any]
+KINDS = ("implicit", "neumann", "one-step", "truncated", "unrolled")
+PARAMETERS = {
+    "separable": ("x", "bias", "weight", "logit_level"),
+    "regularised": ("x", "bias", "weight", "logit_level", "coupling", "ridge"),
+    "regularised-huber": ("x", "bias", "weight", "logit_level", "coupling", "ridge", "edge_smoothing"),
+    "joint": ("x", "bias", "weight", "logit_levels", "eta"),
+    "geodesic": ("marker", "mask", "bias"),
+}
+SUMMARY_KEYS = ["mode", "setting", "framework", "backend", "dtype", "family", "parameter"]
+SUMMARY_VALUES = ["relative_error", "relative_error_smooth", "cosine", "median_s", "peak_bytes", "iterations"]
 
 
-def run_gradient_accuracy(config: Mapping[str, Any], out: Path) -> None:
-    """Run the study and write ``gradients.csv``, ``gradients.parquet`` and ``gradients_summary.csv`` to ``out``.
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for a name that does not exist, or a number out of its range."""
+    names = {"families": OPERATORS, "jax_families": OPERATORS, "data": DATA, "jax_modes": KINDS}
+    for key, known in names.items():
+        for name in settings[key]:
+            if name not in known:
+                raise ValueError(f"studies.gradients.{key}: found {name!r}, expected entries of {', '.join(known)}")
+    for key in ("image_sizes", "kernel_sizes", "logit_levels", "coupled_levels", "couplings"):
+        if not settings[key]:
+            raise ValueError(f"studies.gradients.{key}: found an empty list, expected one entry at least")
+    _check_range(settings, "image_sizes", 4, LARGEST_IMAGE)
+    for key in ("neumann", "truncated", "unrolled", "jax_unrolled"):
+        _check_range(settings, key, 1, math.inf)
+    for key in ("couplings", "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
+        _check_range(settings, key, 1e-300, math.inf)
+    positive = min([*settings["couplings"], settings["ridge"], 0.1])
+    if any(step >= positive for step in settings["steps"]):
+        raise ValueError(f"studies.gradients.steps: found {max(settings['steps'])}, expected less than {positive}")
 
-    Parameters
-    ----------
-    config : mapping
-        Settings that override `DEFAULTS`: ``image_size``; ``kernel_sizes``; ``logit_levels``; ``data`` (``random``,
-        ``image``); ``steps`` of the finite differences; ``unrolled``, numbers of unrolled iterations; ``repeats`` of
-        each timing; ``seed``.
-    out : Path
-        Folder for the tables.
 
-    Raises
-    ------
-    ValueError
-        For settings that do not fit, before any work starts.
-    """
-    settings = read_settings("gradients", config, DEFAULTS)
-    instances = [*gradient_instances(settings), *kink_instances(settings)]
-    rows = [row for instance in instances for row in gradient_rows(instance, settings, WallClock())]
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"iterations": "Int64", "coordinates": "Int64"})
-    write_table(out / "gradients", table)
+def _check_range(settings: Mapping[str, Any], key: str, low: float, high: float) -> None:
+    for value in settings[key]:
+        if not low <= value <= high:
+            raise ValueError(f"studies.gradients.{key}: found {value}, expected {low:g} to {high:g}")
+
+
+def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+    """List instance by instance: a cell a mode and setting, and one a parameter group that is differenced."""
+    found = []
+    for given in specifications(settings, framework):
+        known = asdict(given)
+        for mode in modes(given.family, settings, framework):
+            found.append(_cell(given.name, {**known, **mode}))
+        if framework == "torch" and given.data != "ties" and settings["steps"]:
+            for parameter in PARAMETERS[given.family]:
+                found.append(_cell(given.name, {**known, **_differences(parameter, settings["steps"])}))
+    for method in methods_with_operators(framework):
+        name = f"method-{method}"
+        found.append(Cell(name, name, {"method": method, "family": "plugin", "mode": "own", "setting": "own"}))
+    return found
+
+
+def _differences(parameter: str, steps: Sequence[float]) -> dict[str, Any]:
+    mode = {"mode": "finite-differences", "setting": parameter, "parameter": parameter, "steps": list(steps)}
+    return {**mode, "backend": "kernels", "dtype": "float64"}
+
+
+def _cell(instance: str, settings: dict[str, Any]) -> Cell:
+    parts = [settings["mode"], settings["setting"]]
+    parts += [settings[key] for key in ("backend", "dtype") if settings["mode"] == "implicit"]
+    label = re.sub(r"[^a-z0-9.-]+", "-", ".".join(dict.fromkeys(parts)).lower())
+    return Cell(f"{instance}.{label}", instance, settings)
+
+
+def open_instance(
+    instance: str, settings: Mapping[str, Any], framework: str, device: str, threads: int
+) -> OpenInstance:
+    """Open an instance in the process that measures; solves its reference."""
+    if instance.startswith("method-"):
+        from morphobench.studies.plugin_gradients import PluginInstance
+
+        return PluginInstance(instance.removeprefix("method-"), framework, device, settings["coordinates"])
+    built = build(_specification(instance, settings, framework), settings["seed"])
+    if framework == "torch":
+        from morphobench.studies.torch_gradients import TorchInstance  # starts PyTorch
+
+        return TorchInstance(built, device, settings["coordinates"])
+    from morphobench.studies.jax_gradients import JaxInstance  # starts JAX
+
+    return JaxInstance(built, device, settings["coordinates"])
+
+
+def _specification(instance: str, settings: Mapping[str, Any], framework: str) -> Specification:
+    return next(given for given in specifications(settings, framework) if given.name == instance)
+
+
+def failed_rows(cell: Cell) -> list[Row]:
+    """Return one row with what the settings say of a cell."""
+    return [row(cell.settings)]
+
+
+def collect(table: pd.DataFrame, records: Sequence[CellRecord], out: Path) -> None:
+    """Write ``gradients_summary.csv``."""
     with atomic(out / "gradients_summary.csv") as temporary:
         summarise(table).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def gradient_rows(instance: Instance, settings: Mapping[str, Any], clock: Clock) -> Iterator[Row]:
-    """Yield the rows of one instance; what fails becomes rows with ``converged`` false and a message."""
-    reference = solve_reference(instance)
-    for mode in modes(instance, settings["unrolled"]):
-        yield from _mode_rows(mode, instance, reference, settings["repeats"], clock)
-    if reference.ties:
-        yield from _hull_rows(instance)
-        return
-    for parameter in PARAMETERS:
-        yield from _difference_rows(instance, reference, parameter, settings["steps"], clock)
-
-
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the instances by mode, setting and parameter, kinks and failures left out and counted.
+    """Medians over the instances by mode, setting, framework, family and parameter; kinks and failures are counted only.
 
     Parameters
     ----------
     table : DataFrame
         Rows with `COLUMNS`.
     """
-    table = table[table["mode"] != "hull"].copy()
-    usable = ~table["kink"].astype(bool) & (table["message"] == "")
-    values = table[SUMMARY_VALUES].astype("float64")
+    if table.empty:
+        return pd.DataFrame(columns=[*SUMMARY_KEYS, *SUMMARY_VALUES])
+    table = table.copy()
+    table[SUMMARY_KEYS] = table[SUMMARY_KEYS].fillna("")
+    usable = (table["kink"].astype("boolean") != True).fillna(True).astype(bool) & (table["status"] == "ok")  # noqa: E712
+    values = table[SUMMARY_VALUES].apply(pd.to_numeric).astype("float64")
     # Errors by coordinate keep their meaning where other coordinates of the row met a kink.
     values.loc[~usable, [name for name in SUMMARY_VALUES if name != "relative_error_smooth"]] = math.nan
     grouped = table[SUMMARY_KEYS].join(values).groupby(SUMMARY_KEYS, sort=False)
     summary = grouped.median()
     for name, share in (("relative_error_q25", 0.25), ("relative_error_q75", 0.75)):
         summary[name] = grouped["relative_error"].quantile(share)
-    counts = table.assign(used=usable, left_out=~usable).groupby(SUMMARY_KEYS, sort=False)
-    summary["instances"] = counts["used"].sum()
-    summary["left_out"] = counts["left_out"].sum()
-    summary["converged"] = table.groupby(SUMMARY_KEYS, sort=False)["converged"].mean()
+    counts = table[SUMMARY_KEYS].assign(used=usable, left_out=~usable).groupby(SUMMARY_KEYS, sort=False)
+    summary["instances"], summary["left_out"] = counts["used"].sum(), counts["left_out"].sum()
     return summary.reset_index()
-
-
-def _base(instance: Instance, parameter: str, mode: str, setting: str, backend: str, dtype: str) -> Row:
-    return {
-        "instance": instance.name,
-        "operator": instance.operator,
-        "parameter": parameter,
-        "mode": mode,
-        "setting": setting,
-        "relative_error": math.nan,
-        "cosine": math.nan,
-        "seconds": math.nan,
-        "peak_bytes": math.nan,
-        "iterations": None,
-        "converged": False,
-        "kink": False,
-        "backend": backend,
-        "dtype": dtype,
-        "device": "cpu",
-        "data": instance.data,
-        "kernel_size": instance.bias.shape[-1],
-        "image_size": instance.x.shape[-1],
-        "logit_level": float(instance.logit_level[0]),
-        "active": math.nan,
-        "relative_error_smooth": math.nan,
-        "coordinates": None,
-        "hull": math.nan,
-        "hull_violation": math.nan,
-        "message": "",
-    }
-
-
-def _mode_rows(mode: Mode, instance: Instance, reference: Reference, repeats: int, clock: Clock) -> Iterator[Row]:
-    bases = [_base(instance, name, mode.mode, mode.setting, mode.backend, mode.dtype) for name in PARAMETERS]
-    try:
-        found = differentiate(mode, instance, repeats, clock)
-    except Exception as error:  # a cell that fails is a row of the table
-        for base in bases:
-            yield {**base, "kink": reference.ties, "message": f"{type(error).__name__}: {error}"}
-        return
-    distance = float(np.abs(found.value - reference.value).max())
-    for base, gradient, expected in zip(bases, found.gradients, reference.gradients, strict=True):
-        yield {
-            **base,
-            "relative_error": _relative_error(gradient, expected),
-            "cosine": _cosine(gradient, expected),
-            "seconds": found.seconds,
-            "peak_bytes": float(found.peak_bytes),
-            "iterations": mode.iterations,
-            "converged": distance <= PRECISION[mode.dtype] * reference.spread,
-            "kink": reference.ties,
-            "active": float((found.active == reference.active).mean()),
-            "coordinates": gradient.size,
-        }
-
-
-def _difference_rows(
-    instance: Instance, reference: Reference, parameter: str, steps: Sequence[float], clock: Clock
-) -> Iterator[Row]:
-    bases = [_base(instance, parameter, "finite-differences", f"{step:.0e}", "auto", "float64") for step in steps]
-    try:
-        differences = central_differences(instance, parameter, steps, clock)
-    except Exception as error:  # a cell that fails is a row of the table
-        yield from ({**base, "message": f"{type(error).__name__}: {error}"} for base in bases)
-        return
-    channel, entry = coordinates(instance, parameter)
-    gradient = reference.gradients[PARAMETERS.index(parameter)]
-    expected = gradient.reshape(len(instance.logit_level), -1)[channel, entry]
-    for base, found in zip(bases, differences, strict=True):
-        smooth = found.smooth
-        yield {
-            **base,
-            "relative_error": _relative_error(found.gradient, expected),
-            "cosine": _cosine(found.gradient, expected),
-            "seconds": found.seconds,
-            "peak_bytes": 0.0,
-            "iterations": 2 * len(entry),
-            "converged": bool(np.isfinite(found.gradient).all()),
-            "kink": not smooth.all(),
-            "active": float(smooth.mean()),
-            "relative_error_smooth": _relative_error(found.gradient[smooth], expected[smooth]),
-            "coordinates": len(entry),
-        }
-
-
-def _hull_rows(instance: Instance) -> Iterator[Row]:
-    for backend, dtype in IMPLICIT:
-        if dtype != "float64":
-            continue
-        for parameter in ("x", "bias"):
-            base = _base(instance, parameter, "hull", f"{backend}-{dtype}", backend, dtype)
-            try:
-                found = bracket(instance, parameter, backend)
-            except Exception as error:  # a cell that fails is a row of the table
-                yield {**base, "kink": True, "message": f"{type(error).__name__}: {error}"}
-                continue
-            yield {**base, "kink": True, "converged": True, "hull": found.share, "hull_violation": found.violation}
-
-
-def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Euclidean distance over the length of ``expected``; 0 where both vanish, NaN without entries."""
-    if not expected.size:
-        return math.nan
-    distance, length = float(np.linalg.norm(found - expected)), float(np.linalg.norm(expected))
-    return distance / length if length > 0 else (0.0 if distance == 0 else math.inf)
-
-
-def _cosine(found: np.ndarray, expected: np.ndarray) -> float:
-    lengths = float(np.linalg.norm(found) * np.linalg.norm(expected))
-    return float(np.vdot(found, expected)) / lengths if lengths > 0 else math.nan

@@ -1,139 +1,81 @@
-"""The ways of differentiating the operator that go through automatic differentiation: implicit, one-step, unrolled."""
+"""The ways of differentiating that the gradient study compares, as descriptions that both frameworks carry out.
+
+A description is part of the settings of a cell: `mode`, `setting`, `value`, `backend`, `dtype`, `forward_tolerance` are
+columns of the table; `step` names the iteration that is differentiated, `steps` says how many of them. Imports no framework.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+__all__ = ["ADJOINT_TOLERANCE", "FORWARD_TOLERANCE", "modes"]
 
-import varmorph.torch
-from morphobench.studies.instances import Instance
-from morphobench.studies.measurement import Clock, Quartiles, interleave
-from morphobench.studies.torch_measurement import saved_bytes
-from morphobench.studies.unrolling import (
-    Neighbours,
-    above,
-    gradient_step,
-    neighbours,
-    newton_step,
-    newton_updates,
-    unrolled,
-)
+Description = dict[str, Any]
 
-__all__ = ["IMPLICIT", "Differentiated", "Mode", "differentiate", "implicit_operator", "modes"]
-
-IMPLICIT = (("tensor", "float64"), ("cpu", "float64"), ("tensor", "float32"), ("cpu", "float32"))
-
-Operator = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+FORWARD_TOLERANCE = {"float64": 1e-14, "float32": 1e-6}  # of modes that are not about the forward solve
+ADJOINT_TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
+MOST_NEWTON = 16  # after so many of its steps nothing moves
+# What is differentiated step by step, by family.
+UNROLLED = {
+    "separable": ("newton", "gradient-descent"),
+    "coupled": ("newton", "accelerated-gradient"),
+    "geodesic": ("dilation",),
+}
+TRUNCATED = {"separable": ("gradient-descent",), "coupled": ("relaxation",), "geodesic": ()}
 
 
-@dataclass(frozen=True)
-class Mode:
-    """One way to differentiate an instance; `operator` is differentiable in its four arguments.
-
-    `iterations` counts the solver iterations before or inside the differentiated computation.
-    """
-
-    mode: str
-    setting: str
-    backend: str
-    dtype: str
-    iterations: int
-    operator: Operator
+def modes(family: str, settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
+    """List the modes of a family of operators in a framework."""
+    kind = family if family in UNROLLED else "coupled"
+    found = _coupled(settings, framework) if kind == "coupled" else _direct(kind)
+    yield from found if framework == "torch" else (d for d in found if d["mode"] in settings["jax_modes"])
+    if framework == "torch" or "truncated" in settings["jax_modes"]:
+        yield from _iterated("truncated", TRUNCATED[kind], settings["truncated"])
+    if framework == "torch":
+        yield from _iterated("unrolled", UNROLLED[kind], settings["unrolled"])
+    elif "unrolled" in settings["jax_modes"]:
+        yield from _iterated("unrolled", UNROLLED[kind][-1:], settings["jax_unrolled"])
 
 
-@dataclass(frozen=True)
-class Differentiated:
-    """What a mode gave: the output, its gradients in the order of `PARAMETERS`, and the price.
-
-    `seconds` is the median time of forward and backward pass together; `peak_bytes` is what autograd keeps between
-    the two (`morphobench.studies.measurement.saved_bytes`); `active` is the set of neighbours at or above the output.
-    """
-
-    value: np.ndarray
-    gradients: tuple[np.ndarray, ...]
-    active: np.ndarray
-    seconds: float
-    peak_bytes: int
+def _description(mode: str, setting: str, value: float | None = None, **more: Any) -> Description:
+    plain = {"backend": "kernels", "dtype": "float64", "forward_tolerance": None, "step": None, "steps": None}
+    return {"mode": mode, "setting": setting, "value": value, **plain, **more}
 
 
-def implicit_operator(instance: Instance, backend: str) -> Operator:
-    """Return the operator of `varmorph` for an instance, computed by ``backend``."""
-    function = getattr(varmorph.torch, instance.operator)
-
-    def operator(x: Tensor, bias: Tensor, weight: Tensor, logit_level: Tensor) -> Tensor:
-        with varmorph.torch.backend(backend):
-            return function(x, bias, weight, logit_level)
-
-    return operator
-
-
-def modes(instance: Instance, unroll: Sequence[int]) -> Iterator[Mode]:
-    """Yield every mode for an instance; ``unroll`` lists numbers of unrolled iterations.
-
-    Newton's iterations are listed up to the number of neighbours, after which they have ended on any instance.
-    """
-    window = _window(instance, *_leaves(instance, torch.float64))
-    updates, most = newton_updates(window)[1], window.value.shape[2]
-    for backend, dtype in IMPLICIT:
-        yield Mode("implicit", f"{backend}-{dtype}", backend, dtype, updates, implicit_operator(instance, backend))
-    for setting, step in (("newton", newton_step), ("gradient-descent", gradient_step)):
-        yield Mode("one-step", setting, "tensor", "float64", updates + 1, partial(_one_step, instance, step))
-    for setting, step in (("newton", newton_step), ("gradient-descent", gradient_step)):
-        for count in sorted(set(unroll)):
-            if setting == "newton" and count > most:
-                break
-            operator = partial(_unrolled, instance, step, count)
-            yield Mode("unrolled", f"{setting}-{count}", "tensor", "float64", count, operator)
+def _direct(kind: str) -> Iterator[Description]:
+    """Operators whose backward pass solves no system: it is exact, and only the arithmetic differs."""
+    for backend in ("tensor", "kernels"):
+        for dtype in ("float64", "float32"):
+            yield _description("implicit", backend, backend=backend, dtype=dtype)
+    if kind == "separable":
+        for step in ("newton", "gradient-descent"):
+            yield _description("one-step", step, backend="tensor", step=step, steps=1)
 
 
-def _window(instance: Instance, *arguments: Tensor) -> Neighbours:
-    return neighbours(*arguments, erosion=instance.erosion)
+def _coupled(settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
+    tolerances = settings["adjoint_tolerances" if framework == "torch" else "jax_adjoint_tolerances"]
+    for tolerance in tolerances:
+        yield _description("implicit", f"{tolerance:.0e}", tolerance)
+    others = [("kernels", "float32")]
+    others += [("tensor", "float64"), ("tensor", "float32")] if framework == "torch" else []
+    for backend, dtype in others:
+        tolerance = ADJOINT_TOLERANCE[dtype]
+        yield _description("implicit", f"{tolerance:.0e}", tolerance, backend=backend, dtype=dtype)
+    for tolerance in settings["forward_tolerances"] if framework == "torch" else ():
+        setting = f"forward {tolerance:.0e}"
+        yield _description(
+            "implicit", setting, tolerance, forward_tolerance=tolerance, step="accelerated-gradient", backend="tensor"
+        )
+    for terms in settings["neumann"]:
+        yield _description("neumann", str(terms), float(terms), steps=terms)
+    yield _description("one-step", "newton", step="newton", steps=1)
+    yield _description("one-step", "relaxation", step="relaxation", steps=1)
+    if framework == "torch":
+        yield _description("one-step", "gradient-descent", backend="tensor", step="accelerated-gradient", steps=1)
 
 
-def _one_step(instance: Instance, step: Callable, *arguments: Tensor) -> Tensor:
-    with torch.no_grad():
-        solution = implicit_operator(instance, "tensor")(*arguments)
-    return step(_window(instance, *arguments), solution)
-
-
-def _unrolled(instance: Instance, step: Callable, count: int, *arguments: Tensor) -> Tensor:
-    return unrolled(_window(instance, *arguments), count, step)
-
-
-def _leaves(instance: Instance, dtype: torch.dtype) -> list[Tensor]:
-    return [torch.as_tensor(array, dtype=dtype).requires_grad_() for array in instance.arguments]
-
-
-def differentiate(mode: Mode, instance: Instance, repeats: int, clock: Clock) -> Differentiated:
-    """Differentiate an instance and say what it cost.
-
-    Raises
-    ------
-    RuntimeError
-        With the message of what failed.
-    """
-    dtype = getattr(torch, mode.dtype)
-    cotangent = torch.as_tensor(instance.cotangent, dtype=dtype)
-    leaves = _leaves(instance, dtype)
-    value, peak_bytes = saved_bytes(lambda: mode.operator(*leaves))
-    gradients = torch.autograd.grad(value, leaves, cotangent)
-
-    def once() -> dict[str, float]:
-        fresh = _leaves(instance, dtype)
-        return {"all": clock.measure(lambda: torch.autograd.grad(mode.operator(*fresh), fresh, cotangent))[1]}
-
-    repeated = interleave({"mode": once}, repeats)["mode"]
-    if repeated.message:
-        raise RuntimeError(repeated.message)
-    return Differentiated(
-        value.detach().double().numpy(),
-        tuple(gradient.double().numpy() for gradient in gradients),
-        above(_window(instance, *leaves), value).numpy(),
-        Quartiles.of(repeated.seconds.get("all", [])).median,
-        peak_bytes,
-    )
+def _iterated(mode: str, steps: Sequence[str], counts: Sequence[int]) -> Iterator[Description]:
+    for step in steps:
+        for count in sorted({min(count, MOST_NEWTON) if step == "newton" else count for count in counts}):
+            yield _description(mode, f"{step} {count}", float(count), backend="tensor", step=step, steps=count)

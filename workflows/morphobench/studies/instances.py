@@ -1,143 +1,198 @@
-"""The problems on which gradients are compared: random and photographic data, easy and hard levels, ties on purpose."""
+"""The problems on which gradients are compared: random and photographic data, easy and hard numbers, ties on purpose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["DATA", "OPERATORS", "PARAMETERS", "Instance", "gradient_instances", "kink_instances"]
+__all__ = ["DATA", "OPERATORS", "Instance", "Specification", "build", "specifications"]
 
-OPERATORS = ("variational_dilation", "variational_erosion")
-PARAMETERS = ("x", "bias", "weight", "logit_level")
-DATA = ("random", "image")
+OPERATORS = {
+    "separable": ("variational_dilation", "variational_erosion"),
+    "regularised": ("regularised_dilation",),
+    "regularised-huber": ("regularised_dilation",),
+    "joint": ("joint_opening", "joint_closing"),
+    "geodesic": ("reconstruction",),
+}
+DATA = ("random", "image", "ties")
 CHANNELS = 2
+EDGE_SMOOTHING = 0.1  # of the lateral edges of "regularised-huber"
+ETA = 0.5  # weight of the second family of the joint operators
+LARGEST_IMAGE = 256
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What an instance is, before its arrays are made; numbers that its operator does not have are None."""
+
+    family: str
+    operator: str
+    data: str
+    image_size: int
+    kernel_size: int
+    logit_level: float | None
+    coupling: float | None = None
+    ridge: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique in a study; says every number that varies."""
+        operator = self.operator.split("_")[-1]
+        parts = [self.family, operator, self.data, f"{self.image_size}px", f"{self.kernel_size}x{self.kernel_size}"]
+        parts += [] if self.logit_level is None else [f"level{self.logit_level:g}"]
+        return "-".join(parts + ([] if self.coupling is None else [f"coupling{self.coupling:g}"]))
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One separable problem and the direction in which its output is differentiated.
+    """One problem and the direction in which its output is differentiated.
 
     All arrays are float64 and exactly representable in float32, so that single precision solves the same problem.
 
     Parameters
     ----------
-    name : str
-        Unique in a study.
-    operator : str
+    family, operator : str
         One of `OPERATORS`.
-    data : str
-        One of `DATA`, or ``"plateaus"``.
-    x : ndarray
-        (1, C, H, W).
-    bias, weight : ndarray
-        (C, kh, kw), the weight positive.
-    logit_level : ndarray
-        (C,).
+    arguments : mapping of str to ndarray
+        Images (1, C, H, W), functions (C, kh, kw), numbers of a channel (C,) and levels (2, C), in the order of the
+        operator's arguments: what is differentiated.
+    options : mapping
+        The operator's other arguments.
     cotangent : ndarray
         (1, C, H, W); the scalar that is differentiated is the sum of cotangent times output.
     """
 
-    name: str
+    family: str
     operator: str
-    data: str
-    x: np.ndarray
-    bias: np.ndarray
-    weight: np.ndarray
-    logit_level: np.ndarray
+    arguments: Mapping[str, np.ndarray]
+    options: Mapping[str, Any]
     cotangent: np.ndarray
 
     @property
-    def erosion(self) -> bool:
-        """Whether the edges are reversed."""
-        return self.operator == "variational_erosion"
-
-    @property
-    def arguments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The arrays that are differentiated, in the order of `PARAMETERS`."""
-        return self.x, self.bias, self.weight, self.logit_level
+    def channels(self) -> int:
+        """Number of channels, which do not interact."""
+        return self.cotangent.shape[1]
 
 
-def gradient_instances(settings: Mapping[str, Any]) -> Iterator[Instance]:
-    """Yield the instances without deliberate ties: operator x data x window x level.
+def specifications(settings: Mapping[str, Any], framework: str) -> Iterator[Specification]:
+    """List the instances: one number is varied at a time, around the last entry of each list.
 
-    Parameters
-    ----------
-    settings : mapping
-        ``image_size``, ``kernel_sizes``, ``logit_levels``, ``data`` and ``seed``.
-
-    Raises
-    ------
-    ValueError
-        For a kind of data that is not in `DATA`.
+    Numbers are varied on the first kind of data at the first image size. Other data, further sizes and ties (the latter
+    two with one operator of each coupled family) are taken at the middle alone. JAX, which compiles each shape anew, has one
+    window and one image size.
     """
-    size = settings["image_size"]
-    for data in settings["data"]:
-        if data not in DATA:
-            raise ValueError(f"studies.gradients.data: found {data!r}, expected entries of {', '.join(DATA)}")
-    for operator in OPERATORS:
-        for data in settings["data"]:
-            for kernel in settings["kernel_sizes"]:
-                for level in settings["logit_levels"]:
-                    # The level does not enter the seed: along the levels only the level changes.
-                    rng = _generator(settings["seed"], OPERATORS.index(operator), DATA.index(data), kernel)
-                    x = rng.standard_normal((1, CHANNELS, size, size)) if data == "random" else _photograph(size)
-                    name = f"{operator}-{data}-{size}x{size}-{kernel}x{kernel}-level{level:+g}"
-                    shape = (CHANNELS, kernel, kernel)
-                    bias = 0.3 * rng.standard_normal(shape)
-                    yield _instance(name, operator, data, x, bias, rng.uniform(0.5, 1.5, shape), level, rng)
+    for family in settings["families"] if framework == "torch" else settings["jax_families"]:
+        kernels = settings["kernel_sizes"] if (family, framework) == ("separable", "torch") else []
+        for operator in OPERATORS[family]:
+            first = operator == OPERATORS[family][0]
+            for data in settings["data"]:
+                if data == "ties" and not first and family != "separable":
+                    continue
+                varied = kernels if data == settings["data"][0] else None
+                yield from _around(family, operator, data, settings["image_sizes"][0], varied, settings)
+            for size in settings["image_sizes"][1:] if first and framework == "torch" else ():
+                yield from _around(family, operator, settings["data"][0], size, None, settings)
 
 
-def kink_instances(settings: Mapping[str, Any]) -> Iterator[Instance]:
-    """Yield instances with ties: squares of value 1 on 0, a flat window and equal weights.
+def _around(
+    family: str, operator: str, data: str, size: int, kernels: list[int] | None, settings: Mapping[str, Any]
+) -> Iterator[Specification]:
+    """Vary level, coupling and window, one at a time; nothing where ``kernels`` is None."""
+    levels = {"separable": settings["logit_levels"], "geodesic": [None]}.get(family, settings["coupled_levels"])
+    couplings = settings["couplings"] if family.startswith("regularised") else [None]
+    middle = settings["kernel_sizes"][-1], levels[-1], couplings[-1]
+    chosen = [middle]
+    if kernels is not None:
+        chosen += [(kernel, *middle[1:]) for kernel in kernels]
+        chosen += [(middle[0], level, middle[2]) for level in levels]
+        chosen += [(*middle[:2], coupling) for coupling in couplings]
+    for kernel, level, coupling in dict.fromkeys(chosen):
+        ridge = None if coupling is None else settings["ridge"]
+        yield Specification(family, operator, data, size, kernel, level, coupling, ridge)
+
+
+def build(given: Specification, seed: int) -> Instance:
+    """Make the arrays of an instance."""
+    operators = sorted({name for names in OPERATORS.values() for name in names})
+    words = operators.index(given.operator), DATA.index(given.data), given.image_size, given.kernel_size
+    # Levels and couplings do not enter the seed: along them nothing else changes.
+    rng = np.random.default_rng([seed, *words])
+    x, shape = _image(given, rng), (CHANNELS, given.kernel_size, given.kernel_size)
+    ties = given.data == "ties"
+    bias = np.zeros(shape) if ties else 0.3 * rng.standard_normal(shape)
+    if given.family == "geodesic":
+        arguments = _geodesic_arguments(x, bias, ties, rng)
+    else:
+        weight = np.ones(shape) if ties else rng.uniform(0.5, 1.5, shape)
+        arguments = {"x": x, "bias": bias, "weight": weight, **_numbers_of_channels(given)}
+    options = {"edge_penalty": "huber"} if given.family == "regularised-huber" else {}
+    cotangent = _single(rng.standard_normal(x.shape))
+    arguments = {name: _single(value) for name, value in arguments.items()}
+    return Instance(given.family, given.operator, arguments, options, cotangent)
+
+
+def _geodesic_arguments(x: np.ndarray, bias: np.ndarray, ties: bool, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Marker below a mask in most places; offsets that differ, so that no two paths give the same value."""
+    centre = bias.shape[-1] // 2
+    offsets = -0.125 - 0.2 * np.abs(bias)  # so far below 0 that finite differences stay below it
+    offsets[:, centre, centre] = 0.0
+    # On plateaus the marker touches the mask in one pixel of each, from where several paths are equally good.
+    drop = np.full(x.shape, 1.0) if ties else np.abs(rng.standard_normal(x.shape)) * np.ptp(x)
+    if ties:
+        drop[..., ::5, ::5] = 0.0
+    return {"marker": x - drop, "mask": x, "bias": offsets}
+
+
+def _numbers_of_channels(given: Specification) -> dict[str, np.ndarray]:
+    def each(value: float | None) -> np.ndarray:
+        return np.full(CHANNELS, value, dtype=np.float64)
+
+    if given.family == "separable":
+        return {"logit_level": each(given.logit_level)}
+    if given.family == "joint":
+        level = each(given.logit_level)
+        levels = (-level, level) if given.operator == "joint_opening" else (level, -level)
+        return {"logit_levels": np.stack(levels), "eta": each(ETA)}
+    numbers = {"logit_level": each(given.logit_level), "coupling": each(given.coupling), "ridge": each(given.ridge)}
+    return numbers | ({"edge_smoothing": each(EDGE_SMOOTHING)} if given.family == "regularised-huber" else {})
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32).astype(np.float64)
+
+
+def _image(given: Specification, rng: np.random.Generator) -> np.ndarray:
+    """Draw, cut out or build the image (1, C, H, W)."""
+    size = given.image_size
+    if given.data == "random":
+        return rng.standard_normal((1, CHANNELS, size, size))
+    return _photograph(size) if given.data == "image" else _plateaus(size, constant=given.family not in SHARP)
+
+
+SHARP = ("separable", "geodesic")  # families that keep plateaus; the others blur them, so that only a constant has ties
+
+
+def _plateaus(size: int, *, constant: bool) -> np.ndarray:
+    """A square of value 1 on 0 and two halves; or, in the first channel, one constant.
 
     Where a window lies inside one grey value every neighbour equals the output, in any arithmetic and any order of
     summation, and for levels other than 0 the operator is not differentiable there.
     """
-    size = settings["image_size"]
     x = np.zeros((1, CHANNELS, size, size))
     edge = max(size // 6, 1)
     x[:, 0, edge : size - edge, edge : size - edge] = 1.0
     x[:, 1, :, : size // 2] = 1.0
-    levels = sorted({min(settings["logit_levels"]), max(settings["logit_levels"])} - {0})
-    for operator in OPERATORS:
-        for kernel in settings["kernel_sizes"]:
-            for level in levels:
-                rng = _generator(settings["seed"], OPERATORS.index(operator), len(DATA), kernel)
-                shape = (CHANNELS, kernel, kernel)
-                name = f"{operator}-plateaus-{size}x{size}-{kernel}x{kernel}-level{level:+g}"
-                yield _instance(name, operator, "plateaus", x, np.zeros(shape), np.ones(shape), level, rng)
-
-
-def _instance(
-    name: str,
-    operator: str,
-    data: str,
-    x: np.ndarray,
-    bias: np.ndarray,
-    weight: np.ndarray,
-    level: float,
-    rng: np.random.Generator,
-) -> Instance:
-    levels = np.full(CHANNELS, level)
-    arrays = (x, bias, weight, levels, rng.standard_normal(x.shape))
-    return Instance(name, operator, data, *(array.astype(np.float32).astype(np.float64) for array in arrays))
-
-
-def _generator(seed: int, *words: int) -> np.random.Generator:
-    return np.random.default_rng([seed, *words])
+    x[:, 0] = 1.0 if constant else x[:, 0]
+    return x
 
 
 def _photograph(size: int) -> np.ndarray:
     """Two regions of scikit-image's test photograph (1, C, size, size) in [0, 1]."""
     from skimage.data import camera  # costs a second to import and is not needed for random data
 
-    photograph = camera()
-    corners: Sequence[tuple[int, int]] = ((40, 180), (200, 60))
-    step = max(256 // size, 1)
-    crops = [photograph[r : r + size * step : step, c : c + size * step : step] for r, c in corners]
-    if crops[0].shape != (size, size) or crops[1].shape != (size, size):
-        raise ValueError(f"studies.gradients.image_size: found {size}, expected at most 256 for image data")
+    photograph, step = camera(), max(LARGEST_IMAGE // size, 1)
+    crops = [photograph[r : r + size * step : step, c : c + size * step : step] for r, c in ((40, 180), (200, 60))]
     return (np.stack(crops)[None] / 255.0).astype(np.float64)

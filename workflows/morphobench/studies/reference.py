@@ -1,60 +1,64 @@
-"""The float64 reference of the gradient study: solution, implicit gradient and active set of an instance."""
+"""The float64 reference of the gradient study: solution, gradient and active set of an instance, in NumPy and SciPy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 import varmorph.reference
+from morphobench.studies.active_sets import has_ties, pieces
 from morphobench.studies.instances import Instance
-from morphobench.studies.unrolling import above, neighbours
 
-__all__ = ["TIE", "Reference", "solve_reference"]
-
-TIE = 1e-12  # a neighbour nearer to the output than this share of the neighbours' range counts as a tie
+__all__ = ["Reference", "reference_solution", "solve_reference"]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the modes are compared with, from `varmorph.reference` in float64.
+    """What the modes are compared with, from `varmorph.reference`.
 
     Parameters
     ----------
-    value : ndarray
-        (1, C, H, W).
-    gradients : tuple of ndarray
-        In the order of `PARAMETERS`: the closed form of the implicit gradient, edge by edge, without automatic
-        differentiation.
+    value, unknowns : ndarray
+        The output (1, C, H, W), and all unknowns (1, C, 2, H, W) where the operator has more of them.
+    gradients : mapping of str to ndarray
+        By argument: sparse direct adjoint, or the closed form, edge by edge, without automatic differentiation.
     active : ndarray
-        (1, C, T, H, W), bool: the neighbours at or above the output; places outside the image hold 0 plus the bias.
+        (C, K), see `pieces`.
     ties : bool
-        Whether some neighbour equals its output, so that there may be no derivative.
-    spread : float
-        Range of the output.
+        Whether some edge lies on a kink, so that there may be no derivative.
     """
 
     value: np.ndarray
-    gradients: tuple[np.ndarray, ...]
+    unknowns: np.ndarray
+    gradients: Mapping[str, np.ndarray]
     active: np.ndarray
     ties: bool
-    spread: float
+
+    def distance(self, value: np.ndarray) -> float:
+        """Largest difference of an output to the solution, relative to the range of the solution."""
+        return float(np.abs(value - self.value).max()) / (float(np.ptp(self.value)) or 1.0)
+
+    def share(self, active: np.ndarray) -> float:
+        """Share of the edges that lie on the same piece as here."""
+        return float((active == self.active).mean())
+
+
+def reference_solution(instance: Instance, start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the output and all unknowns; a start is of no use here."""
+    given = {**instance.arguments, **instance.options}
+    if instance.family == "joint":
+        unknowns = getattr(varmorph.reference, f"{instance.operator}_unknowns")(**given)
+        return unknowns[:, :, -1], unknowns
+    value = getattr(varmorph.reference, instance.operator)(**given)
+    return value, value
 
 
 def solve_reference(instance: Instance) -> Reference:
     """Solve and differentiate an instance."""
-    value = getattr(varmorph.reference, instance.operator)(*instance.arguments)
-    differentiate = getattr(varmorph.reference, f"{instance.operator}_gradient")
-    gradients = differentiate(*instance.arguments, instance.cotangent)
-    window = neighbours(*map(torch.as_tensor, instance.arguments), erosion=instance.erosion)
-    inside = (window.weight > 0).expand_as(window.value)
-    residual = (window.value - torch.as_tensor(value)[:, :, None])[inside]
-    spread = float(np.ptp(window.value[inside].numpy()))
-    return Reference(
-        value,
-        gradients[: len(instance.arguments)],  # the expectile has no smoothing
-        above(window, torch.as_tensor(value)).numpy(),
-        bool((residual.abs() <= TIE * spread).any()),
-        float(np.ptp(value)),
-    )
+    given = {**instance.arguments, **instance.options}
+    value, unknowns = reference_solution(instance)
+    found = getattr(varmorph.reference, f"{instance.operator}_gradient")(**given, cotangent=instance.cotangent)
+    gradients = {name: np.asarray(getattr(found, name)) for name in instance.arguments}
+    return Reference(value, unknowns, gradients, pieces(instance, unknowns), has_ties(instance, unknowns))

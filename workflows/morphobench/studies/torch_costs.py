@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,11 +107,14 @@ class TorchCosts:
             rows += rows_of(part.found, Repeated(own))
         return rows
 
+    @functools.cached_property
+    def _flush(self) -> CacheFlush:
+        return CacheFlush(self.device)
+
     def _cold(self, part: Part) -> dict[str, float]:
-        flush = CacheFlush(self.device)
         seconds = []
         for _ in range(COLD_REPEATS):
-            flush()
+            self._flush()
             seconds.append(part.once(self.clock))
         # The backward pass follows the forward pass, whose results lie in the caches.
         return {"forward": float(np.median([once["forward"] for once in seconds]))}
