@@ -18,6 +18,7 @@ from morphobench.figures.gradients import clean_gradients, instance_costs, mode_
 from morphobench.figures.layers import layer_ratios
 from morphobench.figures.wording import number
 from morphobench.layout import House
+from morphobench.studies.cells import study_module
 
 GRADIENT_FIGURES = (
     gradient_costs.draw_gradient_time,
@@ -290,3 +291,8 @@ def test_no_label_of_a_table_of_cosines_leaves_the_page(evidence):
         for label in axis.get_yticklabels():
             box = label.get_window_extent()
             assert 0 <= box.x0 < box.x1 <= width
+
+
+@pytest.mark.parametrize(("study", "columns"), [("gradients", GRADIENTS), ("solvers", SOLVERS)])
+def test_the_columns_that_are_read_are_those_that_the_study_writes(study, columns):
+    assert set(columns) == set(study_module(study).COLUMNS)
