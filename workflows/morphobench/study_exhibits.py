@@ -15,12 +15,12 @@ from morphobench.figures.gradients import (
     PARAMETER_TITLES,
     clean_gradients,
     instance_costs,
+    kink_series,
     parameters,
-    series_title,
     setting_text,
 )
 from morphobench.figures.studies import FAMILY_TITLES, FRAMEWORK_TITLES, families, is_loaded, measured
-from morphobench.figures.wording import scientific, seconds
+from morphobench.figures.wording import number, scientific, seconds
 
 __all__ = ["failed_cells", "gradients", "kinks", "spread_cell"]
 
@@ -29,7 +29,7 @@ KEYS = ["family", "series", "framework", "dtype", "setting"]
 
 def spread_cell(share: float) -> Cell:
     """How far repeated medians lie apart, in percent of the median."""
-    return number_cell(share, lambda value: f"{100 * value:.2g} %")
+    return number_cell(share, lambda value: f"{number(100 * value)} %")
 
 
 def gradients(evidence: Evidence) -> Exhibit:
@@ -37,7 +37,9 @@ def gradients(evidence: Evidence) -> Exhibit:
     table = clean_gradients(evidence)
     groups, rows = parameters(table), []
     table = table.assign(place=table["family"].map({name: place for place, name in enumerate(families(table))}))
-    table = table.sort_values(["place", "series", "framework", "dtype", "value"], kind="stable")
+    modes = {mode: order for order, mode in enumerate(MODE_TITLES)}
+    table = table.assign(order=table["mode"].map(modes))
+    table = table.sort_values(["place", "order", "series", "framework", "dtype", "value"], kind="stable")
     costs = instance_costs(table).groupby(KEYS)[["seconds", "peak_bytes"]].median().to_dict("index")
     for key, group in table.groupby(KEYS, sort=False):
         family, series, framework, dtype, setting = map(str, cast("tuple[str, ...]", key))
@@ -82,17 +84,26 @@ def kinks(evidence: Evidence) -> Exhibit:
     """How each mode behaves at ties, and finite differences across a change of the active set."""
     table = measured(evidence.gradients)
     table = table[(table["kink"] == 1) | table["hull"].notna()]
-    names = [_mode_at_kink(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
+    names = [kink_series(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
     place = table["data"].map(lambda data: "ties" if data == "ties" else "active set differs at ±h")
     place = place.where(~(table["mode"] == "hull"), "ties")
     table = table.assign(series=pd.Series(names, index=table.index, dtype=object), place=place)
     rows = []
-    for key, group in table.groupby(["place", "family", "series", "framework", "parameter"], sort=True):
-        where, family, series, framework, parameter = map(str, cast("tuple[str, ...]", key))
+    steps = table["mode"].isin(DIFFERENCES)  # of these, all steps together
+    table = table.assign(given=[setting_text(row) for row in table.to_dict("records")]).sort_values("value")
+    table["given"] = table["given"].mask(steps, "")
+    keys = ["place", "family", "series", "given", "framework", "parameter"]
+    order = {name: place for place, name in enumerate(MODE_TITLES)}
+    table = table.assign(order=table["mode"].map(order).fillna(len(order))).sort_values(
+        ["place", "family", "order"], kind="stable"
+    )
+    for key, group in table.groupby(keys, sort=False):
+        where, family, series, given, framework, parameter = map(str, cast("tuple[str, ...]", key))
         outside = group["hull_violation"].max()
         rows.append(
             [
                 Cell(series),
+                Cell(given or "—"),
                 Cell(FAMILY_TITLES.get(family, family)),
                 Cell(where),
                 Cell(FRAMEWORK_TITLES.get(framework, framework)),
@@ -107,7 +118,15 @@ def kinks(evidence: Evidence) -> Exhibit:
             ]
         )
     columns = [
-        *("Differentiation", "Family", "Kink", "Framework", "Parameter group", "Between one-sided derivatives"),
+        *(
+            "Differentiation",
+            "Setting",
+            "Family",
+            "Kink",
+            "Framework",
+            "Parameter group",
+            "Between one-sided derivatives",
+        ),
         *("Farthest outside", "Active set agrees", "Error, all coordinates", "Error, coordinates without a kink"),
         *("Instances", "Rows"),
     ]
@@ -116,15 +135,7 @@ def kinks(evidence: Evidence) -> Exhibit:
         "against one of the possible derivatives, which no other number of this report contains. That the entries lie "
         "between the one-sided derivatives is a theorem for separable operators only"
     )
-    return Exhibit("gradient-kinks", caption, columns, rows, "gradients.csv", frozenset(range(5, len(columns))))
-
-
-def _mode_at_kink(mode: str, setting: str, backend: str) -> str:
-    """Name of the mode; a row of the hull test names the tested mode in its setting."""
-    if mode != "hull":
-        return series_title(mode, "" if mode in DIFFERENCES else setting, backend)
-    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "")
-    return series_title(tested or "implicit", setting.removeprefix(tested).strip(" -"), backend)
+    return Exhibit("gradient-kinks", caption, columns, rows, "gradients.csv", frozenset(range(6, len(columns))))
 
 
 def failed_cells(table: pd.DataFrame, name: str, source: str) -> Exhibit:

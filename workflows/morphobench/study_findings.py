@@ -6,7 +6,7 @@ import pandas as pd
 
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.gradient_costs import cost_comparison
-from morphobench.figures.gradients import clean_gradients, precise
+from morphobench.figures.gradients import clean_gradients, kink_series, precise
 from morphobench.figures.studies import FRAMEWORK_TITLES, failure_sentence, measured
 from morphobench.figures.wording import count, scientific
 
@@ -33,14 +33,20 @@ def _implicit_sentence(evidence: Evidence) -> str:
     table = table[table["mode"].isin(["implicit", "one-step"]) & (table["value"].isna() | (table["value"] == tightest))]
     if table.empty:
         return ""
+    separable = table["family"] == "separable"
     said = []
-    for (series, framework), rows in table.groupby(["series", "framework"], sort=False):
-        errors, title = rows["error"], FRAMEWORK_TITLES.get(str(framework), str(framework))
-        said.append(f"{series} ({title}): median {scientific(errors.median())}, largest {scientific(errors.max())}")
+    for kind, part in (("separable operators", table[separable]), ("others", table[~separable])):
+        errors = part.groupby(["series", "framework"], sort=False)["error"].agg(["median", "max"]).reset_index()
+        told = [
+            f"{row['series']} ({FRAMEWORK_TITLES.get(row['framework'], row['framework'])}) "
+            f"{scientific(row['median'])}, largest {scientific(row['max'])}"
+            for row in errors.to_dict("records")
+        ]
+        said += [f"{kind}: {'; '.join(told)}"] if told else []
     return (
-        f"Relative error of the gradients against the float64 reference at the tightest setting over "
+        f"Median relative error of the gradients against the float64 reference at the tightest setting over "
         f"{count(table['instance'].nunique(), 'instance')} and {count(table['parameter'].nunique(), 'parameter group')}, "
-        f"kinks left out: {'; '.join(said)}."
+        f"kinks left out. {'. '.join(text[0].upper() + text[1:] for text in said)}."
     )
 
 
@@ -64,23 +70,29 @@ def _hull_sentence(evidence: Evidence) -> str:
     """Share of Jacobian entries between their one-sided derivatives at ties, by mode; separable and other operators apart."""
     table = measured(evidence.gradients)
     table = table[table["hull"].notna()]
-    parts = []
+    names = [kink_series(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
+    table = table.assign(series=pd.Series(names, index=table.index, dtype=object))
+    values = table.assign(value=table["value"].where(table["mode"] != "implicit", -table["value"]))
+    tightest = values.groupby(["series", "framework", "family"])["value"].transform("max")
+    table = table[table["value"].isna() | (values["value"] == tightest)]
+    separable, said = table["family"] == "separable", []
     for name, rows in (
-        ("separable operators", table[table["family"] == "separable"]),
-        ("other operators, to which the theorem does not extend", table[table["family"] != "separable"]),
+        ("Separable operators", table[separable]),
+        ("Other operators, to which the theorem does not extend", table[~separable]),
     ):
-        if len(rows):
-            least, most = rows["hull"].min(), rows["hull"].max()
-            share = f"{100 * least:.4g} %" if least == most else f"{100 * least:.4g} to {100 * most:.4g} %"
-            parts.append(
-                f"{name}: {share} of the entries by mode, the farthest outside by {scientific(rows['hull_violation'].max())} "
-                f"({count(rows['instance'].nunique(), 'instance')})"
-            )
-    if not parts:
+        shares = rows.groupby("series", sort=False)[["hull", "hull_violation"]].agg(
+            {"hull": "min", "hull_violation": "max"}
+        )
+        told = [
+            f"{series} {100 * share:.4g} %" + (f" (farthest outside by {scientific(outside)})" if share < 1 else "")
+            for series, share, outside in shares.itertuples()
+        ]
+        said += [f"{name} ({count(rows['instance'].nunique(), 'instance')}): {'; '.join(told)}."] if told else []
+    if not said:
         return ""
     return (
-        "At ties, made on purpose, the entries of the Jacobian should lie between their one-sided derivatives (a theorem for "
-        f"separable operators only). {'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}."
+        "At ties, made on purpose, the entries of the Jacobian should lie between their one-sided derivatives, which is a "
+        f"theorem for separable operators only; smallest share that does, at the tightest setting: {' '.join(said)}"
     )
 
 

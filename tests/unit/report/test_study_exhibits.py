@@ -115,16 +115,19 @@ def test_sentences_hold_the_numbers_of_the_table(evidence):
     slopes = table.loc[table["mode"] == "taylor", "value"]
     assert any(f"{slopes.min():.3f} to {slopes.max():.3f}" in text for text in said)
     (hull,) = [text for text in said if "At ties" in text]
-    assert "Separable operators: 90 to 100 %" in hull
+    assert (
+        "Separable operators (1 instance): implicit 100 %; unrolled, Newton 100 %; one step, Newton 90 % (farthest"
+        in hull
+    )
     assert "theorem for separable operators only" in hull
     assert any(
         "time of finite differences over time of implicit" in text or "Not reached by both" in text for text in said
     )
     assert said[-1].startswith("No measurement from 1 of")
-    first = said[0]
     one_step = table[(table["mode"] == "one-step") & table["setting"].str.startswith("gradient") & (table["kink"] == 0)]
-    rows = one_step[(one_step["framework"] == "torch")]
-    assert f"one step, gradient descent (PyTorch): median {scientific(rows['relative_error'].median())}" in first
+    rows = one_step[(one_step["framework"] == "torch") & (one_step["family"] == "separable")]
+    expected = f"one step, gradient descent (PyTorch) {scientific(rows['relative_error'].median())}, largest"
+    assert expected in said[0].split(". Others: ")[0]
 
 
 def test_without_a_study_nothing_is_said_and_no_row_is_shown(empty):

@@ -16,7 +16,9 @@ from morphobench.figures.evidence import GRADIENTS, SOLVERS, read_evidence, type
 from morphobench.figures.gradient_cosines import cosines, draw_cosines
 from morphobench.figures.gradients import clean_gradients, instance_costs, mode_rows, pens, precise
 from morphobench.figures.layers import layer_ratios
+from morphobench.figures.wording import number
 from morphobench.layout import House
+from morphobench.studies.cells import study_module
 
 GRADIENT_FIGURES = (
     gradient_costs.draw_gradient_time,
@@ -133,7 +135,7 @@ def test_the_spread_of_repeated_medians_is_said(evidence):
         & (evidence.solvers["image_size"] == 128)
         & (evidence.solvers["kernel_size"] == 3)
     ]["spread"].max()
-    assert f"{100 * largest:.2g} % at most" in caption
+    assert f"{number(100 * largest)} % at most" in caption
 
 
 def test_failed_cells_are_named_in_the_caption(evidence):
@@ -289,3 +291,8 @@ def test_no_label_of_a_table_of_cosines_leaves_the_page(evidence):
         for label in axis.get_yticklabels():
             box = label.get_window_extent()
             assert 0 <= box.x0 < box.x1 <= width
+
+
+@pytest.mark.parametrize(("study", "columns"), [("gradients", GRADIENTS), ("solvers", SOLVERS)])
+def test_the_columns_that_are_read_are_those_that_the_study_writes(study, columns):
+    assert set(columns) == set(study_module(study).COLUMNS)

@@ -268,7 +268,7 @@ def fastest_sentence(evidence: Evidence) -> str:
             said.append(f"{solver_title(str(solver))} {ratio_text(ratios.to_numpy(), evidence.level, str(solver))}")
     if said:
         sentences.append(
-            f"Time over that of Newton where both reached it ({ratio_note(evidence.level)}): {'; '.join(said)}."
+            f"Time over that of Newton where both reached it ({ratio_note(evidence.level, 'cases')}): {'; '.join(said)}."
         )
     missed = rows[rows["reached"] == 0].groupby("solver").size()
     if len(missed):

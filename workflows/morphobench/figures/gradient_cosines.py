@@ -57,7 +57,9 @@ def _ends(rows: pd.DataFrame) -> list[pd.DataFrame]:
     if values.empty:
         return [rows] if len(rows) else []
     if rows["mode"].iloc[0] in DIFFERENCES:
-        return [rows[rows["value"] == rows.groupby("value")["error"].median().idxmin()]]
+        groups = rows.groupby("value")["parameter"].nunique()
+        full = rows[rows["value"].isin(groups.index[groups == groups.max()])]  # steps without a kink in most groups
+        return [full[full["value"] == full.groupby("value")["error"].median().idxmin()]]
     loose_first = rows["mode"].iloc[0] == "implicit"  # a tolerance, where the others are numbers of iterations
     return [rows[rows["value"] == end] for end in sorted({values.min(), values.max()}, reverse=bool(loose_first))]
 

@@ -144,6 +144,8 @@ def cost_comparison(evidence: Evidence, column: str, other: str, target: float =
         f"To a relative error of {power_label(target)} in every parameter group, {what} of {modes} over {what} of implicit "
         f"differentiation ({ratio_note(evidence.level)}): {'; '.join(said)}."
     )
+    if said and other == "finite-differences":
+        text += " Finite differences are those of a sample of coordinates alone: all of them take longer in proportion."
     lost = f"Not reached by both: {'; '.join(missed)}."
     return " ".join([text] * bool(said) + [lost] * bool(missed))
 

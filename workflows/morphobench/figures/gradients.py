@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "best_differences",
     "clean_gradients",
     "instance_costs",
+    "kink_series",
     "mode_rows",
     "parameters",
     "pens",
@@ -40,10 +42,13 @@ PARAMETER_TITLES = {
     "logit_level": "logit of the level τ",
     "coupling": "coupling λ",
     "ridge": "ridge",
+    "edge_smoothing": "edge smoothing μ",
     "marker": "marker",
     "mask": "mask",
+    "logit_levels": "logits of the levels",
+    "eta": "coupling η",
 }
-PARAMETER_COLOURS = dict(zip(PARAMETER_TITLES, SERIES, strict=True))
+PARAMETER_COLOURS = dict(zip(PARAMETER_TITLES, (*SERIES, *SERIES), strict=False))  # no operator has more than eight
 MODE_TITLES = {
     "implicit": "implicit",
     "one-step": "one step",
@@ -56,7 +61,8 @@ MODE_TITLES = {
 }
 MODE_COLOURS = dict(zip(MODE_TITLES, (SERIES[place] for place in (0, 4, 1, 5, 3, 2, 7, 6)), strict=True))
 DIFFERENCES = ("finite-differences", "richardson")
-ALGORITHMS = {"newton": "Newton", "gradient-descent": "gradient descent", "fixed-point": "fixed point"}
+ITERATED = ("one-step", "unrolled", "truncated")  # their setting begins with the algorithm
+ALGORITHMS = {"newton": "Newton"}
 
 
 def series_title(mode: str, setting: str, backend: str = "") -> str:
@@ -69,8 +75,24 @@ def series_title(mode: str, setting: str, backend: str = "") -> str:
     >>> series_title("implicit", "forward 1e-04"), series_title("finite-differences", "h=1e-03")
     ('implicit', 'finite differences')
     """
-    algorithm = next((title for word, title in ALGORITHMS.items() if setting.startswith(word)), "")
-    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, backend_title(backend))))
+    word = re.match(r"[a-z]+(-[a-z]+)*", setting) if mode in ITERATED else None
+    algorithm = ALGORITHMS.get(word.group(), word.group().replace("-", " ")) if word else ""
+    kernel = backend_title(backend) if mode == "implicit" else ""
+    return ", ".join(filter(None, (MODE_TITLES.get(mode, mode), algorithm, kernel)))
+
+
+def kink_series(mode: str, setting: str, backend: str) -> str:
+    """Name of the series of a row at a kink; one of mode "hull" names the mode that it tests in its setting.
+
+    Examples
+    --------
+    >>> kink_series("hull", "one-step newton", "tensor"), kink_series("implicit", "kernels", "cpu")
+    ('one step, Newton', 'implicit, compiled kernel')
+    """
+    if mode != "hull":
+        return series_title(mode, setting, backend)
+    tested = next((name for name in MODE_TITLES if setting.startswith(name)), "implicit")
+    return series_title(tested, setting.removeprefix(tested).strip(" -"), backend)
 
 
 def setting_text(row: Any) -> str:

@@ -121,8 +121,8 @@ def noise_sentence(table: pd.DataFrame) -> str:
     text = "There are too few repeats to tell how far repeated medians lie apart."
     if len(spreads):
         text = (
-            f"Medians of three parts of the repeats differ by {100 * spreads.median():.2g} % of the median in the middle "
-            f"case and by {100 * spreads.max():.2g} % at most ({count(len(spreads), 'timing')})."
+            f"Medians of three parts of the repeats differ by {number(100 * spreads.median())} % of the median in the middle "
+            f"case and by {number(100 * spreads.max())} % at most ({count(len(spreads), 'timing')})."
         )
     loads = table["load"].dropna()
     if loads.empty:
@@ -243,9 +243,9 @@ def ratio_text(ratios: Sequence[float] | np.ndarray, level: float, name: str) ->
     return f"{mean} ({number(math.exp(logs.min()))} to {number(math.exp(logs.max()))}; {sample})"
 
 
-def ratio_note(level: float) -> str:
+def ratio_note(level: float, of: str = "instances") -> str:
     """Say what `ratio_text` gives."""
     return (
-        f"geometric mean over n instances, in brackets its {100 * level:g} % bootstrap interval, in parentheses the range "
+        f"geometric mean over n {of}, in brackets its {100 * level:g} % bootstrap interval, in parentheses the range "
         f"of fewer than {FEWEST_FOR_INTERVAL} or of equal values"
     )

@@ -12,7 +12,7 @@ from morphobench.figures.coupled_solvers import SOLVER_SOURCE
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.layers import PHASES, Pen, frameworks_of, layer_cells, layer_pens, layer_rows
 from morphobench.figures.studies import FRAMEWORK_TITLES, add_legend, circumstances, devices, mark_device, measured
-from morphobench.figures.wording import scientific
+from morphobench.figures.wording import number, scientific
 
 __all__ = ["bandwidths", "draw_throughput", "throughput_sentence"]
 
@@ -89,7 +89,7 @@ def throughput_sentence(evidence: Evidence) -> str:
         text = f"{FRAMEWORK_TITLES.get(framework, framework)} {scientific(best['pixels_per_s'])} ({best['series']})"
         if framework in copied and best["dtype"] in PIXEL_BYTES:
             share = best["pixels_per_s"] * PIXEL_BYTES[best["dtype"]] / copied[framework]
-            text += f", {100 * share:.2g} % of the bandwidth line ({copied[framework] / 1e9:.3g} GB/s)"
+            text += f", {number(100 * share)} % of the bandwidth line ({copied[framework] / 1e9:.3g} GB/s)"
         said.append(text)
     return (
         f"Highest forward throughput of the variational dilation in pixels per second: {'; '.join(said)}."
