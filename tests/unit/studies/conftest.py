@@ -32,6 +32,18 @@ def instance(request):
 @pytest.fixture
 def gradient_settings():
     """Settings of the gradient study that list few cells."""
-    small = {"image_sizes": [6], "kernel_sizes": [3], "logit_levels": [2.0], "coupled_levels": [2.0], "couplings": [1.0]}
-    few = {"adjoint_tolerances": [1e-6], "forward_tolerances": [1e-3], "neumann": [2], "truncated": [2], "unrolled": [2]}
+    small = {
+        "image_sizes": [6],
+        "kernel_sizes": [3],
+        "logit_levels": [2.0],
+        "coupled_levels": [2.0],
+        "couplings": [1.0],
+    }
+    few = {
+        "adjoint_tolerances": [1e-6],
+        "forward_tolerances": [1e-3],
+        "neumann": [2],
+        "truncated": [2],
+        "unrolled": [2],
+    }
     return {**DEFAULTS, **small, **few, "steps": [1e-3, 1e-6], "repeats": 1, "coordinates": 4}

@@ -31,7 +31,10 @@ def run(settings, framework="torch"):
         measured = interleave(works, 1)
         for cell in together:
             assert measured[cell.name].message == ""
-            rows += [{**r, "cell": cell.name, "instance": cell.instance, "status": "ok"} for r in opened.rows(cell, measured[cell.name])]
+            rows += [
+                {**r, "cell": cell.name, "instance": cell.instance, "status": "ok"}
+                for r in opened.rows(cell, measured[cell.name])
+            ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -55,7 +58,13 @@ def test_every_family_and_mode_is_listed():
 
 @pytest.fixture(scope="module")
 def table():
-    few = {"adjoint_tolerances": [1e-6], "forward_tolerances": [1e-3], "neumann": [2], "truncated": [2], "unrolled": [2]}
+    few = {
+        "adjoint_tolerances": [1e-6],
+        "forward_tolerances": [1e-3],
+        "neumann": [2],
+        "truncated": [2],
+        "unrolled": [2],
+    }
     numbers = {"logit_levels": [2.0], "coupled_levels": [2.0], "couplings": [1.0], "coordinates": 3}
     small = {"image_sizes": [6], "kernel_sizes": [3], "families": ["separable", "regularised-huber", "geodesic"]}
     with pytest.MonkeyPatch.context() as patch:

@@ -29,7 +29,7 @@ def methods(package: ModuleType, mode: Mapping[str, Any]) -> tuple[Any, Any]:
         return _iteration(package, mode["step"], tolerance=0.0, max_steps=steps), package.Unrolled()
     if mode["mode"] == "neumann":
         return newton, package.Neumann(terms=steps)
-    if mode["mode"] == "truncated" or mode["step"] == "accelerated-gradient" and mode["mode"] == "one-step":
+    if mode["mode"] == "truncated" or (mode["step"] == "accelerated-gradient" and mode["mode"] == "one-step"):
         return newton, package.Truncated(steps=steps, through=_iteration(package, mode["step"]))
     if mode["mode"] == "one-step":
         return newton, package.OneStep(step=mode["step"], tolerance=precise)

@@ -111,9 +111,12 @@ def _program(
     mode = dict(described)
     backend = "auto" if mode["backend"] == "kernels" else "xla"
 
+    def apply(*arrays: jax.Array) -> jax.Array:
+        return _direct(family, operator, mode, dict(zip(names, arrays, strict=True)))
+
     def direct(arrays: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[Any, Any, Any]:
         with varmorph.jax.backend(backend):
-            value, pull = jax.vjp(lambda *arrays: _direct(family, operator, mode, dict(zip(names, arrays))), *arrays)
+            value, pull = jax.vjp(apply, *arrays)
             return (value, value), pull(cotangent), (None, None)
 
     def coupled(arrays: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[Any, Any, Any]:
@@ -139,10 +142,10 @@ def _direct(family: str, operator: str, mode: Mapping[str, Any], given: Mapping[
     if family == "geodesic":
         return reconstructed(mode["steps"], **given)
     window, step = neighbours(**given, erosion=operator == "variational_erosion"), SEPARABLE_STEPS[mode["step"]]
-    if mode["mode"] == "unrolled":
-        z = weighted_mean(window)
-    else:
-        z = jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given))
-    for _ in range(mode["steps"]):
-        z = step(window, z)
-    return z
+    if mode["mode"] == "one-step":
+        return step(window, jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given)))
+    start = weighted_mean(window)
+    if mode["mode"] == "truncated":
+        start = jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given))
+    # One step of the loop is compiled, however many there are.
+    return jax.lax.fori_loop(0, mode["steps"], lambda _, z: step(window, z), start)

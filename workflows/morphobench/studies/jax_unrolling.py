@@ -25,13 +25,19 @@ class Neighbours(NamedTuple):
     complement: jax.Array
 
 
-def neighbours(x: jax.Array, bias: jax.Array, weight: jax.Array, logit_level: jax.Array, *, erosion: bool) -> Neighbours:
+def neighbours(
+    x: jax.Array, bias: jax.Array, weight: jax.Array, logit_level: jax.Array, *, erosion: bool
+) -> Neighbours:
     """Gather the window of every pixel; an erosion reverses the edges."""
     height, width = x.shape[-2:]
     rows, columns = bias.shape[-2:]
     origin = (rows // 2, columns // 2)
     before = (rows - 1 - origin[0], columns - 1 - origin[1]) if erosion else origin
-    margins = [(0, 0), (0, 0), *((start, size - 1 - start) for start, size in zip(before, (rows, columns), strict=True))]
+    margins = [
+        (0, 0),
+        (0, 0),
+        *((start, size - 1 - start) for start, size in zip(before, (rows, columns), strict=True)),
+    ]
     padded, inside = jnp.pad(x, margins), jnp.pad(jnp.ones_like(x), margins)
     values, weights = [], []
     for i in range(rows):

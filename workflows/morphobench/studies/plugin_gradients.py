@@ -17,7 +17,9 @@ from morphobench.studies.plugin_operators import load_operators
 __all__ = ["PluginInstance", "extrapolated_differences"]
 
 STEP = 2.0**-10
-DISAGREEMENT = 1e-5  # differences with h and h / 2 farther apart than this share of the largest show a kink between them
+DISAGREEMENT = (
+    1e-5  # differences with h and h / 2 farther apart than this share of the largest show a kink between them
+)
 DTYPES = ("float64", "float32")
 
 # Arguments and cotangent to the output and the gradients by argument, and the seconds that took.
