@@ -144,14 +144,14 @@ class Hull:
         Parameters
         ----------
         gradients : mapping
-            Of `rows` by a mode.
+            Of `rows` by a mode, each (channels of `rows`, entries of a channel).
         tolerance : float
             How far outside an entry may lie and still count.
         """
         tested = {}
         for name, (low, high) in self.brackets.items():
             channel, entry = coordinates(self.instance, name, self.limit)
-            found = by_channel(gradients[name]).reshape(self.instance.channels, len(self.outputs), -1)
+            found = gradients[name].reshape(self.instance.channels, len(self.outputs), -1)
             outside = np.maximum(low - found[channel, :, entry], found[channel, :, entry] - high)
             tested[name] = float((outside <= tolerance).mean()), float(np.maximum(outside.max(), 0.0))
         return tested

@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "jax_families": ["separable", "regularised", "geodesic"],
     "jax_modes": ["implicit", "neumann", "one-step", "unrolled"],
     "jax_adjoint_tolerances": [1e-2, 1e-6, 1e-10],
+    "jax_neumann": [4],
     "jax_unrolled": [16],
     "repeats": 3,
     "cell_s": 0.5,
@@ -76,7 +77,7 @@ def check(settings: Mapping[str, Any]) -> None:
         if not settings[key]:
             raise ValueError(f"studies.gradients.{key}: found an empty list, expected one entry at least")
     _check_range(settings, "image_sizes", 4, LARGEST_IMAGE)
-    for key in ("neumann", "truncated", "unrolled", "jax_unrolled"):
+    for key in ("neumann", "truncated", "unrolled", "jax_neumann", "jax_unrolled"):
         _check_range(settings, key, 1, math.inf)
     for key in ("couplings", "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
         _check_range(settings, key, 1e-300, math.inf)

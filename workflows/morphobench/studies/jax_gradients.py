@@ -20,6 +20,7 @@ from morphobench.studies.gradient_rows import HULL_TOLERANCE, Differentiated, mo
 from morphobench.studies.instances import Instance
 from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, reconstructed, weighted_mean
 from morphobench.studies.measurement import Repeated, WallClock
+from morphobench.studies.problems import by_channel, problems
 from morphobench.studies.reference import reference_solution, solve_reference
 from varmorph.convergence import ConvergenceWarning
 
@@ -51,7 +52,7 @@ class JaxInstance:
             self.found[cell.name] = differentiate(self.instance, cell.settings)
             self.hulls[cell.name] = {}
             if self.reference.ties:
-                gradients = differentiate(self.hull.rows, cell.settings).gradients
+                gradients = _by_output(self.hull.rows, self.instance.channels, cell.settings)
                 self.hulls[cell.name] = self.hull.test(gradients, HULL_TOLERANCE[cell.settings["dtype"]])
 
     def measure(self, cell: Cell) -> Mapping[str, float]:
@@ -82,6 +83,15 @@ def differentiate(instance: Instance, mode: Mapping[str, Any]) -> Differentiated
         adjoint_iterations=_most(backward, "iterations"),
         certificate=_most(backward, "residual"),
     )
+
+
+def _by_output(batch: Instance, channels: int, mode: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Differentiate the problems of a batch, (C, entries of a channel): so many at a time, for which a program exists."""
+    parts = [
+        differentiate(problems(batch, np.arange(first, first + channels)), mode).gradients
+        for first in range(0, batch.channels, channels)
+    ]
+    return {name: np.concatenate([by_channel(part[name]) for part in parts]) for name in batch.arguments}
 
 
 def _most(certificate: Any, name: str) -> Any:
