@@ -1,5 +1,7 @@
 """The error of finite differences against the step, and what else is read off differences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 

@@ -50,7 +50,7 @@ def _direct(kind: str, framework: str) -> Iterator[Description]:
             yield _description("implicit", backend, backend=backend, dtype=dtype)
     if kind == "separable":
         for step in ("newton", "gradient-descent"):
-            yield _description("one-step", step, backend="tensor", step=step, steps=1)
+            yield _description("one-step", step, step=step, steps=1)
 
 
 def _coupled(settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
