@@ -32,7 +32,7 @@ __all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "o
 DEFAULTS: dict[str, Any] = {
     "families": list(OPERATORS),
     "data": list(DATA),
-    "image_sizes": [16, 32],
+    "image_sizes": [16],
     "kernel_sizes": [5, 3],
     "logit_levels": [0.0, 2.0, 4.0, 8.0],
     "coupled_levels": [6.0, 2.0],
@@ -51,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "jax_neumann": [4],
     "jax_unrolled": [16],
     "repeats": 3,
-    "cell_s": 0.5,
+    "cell_s": 0.2,
     "seed": 0,
 }
 KINDS = ("implicit", "neumann", "one-step", "truncated", "unrolled")
