@@ -10,6 +10,7 @@ from morphobench.studies.gradient_modes import ADJOINT_TOLERANCE, FORWARD_TOLERA
 
 __all__ = ["methods"]
 
+MOST_GRADIENT_STEPS = 500  # a forward tolerance that takes more is not reached, as `forward_residual` says
 MOST_STEPS = 50  # of Newton's method, which needs about ten; it ends where nothing moves
 
 
@@ -35,7 +36,7 @@ def methods(package: ModuleType, mode: Mapping[str, Any]) -> tuple[Any, Any]:
         return newton, package.OneStep(step=mode["step"], tolerance=precise)
     if mode["forward_tolerance"] is None:
         return newton, package.Implicit(tolerance=mode["value"])
-    solver = _iteration(package, mode["step"], tolerance=mode["forward_tolerance"])
+    solver = _iteration(package, mode["step"], tolerance=mode["forward_tolerance"], max_steps=MOST_GRADIENT_STEPS)
     return solver, package.Implicit(tolerance=precise)
 
 
