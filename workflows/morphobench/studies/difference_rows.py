@@ -33,12 +33,13 @@ class DifferenceRows:
     ) -> None:
         self.steps = sorted(settings["steps"], reverse=True)
         self.sweep = Sweep(instance, reference, settings["parameter"], limit, solve)
-        self.found = [self.sweep.at(step) for step in self.steps]
+        self.found: list[Differences] = []
         self.slope = taylor_slope(instance, reference, settings["parameter"], solve)
 
     def measure(self, clock: Clock) -> dict[str, float]:
-        """Time the solves of each step."""
-        return {str(step): self.sweep.seconds(step, clock) for step in self.steps}
+        """Difference with each step, and say how long the solves took."""
+        self.found = [self.sweep.at(step, clock) for step in self.steps]
+        return {str(found.step): found.seconds for found in self.found}
 
     def rows(self, settings: Mapping[str, Any], repeated: Repeated) -> list[Row]:
         """Return the rows; an extrapolation takes the time of both of its steps."""

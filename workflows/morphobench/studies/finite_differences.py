@@ -11,7 +11,7 @@ import numpy as np
 
 from morphobench.studies.active_sets import pieces
 from morphobench.studies.instances import Instance
-from morphobench.studies.measurement import Clock
+from morphobench.studies.measurement import Clock, WallClock
 from morphobench.studies.problems import by_channel, coordinates, moved, problems
 from morphobench.studies.reference import Reference
 
@@ -27,12 +27,16 @@ TIE_STEP = 2.0**-13  # small beside the distance of the two grey values, large b
 
 @dataclass(frozen=True)
 class Differences:
-    """Central differences of the chosen coordinates (P,) and whether the active set is the same at +step, 0 and -step."""
+    """Central differences of the chosen coordinates (P,) and whether the active set is the same at +step, 0 and -step.
+
+    `evaluations` of the operator took `seconds`, for all coordinates together.
+    """
 
     step: float
     gradient: np.ndarray
     smooth: np.ndarray
     evaluations: int
+    seconds: float
 
 
 class Sweep:
@@ -57,29 +61,25 @@ class Sweep:
         change[np.arange(len(self.entry)), self.entry] = step
         return moved(self.centre, self.parameter, change)
 
-    def at(self, step: float) -> Differences:
-        """Difference with one step."""
-        high, low = self._moved(step), self._moved(-step)
-        solved = [self.solve(batch, self.start) for batch in (high, low)]
-        change = (solved[0][0] - solved[1][0]) * self.centre.cotangent
+    def at(self, step: float, clock: Clock | None = None) -> Differences:
+        """Difference with one step; the seconds are those of the solves."""
+        batches = [self._moved(step), self._moved(-step)]
+        measured = [(clock or WallClock()).measure(partial(self.solve, batch, self.start)) for batch in batches]
+        (high, above), (low, below) = (solved for solved, _ in measured)
         same = [
             (pieces(batch, unknowns) == self.active).all(1)
-            for batch, (_, unknowns) in zip((high, low), solved, strict=True)
+            for batch, unknowns in zip(batches, (above, below), strict=True)
         ]
-        gradient = change.sum((0, 2, 3)) / (2 * step)
-        return Differences(step, gradient, same[0] & same[1], 2 * len(self.entry))
-
-    def seconds(self, step: float, clock: Clock) -> float:
-        """Time the solves of one step."""
-        batches = [self._moved(step), self._moved(-step)]
-        return sum(clock.measure(partial(self.solve, batch, self.start))[1] for batch in batches)
+        gradient = ((high - low) * self.centre.cotangent).sum((0, 2, 3)) / (2 * step)
+        return Differences(step, gradient, same[0] & same[1], 2 * len(self.entry), sum(s for _, s in measured))
 
 
 def extrapolated(fine: Differences, coarse: Differences) -> Differences:
     """Cancel the term of second order (Richardson), ``coarse`` having the larger step."""
     ratio = (coarse.step / fine.step) ** 2
     gradient = (ratio * fine.gradient - coarse.gradient) / (ratio - 1)
-    return Differences(fine.step, gradient, fine.smooth & coarse.smooth, fine.evaluations + coarse.evaluations)
+    evaluations, seconds = fine.evaluations + coarse.evaluations, fine.seconds + coarse.seconds
+    return Differences(fine.step, gradient, fine.smooth & coarse.smooth, evaluations, seconds)
 
 
 def taylor_slope(
@@ -144,14 +144,14 @@ class Hull:
         Parameters
         ----------
         gradients : mapping
-            Of `rows` by a mode.
+            Of `rows` by a mode, each (channels of `rows`, entries of a channel).
         tolerance : float
             How far outside an entry may lie and still count.
         """
         tested = {}
         for name, (low, high) in self.brackets.items():
             channel, entry = coordinates(self.instance, name, self.limit)
-            found = by_channel(gradients[name]).reshape(self.instance.channels, len(self.outputs), -1)
+            found = gradients[name].reshape(self.instance.channels, len(self.outputs), -1)
             outside = np.maximum(low - found[channel, :, entry], found[channel, :, entry] - high)
             tested[name] = float((outside <= tolerance).mean()), float(np.maximum(outside.max(), 0.0))
         return tested

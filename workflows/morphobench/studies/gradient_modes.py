@@ -28,7 +28,7 @@ TRUNCATED = {"separable": ("gradient-descent",), "coupled": ("relaxation",), "ge
 def modes(family: str, settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
     """List the modes of a family of operators in a framework."""
     kind = family if family in UNROLLED else "coupled"
-    found = _coupled(settings, framework) if kind == "coupled" else _direct(kind)
+    found = _coupled(settings, framework) if kind == "coupled" else _direct(kind, framework)
     yield from found if framework == "torch" else (d for d in found if d["mode"] in settings["jax_modes"])
     if framework == "torch" or "truncated" in settings["jax_modes"]:
         yield from _iterated("truncated", TRUNCATED[kind], settings["truncated"])
@@ -43,14 +43,14 @@ def _description(mode: str, setting: str, value: float | None = None, **more: An
     return {"mode": mode, "setting": setting, "value": value, **plain, **more}
 
 
-def _direct(kind: str) -> Iterator[Description]:
+def _direct(kind: str, framework: str) -> Iterator[Description]:
     """Operators whose backward pass solves no system: it is exact, and only the arithmetic differs."""
     for backend in ("tensor", "kernels"):
-        for dtype in ("float64", "float32"):
+        for dtype in ("float64", "float32") if framework == "torch" or backend == "kernels" else ("float64",):
             yield _description("implicit", backend, backend=backend, dtype=dtype)
     if kind == "separable":
         for step in ("newton", "gradient-descent"):
-            yield _description("one-step", step, backend="tensor", step=step, steps=1)
+            yield _description("one-step", step, step=step, steps=1)
 
 
 def _coupled(settings: Mapping[str, Any], framework: str) -> Iterator[Description]:
@@ -67,7 +67,7 @@ def _coupled(settings: Mapping[str, Any], framework: str) -> Iterator[Descriptio
         yield _description(
             "implicit", setting, tolerance, forward_tolerance=tolerance, step="accelerated-gradient", backend="tensor"
         )
-    for terms in settings["neumann"]:
+    for terms in settings["neumann" if framework == "torch" else "jax_neumann"]:
         yield _description("neumann", str(terms), float(terms), steps=terms)
     yield _description("one-step", "newton", step="newton", steps=1)
     yield _description("one-step", "relaxation", step="relaxation", steps=1)

@@ -80,18 +80,18 @@ class Instance:
 def specifications(settings: Mapping[str, Any], framework: str) -> Iterator[Specification]:
     """List the instances: one number is varied at a time, around the last entry of each list.
 
-    Numbers are varied on the first kind of data at the first image size. Other data, further sizes and ties (the latter
-    two with one operator of each coupled family) are taken at the middle alone. JAX, which compiles each shape anew, has one
-    window and one image size.
+    Numbers are varied on the first kind of data at the first image size; other data and further sizes are taken at the
+    middle alone. Of two coupled operators the second is taken there too, on the first kind of data. Windows are varied for
+    the separable operators. JAX, which compiles each shape anew, has one window and one image size.
     """
     for family in settings["families"] if framework == "torch" else settings["jax_families"]:
         kernels = settings["kernel_sizes"] if (family, framework) == ("separable", "torch") else []
         for operator in OPERATORS[family]:
             first = operator == OPERATORS[family][0]
             for data in settings["data"]:
-                if data == "ties" and not first and family != "separable":
+                if data != settings["data"][0] and not first and family != "separable":
                     continue
-                varied = kernels if data == settings["data"][0] else None
+                varied = kernels if data == settings["data"][0] and (first or family == "separable") else None
                 yield from _around(family, operator, data, settings["image_sizes"][0], varied, settings)
             for size in settings["image_sizes"][1:] if first and framework == "torch" else ():
                 yield from _around(family, operator, settings["data"][0], size, None, settings)

@@ -20,6 +20,7 @@ from morphobench.studies.gradient_rows import HULL_TOLERANCE, Differentiated, mo
 from morphobench.studies.instances import Instance
 from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, reconstructed, weighted_mean
 from morphobench.studies.measurement import Repeated, WallClock
+from morphobench.studies.problems import by_channel, problems
 from morphobench.studies.reference import reference_solution, solve_reference
 from varmorph.convergence import ConvergenceWarning
 
@@ -51,7 +52,7 @@ class JaxInstance:
             self.found[cell.name] = differentiate(self.instance, cell.settings)
             self.hulls[cell.name] = {}
             if self.reference.ties:
-                gradients = differentiate(self.hull.rows, cell.settings).gradients
+                gradients = _by_output(self.hull.rows, self.instance.channels, cell.settings)
                 self.hulls[cell.name] = self.hull.test(gradients, HULL_TOLERANCE[cell.settings["dtype"]])
 
     def measure(self, cell: Cell) -> Mapping[str, float]:
@@ -84,6 +85,15 @@ def differentiate(instance: Instance, mode: Mapping[str, Any]) -> Differentiated
     )
 
 
+def _by_output(batch: Instance, channels: int, mode: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Differentiate the problems of a batch, (C, entries of a channel): so many at a time, for which a program exists."""
+    parts = [
+        differentiate(problems(batch, np.arange(first, first + channels)), mode).gradients
+        for first in range(0, batch.channels, channels)
+    ]
+    return {name: np.concatenate([by_channel(part[name]) for part in parts]) for name in batch.arguments}
+
+
 def _most(certificate: Any, name: str) -> Any:
     return None if certificate is None else getattr(certificate, name).max().item()
 
@@ -111,9 +121,12 @@ def _program(
     mode = dict(described)
     backend = "auto" if mode["backend"] == "kernels" else "xla"
 
+    def apply(*arrays: jax.Array) -> jax.Array:
+        return _direct(family, operator, mode, dict(zip(names, arrays, strict=True)))
+
     def direct(arrays: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[Any, Any, Any]:
         with varmorph.jax.backend(backend):
-            value, pull = jax.vjp(lambda *arrays: _direct(family, operator, mode, dict(zip(names, arrays))), *arrays)
+            value, pull = jax.vjp(apply, *arrays)
             return (value, value), pull(cotangent), (None, None)
 
     def coupled(arrays: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[Any, Any, Any]:
@@ -139,10 +152,10 @@ def _direct(family: str, operator: str, mode: Mapping[str, Any], given: Mapping[
     if family == "geodesic":
         return reconstructed(mode["steps"], **given)
     window, step = neighbours(**given, erosion=operator == "variational_erosion"), SEPARABLE_STEPS[mode["step"]]
-    if mode["mode"] == "unrolled":
-        z = weighted_mean(window)
-    else:
-        z = jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given))
-    for _ in range(mode["steps"]):
-        z = step(window, z)
-    return z
+    if mode["mode"] == "one-step":
+        return step(window, jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given)))
+    start = weighted_mean(window)
+    if mode["mode"] == "truncated":
+        start = jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given))
+    # One step of the loop is compiled, however many there are.
+    return jax.lax.fori_loop(0, mode["steps"], lambda _, z: step(window, z), start)

@@ -19,6 +19,7 @@ from morphobench.studies.finite_differences import Hull
 from morphobench.studies.gradient_rows import HULL_TOLERANCE, Differentiated, mode_rows
 from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Repeated
+from morphobench.studies.problems import by_channel
 from morphobench.studies.reference import solve_reference
 from morphobench.studies.torch_measurement import clock_for, saved_bytes
 from morphobench.studies.unrolling import gradient_step, neighbours, newton_step, newton_updates, unrolled
@@ -74,7 +75,8 @@ class TorchInstance:
             self.hulls[cell.name] = {}
             if self.reference.ties:
                 gradients = differentiate(self.hull.rows, mode, self.device).gradients
-                self.hulls[cell.name] = self.hull.test(gradients, HULL_TOLERANCE[mode["dtype"]])
+                by_output = {name: by_channel(gradient) for name, gradient in gradients.items()}
+                self.hulls[cell.name] = self.hull.test(by_output, HULL_TOLERANCE[mode["dtype"]])
 
     def measure(self, cell: Cell) -> Mapping[str, float]:
         """Time one forward and backward pass together; of finite differences, each step."""
