@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from varmorph.arguments import pair
 
 from .constraints import zero_to_one
-from .layers import _Layer
+from .layers import WindowLayer
 from .operators import Size, depthwise, dilation, erosion
 from .structuring import QuadraticFunctions, projected_
 
@@ -40,7 +40,7 @@ def toggle_mapping(x: Tensor, kernel: Tensor) -> Tensor:
     return torch.where(rise < fall, above, torch.where(rise > fall, below, x))
 
 
-class ToggleMapping2D(_Layer):
+class ToggleMapping2D(WindowLayer):
     """Repeat the `toggle_mapping` of each channel by each structuring function: (N, F * C, H, W).
 
     Parameters

@@ -11,13 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from varmorph.arguments import pair
 
-from . import operators
-from .initialisers import minus_ones_zero_centre_
 from .operators import Size, closing, depthwise, dilation, erosion, opening
 from .structuring import LineFunctions, QuadraticFunctions, StructuringFunctions
 
@@ -34,7 +31,6 @@ __all__ = [
     "MaxofErosions2D",
     "MinofDilations2D",
     "MorphoAverage2D",
-    "MorphoEMP2D",
     "Opening2D",
     "Probing2D",
     "QuadraticAverage2D",
@@ -42,12 +38,13 @@ __all__ = [
     "QuadraticErosion2D",
     "TopHatClosing2D",
     "TopHatOpening2D",
+    "WindowLayer",
 ]
 
 MakeFunctions = Callable[..., nn.Module]
 
 
-class _Layer(nn.Module):
+class WindowLayer(nn.Module):
     """One set of structuring functions, and how their windows move.
 
     Parameters
@@ -93,7 +90,7 @@ class _Layer(nn.Module):
         return f"{self.channels}, filters={self.filters}, " + ", ".join(f"{k}={v!r}" for k, v in self.options.items())
 
 
-class _Merged(_Layer):
+class _Merged(WindowLayer):
     """Sums over the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +110,7 @@ class Erosion2D(_Merged):
     operator = staticmethod(erosion)
 
 
-class MinofDilations2D(_Layer):
+class MinofDilations2D(WindowLayer):
     """Least of the dilations of every channel by every structuring function: (N, 1, H', W')."""
 
     operator = staticmethod(dilation)
@@ -123,7 +120,7 @@ class MinofDilations2D(_Layer):
         return self.each(dilation, x).amin(1, keepdim=True)
 
 
-class MaxofErosions2D(_Layer):
+class MaxofErosions2D(WindowLayer):
     """Greatest of the erosions of every channel by every structuring function: (N, 1, H', W')."""
 
     operator = staticmethod(erosion)
@@ -133,7 +130,7 @@ class MaxofErosions2D(_Layer):
         return self.each(erosion, x).amax(1, keepdim=True)
 
 
-class _Depthwise(_Layer):
+class _Depthwise(WindowLayer):
     """F structuring functions on each channel, or with ``shared`` the same F on all: (N, F * C, H', W').
 
     Arguments are those of the other layers, ``filters`` being 1 unless given.
@@ -161,19 +158,19 @@ class DepthwiseErosion2D(_Depthwise):
     operator = staticmethod(erosion)
 
 
-class Opening2D(_Layer):
+class Opening2D(WindowLayer):
     """Openings of each channel, (N, F * C, H', W'); erosion and dilation by one structuring function, stride on the dilation."""
 
     operator = staticmethod(opening)
 
 
-class Closing2D(_Layer):
+class Closing2D(WindowLayer):
     """Closings of each channel, (N, F * C, H', W'); dilation and erosion by one structuring function, stride on the erosion."""
 
     operator = staticmethod(closing)
 
 
-class Gradient2D(_Layer):
+class Gradient2D(WindowLayer):
     """Dilation minus erosion of each channel, (N, F * C, H', W')."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,7 +178,7 @@ class Gradient2D(_Layer):
         return self.each(dilation, x) - self.each(erosion, x)
 
 
-class MorphoAverage2D(_Layer):
+class MorphoAverage2D(WindowLayer):
     """Mean of dilation and erosion of each channel, (N, F * C, H', W')."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -189,7 +186,7 @@ class MorphoAverage2D(_Layer):
         return (self.each(dilation, x) + self.each(erosion, x)) / 2
 
 
-class Probing2D(_Layer):
+class Probing2D(WindowLayer):
     """Dilation by one structuring function minus erosion by another, of each channel, (N, F * C, H', W')."""
 
     def __init__(
@@ -209,7 +206,7 @@ class Probing2D(_Layer):
         return self.each(dilation, x) - depthwise(erosion, x, self.below(), **self.options)
 
 
-class _Residue(_Layer):
+class _Residue(WindowLayer):
     """What an operator changes; there is no stride and no padding "valid", for the image to have the operator's pixels."""
 
     def __init__(
@@ -273,49 +270,10 @@ QuadraticErosion2D = partial(DepthwiseErosion2D, functions=QuadraticFunctions)
 QuadraticAverage2D = partial(MorphoAverage2D, functions=partial(QuadraticFunctions, scale=1.0, low=1.0, high=1.0))
 
 
-class DilationLines2D(_Layer):
+class DilationLines2D(WindowLayer):
     """Dilations of each channel along all line segments through the centre, (N, 2 (size - 1) * C, H', W')."""
 
     operator = staticmethod(dilation)
 
     def __init__(self, channels: int, size: int, **options: Any):
         super().__init__(channels, 2 * (size - 1), size, functions=LineFunctions, **options)
-
-
-class MorphoEMP2D(nn.Module):
-    """Empirical mode decomposition: the image minus the mean of its envelopes, summed over the channels, (N, F, H', W').
-
-    S. Velasco-Forero, R. Pagès, J. Angulo (2022), Learnable empirical mode decomposition based on mathematical morphology, SIAM
-    Journal on Imaging Sciences 15(1), 23-44.
-
-    Parameters
-    ----------
-    channels, filters, kernel_size, stride, functions
-        As in `Dilation2D`; padding is "valid".
-    shared : bool
-        Whether the lower envelope has the structuring functions of the upper one.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        filters: int,
-        kernel_size: Size,
-        *,
-        stride: Size = 1,
-        shared: bool = False,
-        functions: MakeFunctions = StructuringFunctions,
-    ):
-        super().__init__()
-        options: dict[str, Any] = {"stride": stride, "padding": "valid"}
-        self.upper = Dilation2D(channels, filters, kernel_size, functions=functions, **options)
-        self.lower = Erosion2D(channels, filters, kernel_size, functions=functions, **options)
-        if shared:
-            self.lower.functions = self.upper.functions
-        identity = torch.empty(channels, *pair("kernel_size", kernel_size))
-        self.register_buffer("identity", minus_ones_zero_centre_(identity), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W), values in [0, 1], to (N, F, H', W')."""
-        image = operators.dilation(x, self.identity, **self.upper.options).sum(1, keepdim=True)
-        return image - (self.upper(x) + self.lower(x)) / 2

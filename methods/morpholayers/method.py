@@ -24,7 +24,7 @@ HALVES: dict[str, tuple[MakeLayer, MakeLayer]] = {
     "depthwise": (layers.DepthwiseDilation2D, layers.DepthwiseErosion2D),
     "sum-merged": (layers.Dilation2D, layers.Erosion2D),
     "opening-closing": (layers.Opening2D, layers.Closing2D),
-    "quadratic": (layers.QuadraticDilation2D, layers.QuadraticErosion2D),
+    "quadratic": (layers.DepthwiseDilation2D, layers.DepthwiseErosion2D),
 }
 INITIALISERS = {
     "zeros": initialisers.zeros_,
@@ -46,12 +46,12 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
 def halves(channels: int, kernel_size: int, params: Mapping[str, Any]) -> nn.Module:
     """Return a spatial operator: dilations or openings on one half of the channels, their duals on the other."""
     initialiser = _known("initialiser", params["initialiser"], INITIALISERS)
-    options: dict[str, Any] = {"functions": partial(StructuringFunctions, initialiser=initialiser)}
+    functions: Callable[..., nn.Module] = partial(StructuringFunctions, initialiser=initialiser)
     if params["kind"] == "quadratic":
-        options = {}
+        functions = partial(QuadraticFunctions, scale=params["scale"])
 
     def make(layer: MakeLayer, count: int) -> nn.Module:
-        return layer(count, count if params["kind"] == "sum-merged" else 1, kernel_size, **options)
+        return layer(count, count if params["kind"] == "sum-merged" else 1, kernel_size, functions=functions)
 
     first, second = HALVES[params["kind"]]
     return backbones.ChannelHalves(channels, partial(make, first), partial(make, second))

@@ -2,6 +2,7 @@ import pytest
 
 from morphobench.configuration import load_configuration, make_plan, name_methods
 from morphobench.layout import House
+from morphobench.registry import discover_methods
 from morphobench.schemas import Mistake
 
 MINIMAL = "run: try\ndatasets: [toy]\nstatistics: {baseline: coin}\n"

@@ -52,7 +52,7 @@ from morphobench.registry import discover_methods, load_method
 sys.modules[{other!r}] = None
 for info in discover_methods(Path({str(project.methods)!r})).values():
     if info.framework == {name!r}:
-        method = load_method(info)
+        method = load_method(info, next(iter(info.variants)))
         method.framework.seed(0)
         method.build(Task(info.tasks[0], (1, 16, 16), 2))
 """

@@ -97,8 +97,8 @@ def test_probing_is_a_dilation_minus_an_erosion_by_another_function(layers, imag
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_mode_is_the_image_minus_the_mean_of_its_envelopes(layers, images, shared):
-    layer = randomised(layers.MorphoEMP2D(CHANNELS, FILTERS, 3, shared=shared))
+def test_the_mode_is_the_image_minus_the_mean_of_its_envelopes(plugin, images, shared):
+    layer = randomised(plugin("empirical_modes").MorphoEMP2D(CHANNELS, FILTERS, 3, shared=shared))
     assert len(list(layer.parameters())) == (1 if shared else 2)
     means = (planes(images, layer.upper.functions(), D) + planes(images, layer.lower.functions(), E)) / 2
     expected = images.numpy()[:, None].sum(2) - means.sum(2)

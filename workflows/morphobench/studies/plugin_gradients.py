@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from importlib import import_module
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class PluginInstance:
     def __init__(self, method: str, framework: str, device: str, limit: int) -> None:
         self.method, self.limit = method, limit
         self.operators = load_operators(method)
-        self.differentiate: Differentiate = partial(_IN[framework], device)
+        calls = import_module(f"morphobench.studies.{framework}_operators")
+        self.differentiate: Differentiate = partial(calls.call_operator, device)
         self.found: dict[tuple[str, str], list[np.ndarray]] = {}
         self.expected: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         self.cotangents: dict[str, np.ndarray] = {}
@@ -122,51 +123,3 @@ def extrapolated_differences(
     coarse, fine = differences(STEP), differences(STEP / 2)
     scale = float(np.abs(fine).max()) or 1.0
     return entries, (4 * fine - coarse) / 3, np.abs(fine - coarse) <= DISAGREEMENT * scale
-
-
-def _in_torch(
-    device: str, instance: OperatorInstance, cotangent: np.ndarray | None, dtype: str
-) -> tuple[np.ndarray, list[np.ndarray], float]:
-    import torch  # only where the plugin is PyTorch's
-
-    from morphobench.studies.torch_measurement import clock_for
-
-    kind: dict[str, Any] = {"dtype": getattr(torch, dtype), "device": device}
-    arrays = instance.arguments.values()
-    if cotangent is None:
-        with torch.no_grad():
-            value = instance.operator(*(torch.tensor(array, **kind) for array in arrays))
-        return value.double().cpu().numpy(), [], 0.0
-    leaves = [torch.tensor(array, **kind).requires_grad_() for array in arrays]
-    weight = torch.tensor(cotangent, **kind)
-
-    def both() -> tuple[Any, Any]:
-        value = instance.operator(*leaves)
-        return value, torch.autograd.grad(value, leaves, weight, allow_unused=True, materialize_grads=True)
-
-    (value, gradients), seconds = clock_for(device).measure(both)
-    found = [gradient.double().cpu().numpy() for gradient in gradients]
-    return value.detach().double().cpu().numpy(), found, seconds
-
-
-def _in_jax(
-    device: str, instance: OperatorInstance, cotangent: np.ndarray | None, dtype: str
-) -> tuple[np.ndarray, list[np.ndarray], float]:
-    import jax  # only where the plugin is JAX's
-
-    from morphobench.studies.measurement import WallClock
-
-    arrays = [jax.numpy.asarray(array, dtype) for array in instance.arguments.values()]
-    if cotangent is None:
-        return np.asarray(instance.operator(*arrays), np.float64), [], 0.0
-    weight = jax.numpy.asarray(cotangent, dtype)
-
-    def both() -> Any:
-        value, pull = jax.vjp(instance.operator, *arrays)
-        return jax.block_until_ready((value, pull(weight)))
-
-    (value, gradients), seconds = WallClock().measure(both)
-    return np.asarray(value, np.float64), [np.asarray(gradient, np.float64) for gradient in gradients], seconds
-
-
-_IN = {"torch": _in_torch, "jax": _in_jax}
