@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "image_sizes": [16],
     "kernel_sizes": [5, 3],
     "logit_levels": [0.0, 2.0, 4.0, 8.0],
-    "coupled_levels": [6.0, 2.0],
+    "coupled_levels": [4.0, 2.0],
     "couplings": [0.1, 1.0, 10.0],
     "ridge": 0.1,
     "adjoint_tolerances": [10.0**-k for k in range(2, 13, 2)],
