@@ -139,7 +139,8 @@ def _program(
 
         with varmorph.jax.backend(backend):
             value, pullback, certificate = varmorph.jax.solve_with_pullback(solve, *arrays)
-            gradients, backward = pullback((cotangent, jnp.zeros_like(value[1])))
+            cotangents: Any = (cotangent, jnp.zeros_like(value[1]))
+            gradients, backward = pullback(cotangents)
         return value, gradients, (certificate.forward, backward)
 
     return jax.jit(direct if family in ("separable", "geodesic") else coupled)
