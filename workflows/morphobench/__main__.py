@@ -203,12 +203,11 @@ def _robustness(house: House, options: argparse.Namespace) -> None:
 
 
 def _collect_robustness(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.configuration import corrupted_cells, load_configuration, make_plan
     from morphobench.robustness import collect_robustness
 
     configuration = load_configuration(options.config, house)
-    wanted = configuration["robustness"]["datasets"]
-    cells = [cell for cell in make_plan(configuration, house).cells if cell[0] in wanted]
+    cells = corrupted_cells(configuration, make_plan(configuration, house))
     collect_robustness(house.run(configuration["run"]), cells)
 
 

@@ -27,6 +27,7 @@ from morphobench.schemas import Mistake, fill_defaults, load_schema, read_yaml, 
 __all__ = [
     "Configuration",
     "Plan",
+    "corrupted_cells",
     "load_configuration",
     "make_plan",
     "name_methods",
@@ -128,6 +129,8 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
         _expect(
             identifier, identifiers, f"{source}: key 'robustness.datasets': {identifier!r} is no data set of this run"
         )
+    for name in configuration["robustness"]["methods"] or []:
+        _expect(name, methods, f"{source}: key 'robustness.methods': unknown method {name!r}")
     section = configuration["methods"]
     for entry in section["include"] or []:
         _check_method_entry(entry, methods, identifiers, source)
@@ -187,6 +190,16 @@ def _variants(entry: str | Mapping[str, Any], info: MethodInfo | BrokenPlugin, c
         return list(named)
     known = list(info.variants) if isinstance(info, MethodInfo) else ["default"]
     return known[:1] if choice == "first" else known
+
+
+def corrupted_cells(configuration: Configuration, plan: Plan) -> list[tuple[str, str, str]]:
+    """List the cells (data set, method, variant) of a plan whose models are tried on corrupted images."""
+    wanted = configuration["robustness"]
+    return [
+        cell
+        for cell in plan.cells
+        if cell[0] in wanted["datasets"] and (wanted["methods"] is None or cell[1] in wanted["methods"])
+    ]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from morphobench.configuration import (
+    corrupted_cells,
     make_plan,
     name_methods,
     resolve_configuration,

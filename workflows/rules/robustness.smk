@@ -29,8 +29,7 @@ rule collect_robustness:
     input:
         [
             expand(f"{CELL}/robustness.parquet", dataset=d, method=m, variant=v)[0]
-            for d, m, v in PLAN.cells
-            if d in ROBUSTNESS["datasets"]
+            for d, m, v in corrupted_cells(CONFIGURATION, PLAN)
         ],
     output:
         multiext(f"{RESULTS}/tables/robustness", ".csv", ".parquet"),
