@@ -110,6 +110,24 @@ def study_tables():
     return [f"{RESULTS}/studies/{name}.csv" for name in names]
 
 
+def operators_of_methods(wildcards):
+    """Plugins whose own operators take part in the studies."""
+    from morphobench.studies.plugin_operators import methods_with_operators
+
+    found = methods_with_operators(wildcards.framework)
+    return relative(
+        path for name in found for path in sorted((HOUSE.methods / name).rglob("*.py"))
+    )
+
+
+def cells_of(study):
+    """Lists of the cells of a study, one a framework; nothing where the run has no such study."""
+    return expand(
+        f"{RESULTS}/studies/cells/{study}/{{framework}}.json",
+        framework=STUDIES[study]["frameworks"] if study in STUDIES else [],
+    )
+
+
 wildcard_constraints:
     study=r"gradients|solvers",
     framework=r"torch|jax",

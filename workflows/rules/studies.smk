@@ -2,24 +2,6 @@
 # cells of one study in one framework, and every cell leaves a record.
 
 
-def operators_of_methods(wildcards):
-    """Plugins whose own operators take part in the studies."""
-    from morphobench.studies.plugin_operators import methods_with_operators
-
-    found = methods_with_operators(wildcards.framework)
-    return relative(
-        path for name in found for path in sorted((HOUSE.methods / name).rglob("*.py"))
-    )
-
-
-def cells_of(study):
-    """Lists of the cells of a study, one a framework; nothing where the run has no such study."""
-    return expand(
-        f"{RESULTS}/studies/cells/{study}/{{framework}}.json",
-        framework=STUDIES[study]["frameworks"] if study in STUDIES else [],
-    )
-
-
 # Runs the cells of a study in one framework: gradients against the float64 reference, or times of operators and solvers.
 rule study:
     input:
