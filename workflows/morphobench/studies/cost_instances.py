@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import varmorph.reference
 from morphobench.contract import FrameworkUnavailable
 from morphobench.studies.cells import Cell
 from morphobench.studies.plugin_operators import methods_with_operators
@@ -135,7 +134,8 @@ def coupled_instance(operator: str, size: int, coupling: float, seed: int) -> Co
 def reference(operator: str, size: int, coupling: float, seed: int) -> np.ndarray:
     """Minimiser of a `coupled_instance` by the float64 reference."""
     found = coupled_instance(operator, size, coupling, seed)
-    return getattr(varmorph.reference, operator)(**found.arguments)
+    library = importlib.import_module("varmorph.reference")
+    return getattr(library, operator)(**found.arguments)
 
 
 def installed_version(name: str) -> str:

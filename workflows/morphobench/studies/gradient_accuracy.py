@@ -12,9 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from morphobench.files import atomic
 from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
@@ -22,6 +20,9 @@ from morphobench.studies.gradient_modes import modes
 from morphobench.studies.gradient_rows import COLUMNS, row
 from morphobench.studies.instances import DATA, LARGEST_IMAGE, OPERATORS, Specification, build, specifications
 from morphobench.studies.plugin_operators import methods_with_operators
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance", "summarise"]
 
@@ -162,11 +163,11 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         Rows with `COLUMNS`.
     """
     if table.empty:
-        return pd.DataFrame(columns=[*SUMMARY_KEYS, *SUMMARY_VALUES])
+        return table.reindex(columns=[*SUMMARY_KEYS, *SUMMARY_VALUES])
     table = table.copy()
     table[SUMMARY_KEYS] = table[SUMMARY_KEYS].fillna("")
     usable = (table["kink"].astype("boolean") != True).fillna(True).astype(bool) & (table["status"] == "ok")  # noqa: E712
-    values = table[SUMMARY_VALUES].apply(pd.to_numeric).astype("float64")
+    values = table[SUMMARY_VALUES].astype("float64")
     # Errors by coordinate keep their meaning where other coordinates of the row met a kink.
     values.loc[~usable, [name for name in SUMMARY_VALUES if name != "relative_error_smooth"]] = math.nan
     grouped = table[SUMMARY_KEYS].join(values).groupby(SUMMARY_KEYS, sort=False)

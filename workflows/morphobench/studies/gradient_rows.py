@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from morphobench.studies.active_sets import pieces
 from morphobench.studies.cells import Row
 from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Quartiles, spread_of_medians
-from morphobench.studies.reference import Reference
+
+if TYPE_CHECKING:
+    from morphobench.studies.reference import Reference
 
 __all__ = ["COLUMNS", "HULL_TOLERANCE", "Differentiated", "cosine", "mode_rows", "relative_error", "row", "timing"]
 
@@ -90,6 +92,8 @@ def mode_rows(
     hulls: Mapping[str, tuple[float, float]],
 ) -> list[Row]:
     """Return one row a parameter group; ``hulls`` holds share and violation by group at ties."""
+    from morphobench.studies.active_sets import pieces  # with the reference; cells are listed without it
+
     shared = {
         **timing(seconds),
         "peak_bytes": found.peak_bytes,

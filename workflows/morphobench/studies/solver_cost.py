@@ -45,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "peer_tolerance": 1e-6,
     "copy_mib": 64,
     "repeats": 9,
-    "cell_s": 0.5,
+    "cell_s": 0.3,
     "seed": 0,
 }
 DTYPES = ("float32", "float64")
