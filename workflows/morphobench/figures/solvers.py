@@ -117,7 +117,9 @@ def draw_layer_ratios(evidence: Evidence) -> Drawing | Absent:
     for line, framework in zip(axes, frameworks, strict=True):
         for axis, kernel in zip(line, kernels, strict=True):
             same = rows["kernel_size"].isna() if kernel != kernel else rows["kernel_size"] == kernel
-            _ratio_dots(axis, rows[(rows["framework"] == framework) & same], names[framework])
+            mine = rows[(rows["framework"] == framework) & same]
+            axis.set_visible(len(mine) > 0)
+            _ratio_dots(axis, mine, names[framework])
             window = f", window {kernel:.0f}×{kernel:.0f}" if kernel == kernel else ""
             axis.set_title(f"{FRAMEWORK_TITLES.get(framework, framework)}{window}", loc="left")
     for axis in axes[-1]:
