@@ -7,7 +7,7 @@ NUMBERS = {
     "variational_dilation": ("separable", 2.0, None, None),
     "variational_erosion": ("separable", -3.0, None, None),
     "regularised_dilation": ("regularised", 2.0, 1.0, 0.1),
-    "joint_opening": ("joint", 2.0, None, None),
+    "joint_opening": ("joint", 2.0, 0.5, None),
     "reconstruction": ("geodesic", None, None, None),
 }
 
@@ -15,7 +15,14 @@ NUMBERS = {
 def make(operator, data="random", size=8, **changed):
     """Build a small instance of an operator."""
     family, level, coupling, ridge = NUMBERS[operator]
-    numbers = {"family": family, "logit_level": level, "coupling": coupling, "ridge": ridge, **changed}
+    numbers = {
+        "family": family,
+        "logit_level": level,
+        "coupling": coupling,
+        "ridge": ridge,
+        "edge_smoothing": 0.1,
+        **changed,
+    }
     return build(Specification(operator=operator, data=data, image_size=size, kernel_size=3, **numbers), 3)
 
 

@@ -23,7 +23,18 @@ GRADIENTS = [
     *["value", "parameter", "relative_error", "cosine", "median_s", "q25_s", "q75_s", "spread", "repeats"],
     *["peak_bytes", "iterations", "adjoint_iterations", "certificate", "forward_tolerance", "forward_residual"],
     *["forward_error", "active", "kink", "relative_error_smooth", "coordinates", "hull", "hull_violation"],
-    *["image_size", "kernel_size", "logit_level", "coupling", "ridge", "threads", "load", "status", "message"],
+    *[
+        "image_size",
+        "kernel_size",
+        "logit_level",
+        "coupling",
+        "ridge",
+        "edge_smoothing",
+        "threads",
+        "load",
+        "status",
+        "message",
+    ],
 ]
 SOLVERS = [
     *["cell", "instance", "role", "family", "solver", "version", "framework", "backend", "dtype", "device", "phase"],

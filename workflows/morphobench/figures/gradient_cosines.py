@@ -103,8 +103,8 @@ def _coloured(axis: Axes, table: pd.DataFrame) -> None:
     for place, value in np.ndenumerate(distance):
         colour = "white" if value > 1e-4 else "#1b1b1b"
         axis.text(place[1] + 0.5, place[0] + 0.5, _said(value), ha="center", va="center", fontsize=7, color=colour)
-    names = [textwrap.fill(PARAMETER_TITLES.get(key, key), 10 if table.shape[1] > 6 else 16) for key in table.columns]
-    axis.set_xticks(np.arange(table.shape[1]) + 0.5, names, fontsize=7.5)
+    names = [textwrap.fill(PARAMETER_TITLES.get(key, key), 11 if table.shape[1] > 6 else 16) for key in table.columns]
+    axis.set_xticks(np.arange(table.shape[1]) + 0.5, names, fontsize=7)
     axis.set_yticks(np.arange(len(table)) + 0.5, list(table.index), fontsize=7.5)
     axis.tick_params(length=0)
     axis.invert_yaxis()

@@ -59,6 +59,7 @@ BACKEND_TITLES = {
     "cpu": "compiled kernel",
     "cuda": "Triton kernel",
     "tensor": "tensor code",
+    "compile": "torch.compile",
 }
 PLAIN_BACKENDS = ("", "auto", "tensor", "xla", "torch", "jax")  # the framework's own operations: not said
 # The study itself keeps up to `threads` cores busy, and the load average counts that: half a core more is other work.

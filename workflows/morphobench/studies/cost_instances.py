@@ -186,6 +186,8 @@ def _layer_cells(settings: Mapping[str, Any], framework: str, size: int, kernel:
         # What XLA makes of the operators is compiled for seconds and far slower than kernels: for the first size alone.
         other = ["tensor"] if framework == "torch" else ["xla"] if size == settings["image_sizes"][0] else []
         own = ["kernels", *other]
+        if framework == "torch" and size in settings["compiled_sizes"] and kernel == settings["kernel_sizes"][0]:
+            own.append("compile")
         # Convolution and pooling are the framework's own, and the coupled layers are timed as a user meets them.
         backends = own if name in ("variational-dilation", "max-plus-dilation") else ["auto"]
         for backend in backends:

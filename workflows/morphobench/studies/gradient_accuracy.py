@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance", "summarise"]
 
-# image_sizes, kernel_sizes, logit_levels (of the separable operators), coupled_levels (of the others), couplings, data: see
+# image_sizes, kernel_sizes, logit_levels (of the separable operators), coupled_levels (of the others), couplings, etas (of the
+#   joint operators), ridges, edge_smoothings, data: see
 #   `morphobench.studies.instances.specifications`: one is varied at a time.
 # unrolled, truncated: numbers of iterations. coordinates: most entries of a group that are differenced.
 # jax_...: what JAX does, whose programs are compiled one by one.
@@ -38,7 +39,9 @@ DEFAULTS: dict[str, Any] = {
     "logit_levels": [0.0, 2.0, 4.0, 8.0],
     "coupled_levels": [4.0, 2.0],
     "couplings": [0.1, 10.0],
-    "ridge": 0.1,
+    "etas": [0.5],
+    "ridges": [0.1],
+    "edge_smoothings": [0.1],
     "adjoint_tolerances": [10.0**-k for k in range(2, 13, 2)],
     "forward_tolerances": [10.0**-k for k in range(1, 9, 2)],
     "neumann": [1, 4, 64],
@@ -74,15 +77,16 @@ def check(settings: Mapping[str, Any]) -> None:
         for name in settings[key]:
             if name not in known:
                 raise ValueError(f"studies.gradients.{key}: found {name!r}, expected entries of {', '.join(known)}")
-    for key in ("image_sizes", "kernel_sizes", "logit_levels", "coupled_levels", "couplings"):
+    numbers = ("couplings", "etas", "ridges", "edge_smoothings")
+    for key in ("image_sizes", "kernel_sizes", "logit_levels", "coupled_levels", *numbers):
         if not settings[key]:
             raise ValueError(f"studies.gradients.{key}: found an empty list, expected one entry at least")
     _check_range(settings, "image_sizes", 4, LARGEST_IMAGE)
     for key in ("neumann", "truncated", "unrolled", "jax_neumann", "jax_unrolled"):
         _check_range(settings, key, 1, math.inf)
-    for key in ("couplings", "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
+    for key in (*numbers, "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
         _check_range(settings, key, 1e-300, math.inf)
-    positive = min([*settings["couplings"], settings["ridge"], 0.1])
+    positive = min(value for key in numbers for value in settings[key])
     if any(step >= positive for step in settings["steps"]):
         raise ValueError(f"studies.gradients.steps: found {max(settings['steps'])}, expected less than {positive}")
 

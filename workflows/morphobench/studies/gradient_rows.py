@@ -46,7 +46,7 @@ COLUMNS = [
     ],
     *["iterations", "adjoint_iterations", "certificate", "forward_tolerance", "forward_residual", "forward_error"],
     *["active", "kink", "relative_error_smooth", "coordinates", "hull", "hull_violation", "image_size", "kernel_size"],
-    *["logit_level", "coupling", "ridge", "threads", "load", "status", "message"],
+    *["logit_level", "coupling", "ridge", "edge_smoothing", "threads", "load", "status", "message"],
 ]
 
 HULL_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # one-sided differences of curved groups are exact to about 1e-7

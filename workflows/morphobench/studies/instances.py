@@ -19,8 +19,6 @@ OPERATORS = {
 }
 DATA = ("random", "image", "ties")
 CHANNELS = 2
-EDGE_SMOOTHING = 0.1  # of the lateral edges of "regularised-huber"
-ETA = 0.5  # weight of the second family of the joint operators
 LARGEST_IMAGE = 256
 
 
@@ -36,6 +34,7 @@ class Specification:
     logit_level: float | None
     coupling: float | None = None
     ridge: float | None = None
+    edge_smoothing: float | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +42,8 @@ class Specification:
         operator = self.operator.split("_")[-1]
         parts = [self.family, operator, self.data, f"{self.image_size}px", f"{self.kernel_size}x{self.kernel_size}"]
         parts += [] if self.logit_level is None else [f"level{self.logit_level:g}"]
-        return "-".join(parts + ([] if self.coupling is None else [f"coupling{self.coupling:g}"]))
+        numbers = {"coupling": self.coupling, "ridge": self.ridge, "smoothing": self.edge_smoothing}
+        return "-".join(parts + [f"{name}{value:g}" for name, value in numbers.items() if value is not None])
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,24 @@ def specifications(settings: Mapping[str, Any], framework: str) -> Iterator[Spec
 def _around(
     family: str, operator: str, data: str, size: int, kernels: list[int] | None, settings: Mapping[str, Any]
 ) -> Iterator[Specification]:
-    """Vary level, coupling and window, one at a time; nothing where ``kernels`` is None."""
+    """Vary window and numbers, one at a time; nothing where ``kernels`` is None. The coupling of a joint operator is eta."""
+    regularised = family.startswith("regularised")
     levels = {"separable": settings["logit_levels"], "geodesic": [None]}.get(family, settings["coupled_levels"])
-    couplings = settings["couplings"] if family.startswith("regularised") else [None]
-    middle = settings["kernel_sizes"][-1], levels[-1], couplings[-1]
+    lists = [
+        settings["kernel_sizes"],
+        levels,
+        settings["couplings"] if regularised else settings["etas"] if family == "joint" else [None],
+        settings["ridges"] if regularised else [None],
+        settings["edge_smoothings"] if family == "regularised-huber" else [None],
+    ]
+    middle = tuple(values[-1] for values in lists)
     chosen = [middle]
     if kernels is not None:
-        chosen += [(kernel, *middle[1:]) for kernel in kernels]
-        chosen += [(middle[0], level, middle[2]) for level in levels]
-        chosen += [(*middle[:2], coupling) for coupling in couplings]
-    for kernel, level, coupling in dict.fromkeys(chosen):
-        ridge = None if coupling is None else settings["ridge"]
-        yield Specification(family, operator, data, size, kernel, level, coupling, ridge)
+        lists[0] = kernels
+        for place, values in enumerate(lists):
+            chosen += [(*middle[:place], value, *middle[place + 1 :]) for value in values]
+    for numbers in dict.fromkeys(chosen):
+        yield Specification(family, operator, data, size, *numbers)
 
 
 def build(given: Specification, seed: int) -> Instance:
@@ -155,9 +161,9 @@ def _numbers_of_channels(given: Specification) -> dict[str, np.ndarray]:
     if given.family == "joint":
         level = each(given.logit_level)
         levels = (-level, level) if given.operator == "joint_opening" else (level, -level)
-        return {"logit_levels": np.stack(levels), "eta": each(ETA)}
+        return {"logit_levels": np.stack(levels), "eta": each(given.coupling)}
     numbers = {"logit_level": each(given.logit_level), "coupling": each(given.coupling), "ridge": each(given.ridge)}
-    return numbers | ({"edge_smoothing": each(EDGE_SMOOTHING)} if given.family == "regularised-huber" else {})
+    return numbers | ({"edge_smoothing": each(given.edge_smoothing)} if given.family == "regularised-huber" else {})
 
 
 def _single(array: np.ndarray) -> np.ndarray:

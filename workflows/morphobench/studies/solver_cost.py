@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "kernel_sizes": [3, 5],
     "layers": list(LAYERS),
     "largest_coupled_layer": 64,  # larger images are left to layers that solve no system
+    "compiled_sizes": [32],  # images on which torch.compile is tried, where it can be
     "batch": 2,
     "channels": 8,
     "dtype": "float32",  # of layers; solvers are compared in float64

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import varmorph.torch
+from morphobench.contract import FrameworkUnavailable
 from morphobench.studies.cells import Cell, Row
 from morphobench.studies.cost_instances import LAYERS, CostInstance, coupled_instance, layer_instance, reference
 from morphobench.studies.cost_rows import Found, accurate, named, rows_of, search
@@ -131,8 +132,9 @@ class TorchCosts:
     def _layer(self, wanted: Mapping[str, Any]) -> list[Part]:
         case = layer_instance(wanted["solver"], wanted["image_size"], wanted["kernel_size"], self.settings)
         dtype = self.settings["dtype"]
-        backend = {"kernels": self.device, "tensor": "tensor", "auto": "auto"}[wanted["backend"]]
-        run = _in_backend(backend, _function(case, self.device, dtype))
+        backend = {"kernels": self.device, "tensor": "tensor", "auto": "auto", "compile": "tensor"}[wanted["backend"]]
+        function = _function(case, self.device, dtype)
+        run = _in_backend(backend, self._compiled(function) if wanted["backend"] == "compile" else function)
         leaves = [self._tensor(array, dtype) for array in case.arguments.values()]
         part = Part(run, leaves, self._tensor(case.cotangent, dtype))
         shape = {"batch": self.settings["batch"], "channels": self.settings["channels"]}
@@ -144,6 +146,15 @@ class TorchCosts:
         if last is not None:
             part.found.about |= {"iterations": int(last.iterations.max()), "residual": float(last.residual.max())}
         return [part]
+
+    def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Compile tensor code by torch.compile; a loop that ends when nothing changes stays a loop of Python."""
+        if self.device == "cpu" and self.threads > 1:
+            raise FrameworkUnavailable(
+                "torch.compile of PyTorch 2.13 corrupts memory with several threads of a processor"
+            )
+        torch.compiler.reset()
+        return torch.compile(function)
 
     def _coupled(self, wanted: Mapping[str, Any]) -> list[Part]:
         part = solve_to(wanted, self.settings["seed"], self.device, SOLVERS[wanted["solver"]])
