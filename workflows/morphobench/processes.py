@@ -21,6 +21,7 @@ from morphobench.provenance import gpus
 __all__ = ["THREADS", "alone", "granted_device", "read_job", "start_worker", "watch"]
 
 POLL_S = 0.1
+MEMORY_POLL_S = 0.5  # adding up the memory of a family of processes takes milliseconds, and workers are timed
 # Importing a framework on a busy machine may take long; it is not charged to the first piece of work.
 START_S = 180.0
 # What libraries read their number of threads from, when they start. XLA on a processor reads the last two (older releases of JAX
@@ -114,6 +115,7 @@ def watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, mem
     """
     progress = scratch / "progress"
     piece, began = "", time.monotonic()
+    weighed = began
     while process.poll() is None:
         time.sleep(POLL_S)
         current = progress.read_text() if progress.exists() else ""
@@ -123,7 +125,9 @@ def watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, mem
         if time.monotonic() - began > limit:
             _kill(process)
             return "timeout", f"killed after {phase} of {limit:g} s"
-        resident = _resident_mb(process.pid)
+        if time.monotonic() - weighed < MEMORY_POLL_S:
+            continue
+        resident, weighed = _resident_mb(process.pid), time.monotonic()
         if resident > memory_mb:
             _kill(process)
             return "out_of_memory", f"killed at {resident:.0f} MiB, above its limit of {memory_mb:g} MiB"
