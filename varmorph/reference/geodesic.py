@@ -51,9 +51,9 @@ def reconstruction_sources(marker: ArrayLike, mask: ArrayLike, bias: ArrayLike) 
     array([[[[-1, -2,  0, -1]]]])
     """
     lower, upper = as_image(marker), as_image(mask)
-    u, offsets = reconstruction(lower, upper, bias), as_function(bias, lower.shape[1])
-    if np.isnan(u).any():
+    if np.isnan(lower).any() or np.isnan(upper).any():
         raise ValueError("a pixel that is NaN is no copy of another: marker and mask must be numbers")
+    u, offsets = reconstruction(lower, upper, bias), as_function(bias, lower.shape[1])
     sources = np.where(u == upper, IN_MASK, np.where(u == lower, IN_MARKER, UNSEEN))
     while (sources == UNSEEN).any():
         reached = sources != UNSEEN
