@@ -9,16 +9,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from morphobench.files import write_json
 from morphobench.provenance import gpus
 
-__all__ = ["THREADS", "alone", "granted_device", "read_job", "start_worker", "watch"]
+__all__ = ["THREADS", "Ended", "alone", "granted_device", "read_job", "run_worker"]
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5  # adding up the memory of a family of processes takes milliseconds, and workers are timed
@@ -73,22 +75,43 @@ def _first_free(paths: list[Path]) -> Iterator[int]:
         time.sleep(POLL_S)
 
 
-def start_worker(
-    module: str, job: Mapping[str, Any], scratch: Path, threads: int, device: str
-) -> subprocess.Popen[bytes]:
-    """Start ``python -m module <job file>``; it writes its output to ``scratch/log``.
+@dataclass(frozen=True)
+class Ended:
+    """How a worker ended: status and message for the piece of work it was at ("": it had begun none), and its output."""
+
+    status: str
+    message: str
+    piece: str
+    output: str
+
+
+def run_worker(
+    module: str, job: Mapping[str, Any], *, threads: int, device: str, timeout_s: float, memory_mb: float
+) -> Ended:
+    """Run ``python -m module <job file>`` until it ends or is killed, and show its output.
 
     Parameters
     ----------
     job : mapping
         What the worker is to do, as JSON; `read_job` reads it there.
-    scratch : Path
-        Folder of this worker.
     threads : int
         Threads of every library.
     device : str
         "cpu" or "cuda:<k>": the worker sees that GPU alone, or none.
+    timeout_s, memory_mb : float
+        Limits: of each piece of work, and of the worker with its children.
     """
+    with tempfile.TemporaryDirectory(prefix="morphobench-") as name:
+        scratch = Path(name)
+        status, message = _watch(_start(module, job, scratch, threads, device), scratch, timeout_s, memory_mb)
+        output = (scratch / "log").read_text(encoding="utf-8", errors="replace")
+        piece = _piece(scratch)
+    sys.stdout.write(output)
+    sys.stdout.flush()
+    return Ended(status, message, piece, output)
+
+
+def _start(module: str, job: Mapping[str, Any], scratch: Path, threads: int, device: str) -> subprocess.Popen[bytes]:
     write_json(scratch / "job.json", {**job, "progress": str(scratch / "progress"), "parent": os.getpid()})
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
     environment |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
@@ -108,17 +131,22 @@ def start_worker(
         )
 
 
-def watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, memory_mb: float) -> tuple[str, str]:
+def _piece(scratch: Path) -> str:
+    """Name the piece of work that the worker of this folder has begun last; "" before the first."""
+    progress = scratch / "progress"
+    return progress.read_text(encoding="utf-8") if progress.exists() else ""
+
+
+def _watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, memory_mb: float) -> tuple[str, str]:
     """Wait for the worker; return the status and message of the piece of work it was at, should that have no record.
 
     The worker says in its progress file which piece of work it begins; the time limit holds for each.
     """
-    progress = scratch / "progress"
     piece, began = "", time.monotonic()
     weighed = began
     while process.poll() is None:
         time.sleep(POLL_S)
-        current = progress.read_text() if progress.exists() else ""
+        current = _piece(scratch)
         if current != piece:
             piece, began = current, time.monotonic()
         limit, phase = (timeout_s, "its time limit") if piece else (START_S, "the time limit of starting up")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from morphobench.configuration import Configuration, load_configuration
 from morphobench.layout import House, cache_folder
 from morphobench.preparation import read_manifest
-from morphobench.processes import alone, granted_device, start_worker, watch
+from morphobench.processes import alone, granted_device, run_worker
 from morphobench.provenance import provenance
 from morphobench.records import write_record
 from morphobench.registry import BrokenPlugin, discover_methods
@@ -114,15 +112,10 @@ def _run_worker(house: House, config: Path, trials: list[Trial], store: Store, d
         "device": first.device,
         "store": str(store.folder.resolve()),
     }
-    with tempfile.TemporaryDirectory(prefix="morphobench-") as name:
-        scratch = Path(name)
-        process = start_worker("morphobench.worker", job, scratch, first.threads, device)
-        status, message = watch(process, scratch, first.budget.timeout_s, first.budget.memory_mb)
-        output = (scratch / "log").read_text(encoding="utf-8", errors="replace")
-    sys.stdout.write(output)
-    sys.stdout.flush()
+    limits = {"timeout_s": first.budget.timeout_s, "memory_mb": first.budget.memory_mb}
+    ended = run_worker("morphobench.worker", job, threads=first.threads, device=device, **limits)
     unfinished = [trial for trial in trials if not (trial.folder / "record.json").exists()]
     if not unfinished:
         return []
-    _leave(unfinished[0], status, message, output.splitlines()[-12:])
+    _leave(unfinished[0], ended.status, ended.message, ended.output.splitlines()[-12:])
     return unfinished[1:]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import FrameworkUnavailable
-from morphobench.studies.cells import Cell
+from morphobench.studies.cells import Cell, Row
 from morphobench.studies.plugin_operators import methods_with_operators
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PEERS",
     "SOLVERS",
     "CostInstance",
+    "about_peer",
     "coupled_instance",
     "installed_version",
     "layer_instance",
@@ -230,3 +231,21 @@ def _peer_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
         for name in ["varmorph", *peers] if peers else []:
             cells.append(Cell(f"{instance}-{name}", instance, {**about, "solver": name}))
     return cells
+
+
+def about_peer(wanted: Mapping[str, Any]) -> Row:
+    """Say what is known of a peer, or of varmorph beside it, before it runs.
+
+    Raises
+    ------
+    FrameworkUnavailable
+        If it is not installed.
+    """
+    known = {name: wanted[name] for name in ("solver", "tolerance", "image_size", "coupling") if name in wanted}
+    found = {
+        "role": "peer",
+        "family": wanted["problem"],
+        "backend": "auto",
+        "version": installed_version(wanted["solver"]),
+    }
+    return {**found, **known, "batch": 1, "channels": 1, "kernel_size": WINDOW}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from morphobench.studies.cells import Row
 from morphobench.studies.measurement import Quartiles, Repeated, spread_of_medians
 
-__all__ = ["Found", "accurate", "rows_of", "search"]
+__all__ = ["Found", "accurate", "named", "rows_of", "rows_of_parts", "search", "seconds_of_parts"]
 
 MARGIN = 0.5  # a solver's own tolerance is lowered as if the error fell with it, to this share of what is wanted
 TRIES = 4
@@ -51,6 +51,20 @@ def rows_of(found: Found, repeated: Repeated) -> list[Row]:
         if found.copied_bytes is not None and quartiles.median > 0:
             row["bytes_per_s"] = found.copied_bytes / quartiles.median
         rows.append(row)
+    return rows
+
+
+def seconds_of_parts(once: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Join the seconds by phase of the parts of a cell; `rows_of_parts` takes them apart again."""
+    return {f"{place} {phase}": value for place, seconds in enumerate(once) for phase, value in seconds.items()}
+
+
+def rows_of_parts(found: Sequence[Found], repeated: Repeated) -> list[Row]:
+    """Return the rows of all parts of a cell."""
+    rows = []
+    for place, part in enumerate(found):
+        own = {key.split()[1]: value for key, value in repeated.seconds.items() if key.split()[0] == str(place)}
+        rows += rows_of(part, Repeated(own))
     return rows
 
 

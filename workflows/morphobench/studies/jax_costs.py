@@ -17,7 +17,7 @@ from jax import Array, lax
 import varmorph.jax
 from morphobench.studies.cells import Cell, Row
 from morphobench.studies.cost_instances import LAYERS, CostInstance, coupled_instance, layer_instance, reference
-from morphobench.studies.cost_rows import Found, accurate, named, rows_of, search
+from morphobench.studies.cost_rows import Found, accurate, named, rows_of_parts, search, seconds_of_parts
 from morphobench.studies.measurement import Repeated, WallClock, growth_of_resident_peak
 from morphobench.studies.plugin_operators import load_operators
 
@@ -102,16 +102,11 @@ class JaxCosts:
 
     def measure(self, cell: Cell) -> dict[str, float]:
         """Run every program once."""
-        seconds = [program.once() for program in self.programs[cell.name]]
-        return {f"{place} {phase}": value for place, once in enumerate(seconds) for phase, value in once.items()}
+        return seconds_of_parts([program.once() for program in self.programs[cell.name]])
 
     def rows(self, cell: Cell, repeated: Repeated) -> list[Row]:
         """Return the rows of every program."""
-        rows = []
-        for place, program in enumerate(self.programs.pop(cell.name)):
-            own = {key.split()[1]: value for key, value in repeated.seconds.items() if key.split()[0] == str(place)}
-            rows += rows_of(program.found, Repeated(own))
-        return rows
+        return rows_of_parts([program.found for program in self.programs.pop(cell.name)], repeated)
 
     def _copy(self, wanted: Mapping[str, Any]) -> list[Program]:
         source = jnp.zeros(self.settings["copy_mib"] * 2**18, jnp.float32)

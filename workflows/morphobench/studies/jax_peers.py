@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 
 import varmorph.jax
-from morphobench.studies.cost_instances import WINDOW, coupled_instance, installed_version, reference
-from morphobench.studies.cost_rows import Found, accurate, named, search
+from morphobench.studies.cost_instances import about_peer, coupled_instance, reference
+from morphobench.studies.cost_rows import Found, accurate, search
 from morphobench.studies.jax_costs import Program, solve_to
+from morphobench.studies.jax_unrolling import curvature, neighbours
 
 __all__ = ["peer_program", "relaxation"]
 
@@ -29,9 +30,7 @@ def peer_program(wanted: Mapping[str, Any], settings: Mapping[str, Any]) -> Prog
         If it is not installed.
     """
     name = wanted["solver"]
-    about = {"role": "peer", "family": wanted["problem"], "solver": name, "batch": 1, "channels": 1, "backend": "auto"}
-    about |= named(wanted, "tolerance", "image_size", "coupling") | {"kernel_size": WINDOW}
-    about["version"] = installed_version(name)
+    about = about_peer(wanted)
     if name == "varmorph":
         program = solve_to(wanted, settings["seed"], varmorph.jax.Newton)
     else:
@@ -45,22 +44,11 @@ def relaxation(leaves: Mapping[str, Array], z: Array) -> Array:
 
     Every pixel is set to the minimiser of its own energy, its four neighbours and the signs of its residuals being held.
     """
-    x, bias, weight = (leaves[name] for name in ("x", "bias", "weight"))
-    value = _window(x, bias.shape) + bias.reshape(bias.shape[0], -1, 1, 1)
-    tau = jax.nn.sigmoid(leaves["logit_level"])[:, None, None, None]
-    slope = jnp.where(value >= z[:, :, None], tau, 1 - tau)
-    stiffness = weight.reshape(*value.shape[1:3], 1, 1) * _window(jnp.ones_like(x), bias.shape) * slope
+    window = neighbours(*(leaves[name] for name in ("x", "bias", "weight", "logit_level")), erosion=False)
+    stiffness = curvature(window, z)
     coupling = leaves["coupling"][:, None, None]
     beside, degree = (_beside(field) for field in (z, jnp.ones_like(z)))
-    return ((stiffness * value).sum(2) + coupling * beside) / (stiffness.sum(2) + coupling * degree)
-
-
-def _window(x: Array, shape: tuple[int, ...]) -> Array:
-    """Values that a window (C, kh, kw) sees, (N, C, kh * kw, H, W); zero beyond the image."""
-    (height, width), (rows, columns) = x.shape[-2:], shape[-2:]
-    padded = jnp.pad(x, ((0, 0), (0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2)))
-    # Stacked, not summed in turn: XLA takes seconds to compile the derivative of so many fused terms.
-    return jnp.stack([padded[..., i : i + height, j : j + width] for i in range(rows) for j in range(columns)], 2)
+    return ((stiffness * window.value).sum(2) + coupling * beside) / (stiffness.sum(2) + coupling * degree)
 
 
 def _beside(field: Array) -> Array:

@@ -14,7 +14,7 @@ from jax.lax import stop_gradient
 
 from varmorph.jax import dilation
 
-__all__ = ["Neighbours", "gradient_step", "neighbours", "newton_step", "reconstructed", "weighted_mean"]
+__all__ = ["Neighbours", "curvature", "gradient_step", "neighbours", "newton_step", "reconstructed", "weighted_mean"]
 
 
 class Neighbours(NamedTuple):
@@ -53,7 +53,8 @@ def neighbours(
     return Neighbours(values, weights[None], jax.nn.sigmoid(logit), jax.nn.sigmoid(-logit))
 
 
-def _curvature(window: Neighbours, z: jax.Array) -> jax.Array:
+def curvature(window: Neighbours, z: jax.Array) -> jax.Array:
+    """Weight times level or its complement, by the side of z on which each neighbour lies; (N, C, T, H, W)."""
     above = stop_gradient(window.value) >= stop_gradient(z)[:, :, None]
     return window.weight * jnp.where(above, window.level, window.complement)
 
@@ -65,14 +66,14 @@ def weighted_mean(window: Neighbours) -> jax.Array:
 
 def newton_step(window: Neighbours, z: jax.Array) -> jax.Array:
     """One Newton step: the weighted mean for the signs at z."""
-    curvature = _curvature(window, z)
-    return (curvature * window.value).sum(2) / curvature.sum(2)
+    stiffness = curvature(window, z)
+    return (stiffness * window.value).sum(2) / stiffness.sum(2)
 
 
 def gradient_step(window: Neighbours, z: jax.Array) -> jax.Array:
     """One step of gradient descent with the largest step that always descends."""
     bound = window.weight.sum(2).max((-2, -1), keepdims=True) * jnp.maximum(window.level, window.complement)[:, 0]
-    gradient = (_curvature(window, z) * (z[:, :, None] - window.value)).sum(2)
+    gradient = (curvature(window, z) * (z[:, :, None] - window.value)).sum(2)
     return z - gradient / stop_gradient(bound)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ __all__ = [
     "growth_of_resident_peak",
     "interleave",
     "last_level_cache",
+    "load_average",
     "spread_of_medians",
 ]
 
@@ -141,6 +143,11 @@ def growth_of_resident_peak(work: Callable[[], Any]) -> tuple[Any, float]:
     before = _reset_resident_peak()
     result = work()
     return result, float(np.maximum(_resident("VmHWM") - before, 0.0))
+
+
+def load_average() -> float | None:
+    """Load average over one minute; None where the system keeps none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def last_level_cache() -> int:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from morphobench.configuration import load_configuration
+from morphobench.configuration import Configuration, load_configuration
 from morphobench.files import write_json, write_table
 from morphobench.frameworks import why_unavailable
 from morphobench.layout import House, cache_folder
-from morphobench.processes import alone, granted_device, start_worker, watch
+from morphobench.processes import alone, granted_device, run_worker
 from morphobench.provenance import hardware, provenance, versions
 from morphobench.schemas import Mistake
 from morphobench.studies.cells import Cell, CellRecord, study_module
+from morphobench.studies.measurement import load_average
 from morphobench.studies.worker import Circumstances
 
 __all__ = ["collect_study", "run_cell", "run_study"]
@@ -38,8 +37,8 @@ def run_study(house: House, config: Path, study: str, framework: str, threads: i
     with alone(run.results / ".locks" / f"{study}--{framework}"):
         shutil.rmtree(folder, ignore_errors=True)
         cells = study_module(study).cells(settings, framework)
-        before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        about = _run(house, config, study, framework, settings, cells, folder, threads)
+        before = load_average()
+        about = _run(house, config, configuration, study, framework, cells, folder, threads)
     index = {
         "study": study,
         "framework": framework,
@@ -49,7 +48,7 @@ def run_study(house: House, config: Path, study: str, framework: str, threads: i
         "versions": versions(),
         "threads": threads,
         "load_before": before,
-        "load_after": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_after": load_average(),
         "settings": settings,
     }
     write_json(folder.with_suffix(".json"), index)
@@ -71,23 +70,23 @@ def run_cell(house: House, config: Path, study: str, framework: str, name: str, 
     if not cells:
         raise Mistake(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
-        _run(house, config, study, framework, settings, cells, Path(scratch), threads)
+        _run(house, config, configuration, study, framework, cells, Path(scratch), threads)
         return CellRecord.read(Path(scratch) / f"{name}.json")
 
 
 def _run(
     house: House,
     config: Path,
+    configuration: Configuration,
     study: str,
     framework: str,
-    settings: dict[str, Any],
     cells: Sequence[Cell],
     folder: Path,
     threads: int,
 ) -> Circumstances:
     """Start workers until every cell has a record."""
     module = study_module(study)
-    run = load_configuration(config, house)["run"]
+    run, settings = configuration["run"], configuration["studies"][study]
     with granted_device(cache_folder(house) / "gpus") as device:
         shown = os.path.relpath(config.resolve(), house.root)
         kind = device.partition(":")[0]
@@ -114,16 +113,9 @@ def _run_worker(house: House, about: Circumstances, cells: Sequence[Cell], devic
         "folder": str(about.folder.resolve()),
         "cells": [cell.name for cell in cells],
     }
-    with tempfile.TemporaryDirectory(prefix="morphobench-") as name:
-        scratch = Path(name)
-        process = start_worker("morphobench.studies.worker", job, scratch, about.threads, device)
-        status, message = watch(process, scratch, about.settings["timeout_s"], about.settings["memory_mb"])
-        output = (scratch / "log").read_text(encoding="utf-8", errors="replace")
-        progress = scratch / "progress"
-        blamed = progress.read_text(encoding="utf-8") if progress.exists() else ""
-    sys.stdout.write(output)
-    sys.stdout.flush()
-    return status, "\n".join([message, *output.splitlines()[-12:]]), blamed
+    limits = {name: about.settings[name] for name in ("timeout_s", "memory_mb")}
+    ended = run_worker("morphobench.studies.worker", job, threads=about.threads, device=device, **limits)
+    return ended.status, "\n".join([ended.message, *ended.output.splitlines()[-12:]]), ended.piece
 
 
 def collect_study(house: House, config: Path, study: str) -> None:

@@ -18,7 +18,7 @@ import varmorph.torch
 from morphobench.contract import FrameworkUnavailable
 from morphobench.studies.cells import Cell, Row
 from morphobench.studies.cost_instances import LAYERS, CostInstance, coupled_instance, layer_instance, reference
-from morphobench.studies.cost_rows import Found, accurate, named, rows_of, search
+from morphobench.studies.cost_rows import Found, accurate, named, rows_of_parts, search, seconds_of_parts
 from morphobench.studies.measurement import Clock, Repeated
 from morphobench.studies.plugin_operators import load_operators
 from morphobench.studies.torch_measurement import CacheFlush, clock_for, growth_of_peak
@@ -97,16 +97,11 @@ class TorchCosts:
 
     def measure(self, cell: Cell) -> dict[str, float]:
         """Run every part once."""
-        seconds = [part.once(self.clock) for part in self.parts[cell.name]]
-        return {f"{place} {phase}": value for place, once in enumerate(seconds) for phase, value in once.items()}
+        return seconds_of_parts([part.once(self.clock) for part in self.parts[cell.name]])
 
     def rows(self, cell: Cell, repeated: Repeated) -> list[Row]:
         """Return the rows of every part."""
-        rows = []
-        for place, part in enumerate(self.parts.pop(cell.name)):
-            own = {key.split()[1]: value for key, value in repeated.seconds.items() if key.split()[0] == str(place)}
-            rows += rows_of(part.found, Repeated(own))
-        return rows
+        return rows_of_parts([part.found for part in self.parts.pop(cell.name)], repeated)
 
     @functools.cached_property
     def _flush(self) -> CacheFlush:

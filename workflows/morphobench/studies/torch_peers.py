@@ -12,10 +12,10 @@ from torch.nn import functional
 
 import varmorph.reference
 import varmorph.torch
-from morphobench.studies.cost_instances import WINDOW, CostInstance, coupled_instance, installed_version, reference
-from morphobench.studies.cost_rows import Found, accurate, named, search
+from morphobench.studies.cost_instances import WINDOW, CostInstance, about_peer, coupled_instance, reference
+from morphobench.studies.cost_rows import Found, accurate, search
 from morphobench.studies.torch_costs import Part, solve_to
-from morphobench.studies.unrolling import above, neighbours
+from morphobench.studies.unrolling import curvature, neighbours
 
 __all__ = ["peer_part", "relaxation"]
 
@@ -31,9 +31,7 @@ def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: st
         If it is not installed.
     """
     name = wanted["solver"]
-    about = {"role": "peer", "family": wanted["problem"], "solver": name, "batch": 1, "channels": 1, "backend": "auto"}
-    about |= named(wanted, "tolerance", "image_size", "coupling") | {"kernel_size": WINDOW}
-    about["version"] = installed_version(name)
+    about = about_peer(wanted)
     if wanted["problem"] == "dilation":
         part = _dilation(name, wanted["image_size"], settings["seed"])
     elif name == "varmorph":
@@ -42,7 +40,7 @@ def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: st
         part = _torchdeq(wanted, settings["seed"], device)
     else:
         part = _cvxpylayers(wanted, settings["seed"])
-    part.found.about = part.found.about | about
+    part.found.about |= about
     return part
 
 
@@ -52,7 +50,7 @@ def relaxation(leaves: Mapping[str, Tensor], z: Tensor) -> Tensor:
     Every pixel is set to the minimiser of its own energy, its four neighbours and the signs of its residuals being held.
     """
     window = neighbours(leaves["x"], leaves["bias"], leaves["weight"], leaves["logit_level"])
-    stiffness = window.weight * torch.where(above(window, z), window.level, window.complement)
+    stiffness = curvature(window, z)
     coupling = leaves["coupling"][:, None, None]
     cross = z.new_tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     beside, degree = (functional.conv2d(field, cross, padding=1) for field in (z, torch.ones_like(z)))

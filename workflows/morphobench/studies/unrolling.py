@@ -17,6 +17,7 @@ from torch.nn import functional
 __all__ = [
     "Neighbours",
     "above",
+    "curvature",
     "gradient_step",
     "neighbours",
     "newton_step",
@@ -77,7 +78,8 @@ def above(window: Neighbours, z: Tensor) -> Tensor:
     return window.value.detach() >= z.detach()[:, :, None]
 
 
-def _curvature(window: Neighbours, z: Tensor) -> Tensor:
+def curvature(window: Neighbours, z: Tensor) -> Tensor:
+    """Weight times level or its complement, by the side of z on which each neighbour lies; (N, C, T, H, W)."""
     return window.weight * torch.where(above(window, z), window.level, window.complement)
 
 
@@ -91,14 +93,14 @@ def newton_step(window: Neighbours, z: Tensor) -> Tensor:
 
     z enters through the signs alone, so no gradient passes through it.
     """
-    curvature = _curvature(window, z)
-    return (curvature * window.value).sum(2) / curvature.sum(2)
+    stiffness = curvature(window, z)
+    return (stiffness * window.value).sum(2) / stiffness.sum(2)
 
 
 def gradient_step(window: Neighbours, z: Tensor) -> Tensor:
     """One step of gradient descent from z, with the largest step that always descends: one over the curvature bound."""
     bound = window.weight.sum(2).amax((-2, -1), keepdim=True) * torch.maximum(window.level, window.complement)[:, 0]
-    gradient = (_curvature(window, z) * (z[:, :, None] - window.value)).sum(2)
+    gradient = (curvature(window, z) * (z[:, :, None] - window.value)).sum(2)
     return z - gradient / bound.detach()
 
 
@@ -132,11 +134,11 @@ def newton_updates(window: Neighbours) -> tuple[Tensor, int]:
 @torch.no_grad()
 def relative_residual(window: Neighbours, z: Tensor) -> float:
     """Largest gradient of the energy over curvature times range of the neighbours; 0 for constant input."""
-    curvature = _curvature(window, z)
+    stiffness = curvature(window, z)
     inside = window.weight > 0
     values = window.value[inside.expand_as(window.value)]
     spread = float(values.max() - values.min()) if values.numel() else 0.0
     if spread == 0.0:
         return 0.0
-    gradient = (curvature * (z[:, :, None] - window.value)).sum(2)
-    return float((gradient.abs() / curvature.sum(2)).max()) / spread
+    gradient = (stiffness * (z[:, :, None] - window.value)).sum(2)
+    return float((gradient.abs() / stiffness.sum(2)).max()) / spread

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from morphobench.layout import House
 from morphobench.processes import read_job
 from morphobench.provenance import gpus, hardware, provenance
 from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Study, by_instance, study_module
-from morphobench.studies.measurement import Repeated, interleave
+from morphobench.studies.measurement import Repeated, interleave, load_average
 
 __all__ = ["Circumstances", "run_cells"]
 
@@ -50,7 +51,7 @@ class Circumstances:
     threads: int
     provenance: Mapping[str, Any]
 
-    @property
+    @cached_property
     def device_name(self) -> str:
         """The device as tables name it: the processor, or the GPU that this process was given."""
         if self.device == "cpu":
@@ -108,7 +109,7 @@ def run_cells(study: Study, cells: Sequence[Cell], about: Circumstances, announc
         Told the cell whose work begins, so that the supervisor knows whom to blame and whose time is running.
     """
     for together in by_instance(cells):
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        load = load_average()
         announce(together[0].name)
         try:
             opened = study.open_instance(
