@@ -36,7 +36,7 @@ def instance(request):
     return make(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gradient_settings():
     """Settings of the gradient study that list few cells."""
     small = {

@@ -57,19 +57,16 @@ def test_every_family_and_mode_is_listed():
 
 
 @pytest.fixture(scope="module")
-def table():
-    few = {
-        "adjoint_tolerances": [1e-6],
-        "forward_tolerances": [1e-3],
-        "neumann": [2],
-        "truncated": [2],
-        "unrolled": [2],
+def table(gradient_settings):
+    own = {
+        "families": ["separable", "regularised-huber", "geodesic"],
+        "data": ["random", "ties"],
+        "steps": [1e-3, 1e-5],
     }
-    numbers = {"logit_levels": [2.0], "coupled_levels": [2.0], "couplings": [1.0], "coordinates": 3}
-    small = {"image_sizes": [6], "kernel_sizes": [3], "families": ["separable", "regularised-huber", "geodesic"]}
+    own |= {"coordinates": 3, "repeats": DEFAULTS["repeats"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient_accuracy, "methods_with_operators", lambda framework: [])
-        return run({**DEFAULTS, **few, **numbers, **small, "data": ["random", "ties"], "steps": [1e-3, 1e-5]})
+        return run({**gradient_settings, **own})
 
 
 def test_a_row_has_its_error_and_its_time(table):
