@@ -2,10 +2,12 @@
 
 from functools import partial
 
+import torch
 from torch import nn
 
 from morphobench.backbones import ChannelHalves
-from varmorph.torch import Dilation2d, Erosion2d
+from morphobench.contract import RecoveryOperator
+from varmorph.torch import Closing2d, Dilation2d, Erosion2d, Opening2d
 
 
 def operator(channels, kernel_size, params):
@@ -16,3 +18,17 @@ def operator(channels, kernel_size, params):
     for structuring_function in halves.parameters():
         nn.init.normal_(structuring_function, std=params["bias_deviation"])
     return halves
+
+
+def recover(operation, bias):
+    """Return the max-plus operation with one structuring function a channel."""
+    layers = {"dilation": Dilation2d, "erosion": Erosion2d, "opening": Opening2d, "closing": Closing2d}
+    layer = layers[operation](len(bias), bias.shape[1:])
+    with torch.no_grad():
+        layer.bias.copy_(torch.from_numpy(bias))
+    return layer
+
+
+def recovery_operators():
+    """Return the max-plus operator for the study of operator recovery."""
+    return [RecoveryOperator("max-plus", recover, learning_rate=0.03)]

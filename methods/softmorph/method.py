@@ -1,10 +1,12 @@
 """The backbone with soft maxima and minima of a window: SMorph, LMorph, p-convolution, log-sum-exp."""
 
+from functools import partial
+
 import numpy as np
 
-from morphobench.contract import InvalidPlugin, OperatorInstance
+from morphobench.contract import InvalidPlugin, OperatorInstance, RecoveryOperator
 
-from .operators import OPERATORS, SoftWindow, smorph
+from .operators import OPERATORS, RECOVERY, SoftOperation, SoftWindow, smorph
 
 
 def operator(channels, kernel_size, params):
@@ -29,3 +31,8 @@ def operator_instances():
         "sharpness": np.array([-4.0, 4.0]),
     }
     return [OperatorInstance("smorph", smorph, arguments)]
+
+
+def recovery_operators():
+    """Return SMorph and LMorph for the study of operator recovery."""
+    return [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.03) for kind in RECOVERY]

@@ -15,12 +15,14 @@ without overflow. Neighbours outside the image have weight 0.
 """
 
 import math
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["OPERATORS", "SoftWindow", "lmorph", "log_sum_exp", "p_convolution", "smorph"]
+__all__ = ["OPERATORS", "SoftOperation", "SoftWindow", "lmorph", "log_sum_exp", "p_convolution", "smorph"]
 
 LEAST = 0.05  # values that a power is taken of are kept above this
 RANGE = 1e-6  # a plane with a smaller range is not scaled
@@ -53,9 +55,12 @@ def lmorph(x: Tensor, bias: Tensor, sharpness: Tensor) -> Tensor:
     Parameters and result as for `smorph`; ``bias`` is in units of the range of the plane. Values below 0.05 count as 0.05.
     """
     scaled, low, span = _scaled(x)
-    values, inside = _window(scaled, bias)
-    values = values.clamp_min(LEAST)
-    return _back(_softmax_mean(values, _channel(sharpness) * values.log(), inside), low, span)
+    return _back(_counter_harmonic_mean(scaled, bias, sharpness), low, span)
+
+
+def lmorph_of_unit_range(x: Tensor, bias: Tensor, sharpness: Tensor) -> Tensor:
+    """As `lmorph`, for images in [0, 1], which are scaled by adding 1: so two in a row share one scale."""
+    return _counter_harmonic_mean(x + 1, bias, sharpness) - 1
 
 
 def p_convolution(x: Tensor, log_weight: Tensor, sharpness: Tensor) -> Tensor:
@@ -81,6 +86,9 @@ def log_sum_exp(x: Tensor, bias: Tensor, sharpness: Tensor) -> Tensor:
 
 
 OPERATORS = {"smorph": smorph, "lmorph": lmorph, "p-convolution": p_convolution, "log-sum-exp": log_sum_exp}
+
+
+RECOVERY = {"smorph": smorph, "lmorph": lmorph_of_unit_range}  # of images in [0, 1]
 
 
 class SoftWindow(nn.Module):
@@ -119,6 +127,38 @@ class SoftWindow(nn.Module):
         return OPERATORS[self.kind](x, structure, sharpness)
 
 
+class SoftOperation(nn.Module):
+    """Dilation, erosion, opening or closing of images in [0, 1] by one structuring function a channel.
+
+    Parameters
+    ----------
+    operation : str
+        dilation, erosion, opening or closing.
+    bias : ndarray
+        First structuring functions, (C, kh, kw), odd window.
+    kind : str
+        Key of `RECOVERY`.
+    initial_sharpness : float
+        First sharpness of each dilation and erosion, which are learned.
+    """
+
+    STEPS: ClassVar = {"dilation": "d", "erosion": "e", "opening": "ed", "closing": "de"}
+
+    def __init__(self, operation: str, bias: np.ndarray, *, kind: str, initial_sharpness: float = 2.0):
+        super().__init__()
+        self.kind, self.steps = kind, self.STEPS[operation]
+        self.bias = nn.Parameter(torch.from_numpy(bias).clone())
+        self.sharpness = nn.Parameter(torch.full((len(self.steps), len(bias)), initial_sharpness))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        operator = RECOVERY[self.kind]
+        for step, sharpness in zip(self.steps, self.sharpness, strict=True):
+            # The erosion reverses the edges of the dilation: min over k of x at i - k, minus b at k.
+            x = operator(x, self.bias, sharpness) if step == "d" else operator(x, -self.bias.flip(1, 2), -sharpness)
+        return x
+
+
 def _window(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return x + bias of every neighbour, (N, C, T, H, W), and which of them lie in the image, (T, H, W)."""
     height, width = x.shape[-2:]
@@ -134,6 +174,12 @@ def _window(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 def _softmax_mean(values: Tensor, logits: Tensor, inside: Tensor) -> Tensor:
     weights = torch.softmax(logits.masked_fill(~inside, -math.inf), dim=2)
     return (weights * values).sum(dim=2)
+
+
+def _counter_harmonic_mean(x: Tensor, bias: Tensor, sharpness: Tensor) -> Tensor:
+    values, inside = _window(x, bias)
+    values = values.clamp_min(LEAST)
+    return _softmax_mean(values, _channel(sharpness) * values.log(), inside)
 
 
 def _channel(sharpness: Tensor) -> Tensor:

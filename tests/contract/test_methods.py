@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from morphobench import metrics
-from morphobench.contract import PRIMARY_METRIC, Budget, Run, Split, Task
+from morphobench.contract import OPERATIONS, PRIMARY_METRIC, Budget, Run, Split, Task
 from morphobench.frameworks import framework_of, why_unavailable
 from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
-from morphobench.studies.plugin_operators import load_operators
+from morphobench.studies.plugin_operators import load_operators, load_recovery_operators
 
 SIZE = 12
 BUDGET = Budget(epochs=12, batch_size=16)
@@ -171,6 +171,29 @@ def test_its_operators_are_finite_and_differentiable(method_name, project):
                 f"operator {instance.name}: the gradient by {name} is {gradient.shape}, not {shape}"
             )
             assert np.isfinite(gradient).all(), f"operator {instance.name}: the gradient by {name} is not finite"
+
+
+def test_its_recovery_operators_keep_the_function_they_start_from(method_name, project):
+    info = discover_methods(project.methods)[method_name]
+    if "recovery_operators" not in names_in(info.folder / "method.py"):
+        pytest.skip("brings no operator to the study of operator recovery")
+    import torch
+
+    bias = np.random.default_rng(0).uniform(-1, 0, (2, 5, 5)).astype(np.float32)
+    images = torch.rand((3, 2, 9, 8), generator=torch.Generator().manual_seed(0))
+    for operator in load_recovery_operators(method_name):
+        for operation in OPERATIONS:
+            module, where = operator.make(operation, bias), f"{operator.name}, {operation}"
+            np.testing.assert_array_equal(module.bias.detach().numpy(), bias, err_msg=f"{where}: another start")
+            if operator.prepare_step is not None:
+                operator.prepare_step(module, 0.5)
+            found = module(images)
+            assert found.shape == images.shape, f"{where}: {tuple(found.shape)} from {tuple(images.shape)}"
+            found[:, 0].sum().backward()
+            gradient = module.bias.grad
+            assert gradient.isfinite().all(), f"{where}: a gradient is not finite"
+            assert gradient[0].any(), f"{where}: no gradient"
+            assert not gradient[1].any(), f"{where}: channels mix"
 
 
 def value_and_gradients(framework, instance):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from morphobench.layout import House
-from morphobench.robustness import CORRUPTIONS, corrupt
+from morphobench.robustness import CORRUPTIONS, NOISES, add_noise, corrupt, noise_levels
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,23 @@ def test_blur_keeps_the_mean_of_a_plane_and_does_not_mix_images(images):
     np.testing.assert_allclose(corrupt(constant, "blur", 3), constant, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_has_the_standard_deviation_it_names_and_is_one_draw_for_all_levels(noise):
+    flat = np.full((8, 1, 64, 64), 0.5, dtype=np.float32)
+    weak, strong = add_noise(flat, noise, 0.05) - flat, add_noise(flat, noise, 0.1) - flat
+    assert weak.std() == pytest.approx(0.05, rel=0.02)
+    assert weak.mean() == pytest.approx(0, abs=1e-3)
+    np.testing.assert_allclose(strong, 2 * weak, atol=1e-6)
+    np.testing.assert_array_equal(add_noise(flat, noise, 0.0), flat)
+
+
+def test_noise_levels_start_at_none():
+    levels = noise_levels(20)
+    assert len(levels) == 20
+    assert levels[0] == 0
+    assert np.all(np.diff(levels) > 0)
+
+
 METHOD = """\
 import types
 import numpy as np
@@ -57,7 +74,7 @@ run: try
 datasets: [toy]
 seeds: [0, 1]
 statistics: {baseline: mean}
-robustness: {datasets: [toy], severities: [5], seeds: 1}
+robustness: {datasets: [toy], severities: [5], seeds: 1, noise_datasets: [toy], noise_levels: 3}
 """
 
 
@@ -75,7 +92,8 @@ def toy(house):
 def test_saved_models_are_scored_as_they_were_left(toy):
     table, _ = toy
     mean = table[table["method"] == "mean"].set_index("corruption")
-    assert list(mean.index) == ["none", *CORRUPTIONS]
+    assert list(mean.index) == ["none", *CORRUPTIONS, *["uniform-noise"] * 2, *["normal-noise"] * 2]
+    assert mean.loc["normal-noise", "strength"].tolist() == [0.25, 0.5]
     assert set(mean["seed"]) == {0}
     assert mean.loc["none", "value"] == 1.0
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from morphobench.registry import discover_methods, load_method
+from varmorph import reference
 from varmorph.torch import dilation
 
 
@@ -85,3 +86,13 @@ def test_constant_and_large_images_stay_finite(operators, kind):
         (gradient,) = torch.autograd.grad(value.sum(), bias)
         assert value.isfinite().all()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("operation", ["dilation", "erosion", "opening", "closing"])
+@pytest.mark.parametrize(("kind", "sharpness", "bound"), [("smorph", 400, 0.01), ("lmorph", 900, 0.02)])
+def test_every_operation_tends_to_that_of_max_plus_morphology(operators, operation, kind, sharpness, bound):
+    rng = np.random.default_rng(1)
+    x, bias = rng.random((2, 2, 8, 7)), rng.uniform(-0.4, 0, (2, 3, 3))
+    soft = operators.SoftOperation(operation, bias, kind=kind, initial_sharpness=float(sharpness)).double()
+    sharp = getattr(reference, operation)(x, bias)
+    assert np.abs(soft(torch.from_numpy(x)).detach().numpy() - sharp).max() < bound

@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
     command("score", _score, "score the trials of a cell", "config", *cell)
     command("collect", _collect, "collect records and scores into tables", "config")
-    study = "run a study in one framework (gradients, solvers), or tabulate the operator benchmarks (benchmarks)"
+    study = (
+        "run a study in one framework (gradients, solvers, recovery), or tabulate the operator benchmarks (benchmarks)"
+    )
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
     command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
@@ -199,7 +201,9 @@ def _robustness(house: House, options: argparse.Namespace) -> None:
     wanted = configuration["robustness"]
     cell = (options.dataset, options.method, options.variant)
     seeds = configuration["seeds"][: wanted["seeds"]]
-    score_corrupted(house, house.run(configuration["run"]), cell, seeds, wanted["severities"], configuration["threads"])
+    levels = wanted["noise_levels"] if options.dataset in wanted["noise_datasets"] else 0
+    run = house.run(configuration["run"])
+    score_corrupted(house, run, cell, seeds, wanted["severities"], levels, configuration["threads"])
 
 
 def _collect_robustness(house: House, options: argparse.Namespace) -> None:

@@ -129,6 +129,13 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
         _expect(
             identifier, identifiers, f"{source}: key 'robustness.datasets': {identifier!r} is no data set of this run"
         )
+    for identifier in configuration["robustness"]["noise_datasets"]:
+        tried = configuration["robustness"]["datasets"]
+        _expect(
+            identifier,
+            tried,
+            f"{source}: key 'robustness.noise_datasets': {identifier!r} is not in robustness.datasets",
+        )
     for name in configuration["robustness"]["methods"] or []:
         _expect(name, methods, f"{source}: key 'robustness.methods': unknown method {name!r}")
     section = configuration["methods"]

@@ -9,7 +9,9 @@ seeded; JAX has none, so that ``params["stream"]`` holds one there, an `initial_
 numbers to the same layers made in the same order.
 
 A plugin may give ``operator_instances()``, a list of `OperatorInstance`: its own operator then takes part in the studies of
-gradient accuracy and of solver cost.
+gradient accuracy and of solver cost. It may give ``recovery_operators()``, a list of `RecoveryOperator`, which then take part in
+the study of operator recovery; that learns from data sets for restoration that say by ``target(variant)``, a
+`MorphologicalTarget`, how their pairs were made.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 __all__ = [
     "FAMILIES",
     "FRAMEWORKS",
+    "OPERATIONS",
     "PRIMARY_METRIC",
     "SPLITS",
     "TASK_KINDS",
@@ -35,14 +38,18 @@ __all__ = [
     "FrameworkUnavailable",
     "Graph",
     "InvalidPlugin",
+    "MorphologicalTarget",
     "OperatorInstance",
     "OutOfTime",
+    "RecoveryOperator",
     "Run",
     "Split",
     "Task",
 ]
 
 TaskKind = Literal["classification", "multilabel", "ordinal", "segmentation", "restoration", "node_classification"]
+Operation = Literal["dilation", "erosion", "opening", "closing"]
+OPERATIONS: tuple[Operation, ...] = ("dilation", "erosion", "opening", "closing")
 TASK_KINDS: tuple[TaskKind, ...] = (
     "classification",
     "multilabel",
@@ -111,6 +118,47 @@ class OperatorInstance:
     name: str
     operator: Callable[..., Any]
     arguments: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class MorphologicalTarget:
+    """How the pairs of a data set were made.
+
+    Parameters
+    ----------
+    operation : str
+        One of ``OPERATIONS``, by ``structuring_function`` (kh, kw), max-plus, the window being cut at the border.
+    structuring_function : ndarray
+        float64, at most 0; -inf leaves a neighbour out.
+    """
+
+    operation: Operation
+    structuring_function: np.ndarray
+
+
+@dataclass(frozen=True)
+class RecoveryOperator:
+    """An operator of a plugin whose structuring function is learned from pairs of images (PyTorch).
+
+    Parameters
+    ----------
+    name : str
+        Lower case, digits and hyphens; unique in the plugin.
+    make : callable
+        ``make(operation, bias)`` returns a module that maps (N, C, H, W) to the same shape and tends to the operation by
+        its parameter ``bias``, which starts as the float32 array ``bias`` (C, kh, kw). Channels do not mix: each learns for
+        itself. Other parameters may be learned beside it.
+    learning_rate : float
+        Of Adam.
+    prepare_step : callable, optional
+        ``prepare_step(module, progress)`` is called ahead of each step with the share of the training that is over, and
+        after the last with 1; for what follows a schedule.
+    """
+
+    name: str
+    make: Callable[[Operation, np.ndarray], Any]
+    learning_rate: float
+    prepare_step: Callable[[Any, float], None] | None = None
 
 
 @dataclass(frozen=True)

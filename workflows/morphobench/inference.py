@@ -12,7 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-__all__ = ["Interval", "bootstrap_interval", "holm", "seeds_needed", "sign_flip_p"]
+__all__ = [
+    "Interval",
+    "bootstrap_interval",
+    "holm",
+    "proportion_difference",
+    "proportion_interval",
+    "seeds_needed",
+    "sign_flip_p",
+]
 
 RESAMPLES = 9999
 SMALLEST_SAMPLE = 3  # a bootstrap of two values can only return these two values
@@ -68,6 +76,38 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, level: float = 0.95
     if not (math.isfinite(low) and math.isfinite(high)):
         return Interval(math.nan, math.nan, "bootstrap distribution is degenerate")
     return Interval(low, high, "")
+
+
+def proportion_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson, JASA 1927).
+
+    Examples
+    --------
+    >>> [round(end, 4) for end in proportion_interval(10, 10)]
+    [0.7225, 1.0]
+    """
+    found = stats.binomtest(successes, trials).proportion_ci(confidence_level=level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def proportion_difference(
+    first: tuple[int, int], second: tuple[int, int], level: float = 0.95
+) -> tuple[float, float, float]:
+    """Difference of two proportions, each (successes, trials), and its interval (Newcombe, Statistics in Medicine 1998, method 10).
+
+    Examples
+    --------
+    >>> [round(value, 4) for value in proportion_difference((56, 70), (48, 80))]
+    [0.2, 0.0524, 0.3339]
+    """
+    shares = [successes / trials for successes, trials in (first, second)]
+    (low1, high1), (low2, high2) = (proportion_interval(*counts, level) for counts in (first, second))
+    difference = shares[0] - shares[1]
+    return (
+        difference,
+        difference - math.hypot(shares[0] - low1, high2 - shares[1]),
+        difference + math.hypot(high1 - shares[0], shares[1] - low2),
+    )
 
 
 def seeds_needed(comparisons: int, alpha: float = 0.05) -> int:

@@ -1,15 +1,17 @@
 """Scores of saved models on corrupted test images. Runs in a process that trains nothing.
 
 The corruptions are those of Hendrycks and Dietterich (2019) that keep their meaning on grey images of any size; the same pixels
-are changed for every method and seed.
+are changed for every method and seed. The noises are those by which geodesic layers were judged (BMVC 2022): uniform and normal,
+at 20 levels.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,11 +26,20 @@ from morphobench.preparation import Manifest, images_of_test, labels_of_test, re
 from morphobench.records import Record, read_record
 from morphobench.registry import Method, MethodInfo, discover_methods, load_method
 
-__all__ = ["COLUMNS", "CORRUPTIONS", "collect_robustness", "corrupt", "score_corrupted"]
+__all__ = [
+    "COLUMNS",
+    "CORRUPTIONS",
+    "NOISES",
+    "add_noise",
+    "collect_robustness",
+    "corrupt",
+    "noise_levels",
+    "score_corrupted",
+]
 
 STREAM = 11  # names the random stream of the corruptions
 COLUMNS = [
-    *["run", "dataset", "task", "method", "variant", "seed", "corruption", "severity", "metric", "value"],
+    *["run", "dataset", "task", "method", "variant", "seed", "corruption", "severity", "strength", "metric", "value"],
     *["status", "message"],
 ]
 
@@ -83,26 +94,71 @@ def corrupt(images: np.ndarray, corruption: str, severity: int) -> np.ndarray:
     return np.clip(function(images, strengths[severity - 1], rng), 0, 1).astype(np.float32)
 
 
+# Noise of standard deviation 1.
+NOISES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
+    "uniform": lambda rng, shape: rng.uniform(-(3**0.5), 3**0.5, shape),
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+}
+GREATEST_NOISE = 0.5  # standard deviation in grey values
+
+
+def noise_levels(count: int) -> np.ndarray:
+    """Return so many standard deviations, equally spaced, from none to the greatest.
+
+    Examples
+    --------
+    >>> noise_levels(3).tolist()
+    [0.0, 0.25, 0.5]
+    """
+    return np.linspace(0.0, GREATEST_NOISE, count)
+
+
+def add_noise(images: np.ndarray, noise: str, deviation: float) -> np.ndarray:
+    """Return images (N, C, H, W) in [0, 1] with one of `NOISES`, float32 and cut to [0, 1]; one draw for all levels."""
+    rng = np.random.default_rng([STREAM, zlib.crc32(noise.encode())])
+    return np.clip(images + deviation * NOISES[noise](rng, images.shape), 0, 1).astype(np.float32)
+
+
+class Case(NamedTuple):
+    """What is done to the test images, and how strongly."""
+
+    corruption: str
+    severity: int
+    strength: float
+
+
+def _cases(severities: Sequence[int], levels: int) -> dict[Case, Callable[[np.ndarray], np.ndarray]]:
+    cases: dict[Case, Callable[[np.ndarray], np.ndarray]] = {Case("none", 0, 0.0): lambda images: images}
+    for name, (_, strengths) in CORRUPTIONS.items():
+        for level in severities:
+            cases[Case(name, level, strengths[level - 1])] = partial(corrupt, corruption=name, severity=level)
+    for name in NOISES if levels else ():
+        for level, deviation in enumerate(noise_levels(levels)[1:].tolist(), start=1):
+            cases[Case(f"{name}-noise", level, deviation)] = partial(add_noise, noise=name, deviation=deviation)
+    return cases
+
+
 def score_corrupted(
     house: House,
     run: RunFolder,
     cell: tuple[str, str, str],
     seeds: Sequence[int],
     severities: Sequence[int],
+    levels: int,
     threads: int,
 ) -> None:
     """Write ``robustness.csv`` and ``.parquet`` of one cell (data set, method, variant) beside its trials.
 
-    One row a seed, corruption and severity, with the primary metric of the task; severity 0 is the test set as it is. A
-    model that is not to be had is a row with the reason.
+    One row a seed, corruption and severity, with the primary metric of the task; severity 0 is the test set as it is. With
+    ``levels`` > 0 uniform and normal noise at so many levels too, the first being none. A model that is not to be had is a
+    row with the reason.
     """
     dataset, method, variant = cell
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     rows: list[dict[str, object]] = []
     if manifest.status == "ok":
         images = images_of_test(house, manifest)
-        cases = {("none", 0): images}
-        cases |= {(name, level): corrupt(images, name, level) for name in CORRUPTIONS for level in severities}
+        cases = {case: spoil(images) for case, spoil in _cases(severities, levels).items()}
         labels, primary = labels_of_test(house, manifest), PRIMARY_METRIC[manifest.task]
         metric = metrics.METRICS[manifest.task][primary]
         shared = {"run": run.results.name, "dataset": dataset, "task": manifest.task, "method": method}
@@ -126,7 +182,7 @@ def _rows_of_seed(
     house: House,
     manifest: Manifest,
     folder: Path,
-    cases: Mapping[tuple[str, int], np.ndarray],
+    cases: Mapping[Case, np.ndarray],
     judge: Callable[[np.ndarray], float],
     threads: int,
 ) -> list[dict[str, object]]:
@@ -141,11 +197,8 @@ def _rows_of_seed(
         except Exception as error:  # a model that cannot be read is a row of the table
             status, message = "error", f"{type(error).__name__}: {error}"
     if status != "ok":
-        return [{"corruption": "none", "severity": 0, "value": None, "status": status, "message": message}]
-    return [
-        {"corruption": corruption, "severity": severity, "value": value, "status": status, "message": message}
-        for (corruption, severity), value in values.items()
-    ]
+        return [{**Case("none", 0, 0.0)._asdict(), "value": None, "status": status, "message": message}]
+    return [{**case._asdict(), "value": value, "status": status, "message": message} for case, value in values.items()]
 
 
 def _saved_model(house: House, manifest: Manifest, record: Record, folder: Path, threads: int) -> tuple[Method, Any]:

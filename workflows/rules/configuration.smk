@@ -106,17 +106,30 @@ def scores_of_all_cells():
 
 def study_tables():
     """Tables of the studies that the configuration asks for."""
-    names = [name for name in ("gradients", "solvers", "benchmarks") if name in STUDIES]
+    known = ("gradients", "solvers", "recovery", "benchmarks")
+    names = [name for name in known if name in STUDIES]
     return [f"{RESULTS}/studies/{name}.csv" for name in names]
 
 
-def operators_of_methods(wildcards):
-    """Plugins whose own operators take part in the studies."""
-    from morphobench.studies.plugin_operators import methods_with_operators
+def plugins_of_study(wildcards):
+    """Plugins whose own operators take part in a study, and the data sets that it learns from."""
+    from morphobench.studies.operator_recovery import identifiers
+    from morphobench.studies.plugin_operators import (
+        INSTANCES,
+        RECOVERY,
+        methods_with_operators,
+    )
 
-    found = methods_with_operators(wildcards.framework)
+    recovery = wildcards.study == "recovery"
+    found = methods_with_operators(
+        wildcards.framework, RECOVERY if recovery else INSTANCES
+    )
+    folders = [HOUSE.methods / name for name in found]
+    if recovery:
+        names = identifiers(STUDIES["recovery"]["datasets"])
+        folders += [HOUSE.datasets / name.partition(".")[0] for name in names]
     return relative(
-        path for name in found for path in sorted((HOUSE.methods / name).rglob("*.py"))
+        path for folder in dict.fromkeys(folders) for path in sorted(folder.rglob("*.py"))
     )
 
 
@@ -129,7 +142,7 @@ def cells_of(study):
 
 
 wildcard_constraints:
-    study=r"gradients|solvers",
+    study=r"gradients|solvers|recovery",
     framework=r"torch|jax",
     dataset=r"[a-z0-9][a-z0-9.-]*",
     method=r"[a-z0-9][a-z0-9-]*",

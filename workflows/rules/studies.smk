@@ -1,13 +1,14 @@
-# Gradient accuracy and solver cost. Jobs that measure time take every core, so that nothing runs beside them; each runs the
+# Gradient accuracy, solver cost, operator recovery. Jobs that measure time take every core, so that nothing runs beside them; each runs the
 # cells of one study in one framework, and every cell leaves a record.
 
 
-# Runs the cells of a study in one framework: gradients against the float64 reference, or times of operators and solvers.
+# Runs the cells of a study in one framework: gradients against the float64 reference, times of operators and solvers,
+# or what operators learn from pairs of images.
 rule study:
     input:
         LIBRARY,
         STUDY_SOURCES,
-        operators_of_methods,
+        plugins_of_study,
     output:
         f"{RESULTS}/studies/cells/{{study}}/{{framework}}.json",
     log:
@@ -68,6 +69,29 @@ rule collect_solvers:
         config=CONFIG,
     shell:
         "python -m morphobench collect-study solvers --config {params.config:q} 2>&1 | tee {log:q}"
+
+
+# Gathers the records of operator recovery.
+rule collect_recovery:
+    input:
+        cells_of("recovery"),
+        STUDY_SOURCES,
+    output:
+        multiext(f"{RESULTS}/studies/recovery", ".parquet", ".json"),
+        f"{RESULTS}/studies/recovery_functions.npz",
+        report(
+            f"{RESULTS}/studies/recovery.csv",
+            caption="../report/recovery.rst",
+            category="Studies",
+        ),
+    log:
+        f"{RESULTS}/logs/collect_recovery.log",
+    conda:
+        "../../environment.yml"
+    params:
+        config=CONFIG,
+    shell:
+        "python -m morphobench collect-study recovery --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.

@@ -1,4 +1,4 @@
-"""The networks of methods/morpholayers, and the protocol of additive noise."""
+"""The networks of methods/morpholayers."""
 
 import numpy as np
 import pytest
@@ -88,39 +88,3 @@ def test_networks_are_for_classification_and_operators_for_all(project):
     assert "segmentation" not in info.variant_tasks("h-maxima")
     with pytest.raises(InvalidPlugin, match="does not do segmentation; it does classification"):
         load_method(info, "h-maxima").build(task(kind="segmentation"))
-
-
-def test_noise_levels_start_at_none(plugin):
-    levels = plugin("noise").noise_levels()
-    assert len(levels) == 20
-    assert levels[0] == 0
-    assert np.all(np.diff(levels) > 0)
-
-
-@pytest.mark.parametrize("noise", ["uniform", "normal"])
-def test_accuracy_falls_from_that_of_clean_images_as_noise_grows(plugin, noise):
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 400)
-    images = np.full((400, 1, 2, 2), 0.4) + 0.2 * labels[:, None, None, None]
-
-    def predict(noisy):
-        assert 0 <= noisy.min() <= noisy.max() <= 1
-        assert noisy.dtype == np.float32
-        return np.stack([np.full(len(noisy), 0.5), noisy.mean((1, 2, 3))], axis=1)
-
-    accuracy = plugin("noise").accuracy_under_noise
-    found = accuracy(predict, images, labels, noise=noise, levels=[0.0, 0.2, 1.0], seed=0)
-    assert found[0] == 1 > found[1] > found[2] > 0.5
-    np.testing.assert_array_equal(found, accuracy(predict, images, labels, noise=noise, levels=[0.0, 0.2, 1.0], seed=0))
-
-
-@pytest.mark.parametrize("noise", ["uniform", "normal"])
-def test_noises_have_unit_standard_deviation(plugin, noise):
-    drawn = plugin("noise").NOISES[noise](np.random.default_rng(0), (100, 100))
-    assert drawn.mean() == pytest.approx(0, abs=0.05)
-    assert drawn.std() == pytest.approx(1, abs=0.05)
-
-
-def test_an_unknown_noise_is_refused(plugin):
-    with pytest.raises(ValueError, match="noise must be one of 'uniform', 'normal', found 'poisson'"):
-        plugin("noise").accuracy_under_noise(None, None, None, noise="poisson", levels=[], seed=0)

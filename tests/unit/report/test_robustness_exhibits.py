@@ -7,9 +7,9 @@ import pytest
 
 from morphobench.figures.canvas import Absent, drawing_style
 from morphobench.figures.evidence import read_evidence
-from morphobench.figures.robustness import draw_robustness
+from morphobench.figures.robustness import draw_noise, draw_robustness
 from morphobench.robustness import COLUMNS
-from morphobench.robustness_exhibits import robustness, robustness_sentences
+from morphobench.robustness_exhibits import noise_sentences, robustness, robustness_sentences
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,16 @@ def evidence(made_up_run):
                 ("blur", 3, 0.3 * slope),
             ):
                 value = 0.9 + 0.01 * seed - loss
-                rows.append({**shared, "seed": seed, "corruption": corruption, "severity": severity, "value": value})
+                rows.append(
+                    {
+                        **shared,
+                        "seed": seed,
+                        "corruption": corruption,
+                        "severity": severity,
+                        "strength": severity,
+                        "value": value,
+                    }
+                )
     return replace(found, robustness=pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -46,6 +55,28 @@ def test_the_table_holds_the_mean_loss_of_every_corruption(evidence):
     assert blur == pytest.approx(salt / 10)
     assert whole == pytest.approx((salt + blur) / 2)
     assert [row[-1].sort for row in table.rows] == sorted(row[-1].sort for row in table.rows)
+
+
+def test_noise_has_columns_and_a_figure_of_its_own_and_is_not_among_all(evidence):
+    rows = evidence.robustness
+    clean = rows[rows["severity"] == 0]
+    noisy = [
+        clean.assign(
+            corruption="normal-noise", severity=level, strength=0.1 * level, value=clean["value"] - 0.2 * level
+        )
+        for level in (1, 2)
+    ]
+    found = replace(evidence, robustness=pd.concat([rows, *noisy], ignore_index=True))
+    table = robustness(found)
+    assert table.columns[-2:] == ["Normal noise", "All"]
+    assert [row[-2].sort for row in table.rows] == pytest.approx([0.3] * len(table.rows))
+    assert [row[-1].sort for row in table.rows] == [row[-1].sort for row in robustness(evidence).rows]
+    with drawing_style():
+        drawing = draw_noise(found)
+    assert list(drawing.figure.get_axes()[0].get_lines()[0].get_xdata()) == pytest.approx([0, 0.1, 0.2])
+    assert "at 3 levels" in drawing.caption
+    assert "0.605" in noise_sentences(found)[0]
+    assert isinstance(draw_noise(evidence), Absent)
 
 
 def test_controls_are_left_out_and_the_figure_is_drawn(evidence):

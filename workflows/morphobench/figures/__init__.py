@@ -15,7 +15,8 @@ from morphobench.figures.gradient_cosines import draw_cosines
 from morphobench.figures.gradient_costs import draw_gradient_memory, draw_gradient_time
 from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
 from morphobench.figures.ratios import draw_ratios
-from morphobench.figures.robustness import draw_robustness
+from morphobench.figures.recovery import draw_gradient_shares, draw_recovered, draw_recovery_success
+from morphobench.figures.robustness import draw_noise, draw_robustness
 from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
 from morphobench.figures.solvers import draw_layer_ratios, draw_phases
@@ -33,6 +34,9 @@ SINGLE = (
     draw_times,
     draw_training,
     draw_robustness,
+    draw_noise,
+    draw_recovery_success,
+    draw_gradient_shares,
     draw_levels,
     draw_gradient_time,
     draw_gradient_memory,
@@ -84,6 +88,7 @@ def draw_figures(run: RunFolder, out: Path, test_data: TestData | None = None) -
 def _all(evidence: Evidence, test_data: TestData) -> Iterator[Drawing | Absent]:
     for draw in SINGLE:
         yield draw(evidence)
+    yield from draw_recovered(evidence)
     yield from draw_segmentations(evidence, test_data)
     yield from draw_structuring_functions(evidence)
 

@@ -16,7 +16,7 @@ from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 from morphobench.robustness import COLUMNS as ROBUSTNESS
 
-__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "SOLVERS", "Entry", "Evidence", "read_evidence", "typed"]
+__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "RECOVERY", "SOLVERS", "Entry", "Evidence", "read_evidence", "typed"]
 
 GRADIENTS = [
     *["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device", "mode", "setting"],
@@ -42,11 +42,17 @@ SOLVERS = [
     *["residual", "error", "reached", "image_size", "batch", "channels", "kernel_size", "coupling", "pixels_per_s"],
     *["bytes_per_s", "threads", "load", "status", "message"],
 ]
+RECOVERY = [
+    *["cell", "instance", "dataset", "source", "operation", "element", "method", "operator", "initialisation", "seed"],
+    *["learning_rate", "steps", "output_error", "element_error", "dice", "depth_error", "success", "steps_to_success"],
+    *["gradient_share", "seconds", "framework", "device", "threads", "load", "status", "message"],
+]
 STUDY_TEXTS = {
     *["cell", "instance", "role", "family", "operator", "data", "solver", "version", "framework", "backend", "dtype"],
     *["device", "mode", "setting", "parameter", "phase", "status", "message", "run"],
+    *["dataset", "source", "operation", "element", "method", "initialisation"],
 }
-STUDY_FLAGS = {"kink", "reached"}
+STUDY_FLAGS = {"kink", "reached", "success"}
 BENCHMARKS = [
     *["operator", "implementation", "window", "shape", "phase", "threads", "median_s", "q25_s", "q75_s"],
 ]
@@ -78,6 +84,7 @@ class Evidence:
     reference: pd.DataFrame
     gradients: pd.DataFrame
     solvers: pd.DataFrame
+    recovery: pd.DataFrame
     benchmarks: pd.DataFrame
     ratios: pd.DataFrame
     robustness: pd.DataFrame
@@ -223,6 +230,7 @@ def read_evidence(run: RunFolder) -> Evidence:
         reference=computed("reference", statistics.REFERENCE),
         gradients=typed(measured("gradients", GRADIENTS)),
         solvers=typed(measured("solvers", SOLVERS)),
+        recovery=typed(measured("recovery", RECOVERY)),
         benchmarks=measured("benchmarks", BENCHMARKS),
         ratios=measured("ratios", RATIOS),
         robustness=statistics.merge_tables(

@@ -23,7 +23,7 @@ from morphobench.studies.measurement import Repeated
 
 __all__ = ["STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "by_instance", "study_module"]
 
-STUDIES = {"gradients": "gradient_accuracy", "solvers": "solver_cost"}
+STUDIES = {"gradients": "gradient_accuracy", "solvers": "solver_cost", "recovery": "operator_recovery"}
 
 Row = dict[str, Any]
 

@@ -1,0 +1,121 @@
+"""Operator recovery in the report: the numbers said are those of the table; where an operator loses is said."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from morphobench import recovery_exhibits
+from morphobench.figures.canvas import Absent, Drawing, drawing_style
+from morphobench.figures.evidence import RECOVERY, read_evidence, typed
+from morphobench.figures.recovery import draw_gradient_shares, draw_recovered, draw_recovery_success, operator_names
+from morphobench.layout import House
+
+# Seeds of ten that succeed, by operator and operation.
+SUCCESSES = {
+    ("max-plus", "dilation"): 4,
+    ("max-plus", "opening"): 6,
+    ("variational-annealed", "dilation"): 9,
+    ("variational-annealed", "opening"): 5,
+    ("my-own", "dilation"): 0,
+    ("my-own", "opening"): 10,
+}
+
+
+def made_up():
+    rows = []
+    for (operator, operation), successes in SUCCESSES.items():
+        cell = f"digits-{operation}-disk-random-{operator}"
+        for seed in range(10):
+            rows.append(
+                dict.fromkeys(RECOVERY)
+                | {
+                    "cell": cell,
+                    "dataset": f"operator-recovery.digits-{operation}-disk",
+                    "source": "digits",
+                    "operation": operation,
+                    "element": "disk",
+                    "operator": operator,
+                    "initialisation": "random",
+                    "seed": seed,
+                    "learning_rate": 0.03,
+                    "element_error": 0.0 if seed < successes else 0.3,
+                    "output_error": 0.01 * seed,
+                    "dice": 0.9,
+                    "depth_error": 0.1,
+                    "success": seed < successes,
+                    "steps_to_success": 100 if seed < successes else np.nan,
+                    "gradient_share": 0.25 if operator == "max-plus" else 1.0,
+                    "framework": "torch",
+                    "device": "cpu",
+                    "status": "ok",
+                }
+            )
+    rows.append(
+        rows[-1] | {"cell": "digits-dilation-disk-zero-broken", "status": "error", "message": "boom", "success": None}
+    )
+    return typed(pd.DataFrame(rows, columns=RECOVERY)).assign(run="made-up")
+
+
+@pytest.fixture
+def empty(tmp_path):
+    return read_evidence(House(tmp_path).run("made-up"))
+
+
+@pytest.fixture
+def evidence(empty, tmp_path):
+    return dataclasses.replace(empty, recovery=made_up())
+
+
+def test_the_sentences_say_the_counts_with_their_intervals(evidence):
+    first, annealed, own = recovery_exhibits.recovery_sentences(evidence)
+    assert "2 cases" in first
+    assert "10 seeds" in first
+    assert "max-plus 50 % [30, 70] with gradient at 25 % of the window" in first
+    assert "my-own 50 %" in first
+    assert "at least as often as max-plus in 1 of 2 cases, and more often with an interval above 0 in 1" in annealed
+    assert "opening by disk, digits, start random (5 against 6 of 10, difference −0.10 [−0.46, +0.30])" in annealed
+    assert "dilation by disk" in own
+
+
+def test_an_operator_that_never_loses_has_no_exception(evidence):
+    good = evidence.recovery[evidence.recovery["operation"] == "dilation"]
+    annealed = recovery_exhibits.recovery_sentences(dataclasses.replace(evidence, recovery=good))[1]
+    assert annealed.endswith("in 1 of 1 case, and more often with an interval above 0 in 1.")
+
+
+def test_the_table_has_a_row_a_case_and_operator(evidence):
+    table = recovery_exhibits.recovery(evidence)
+    assert len(table.rows) == len(SUCCESSES)
+    shown = {(row[4].text, row[0].text): row[5].text for row in table.rows}
+    assert shown["max-plus", "dilation"] == "4 of 10"
+    assert shown["variational, level annealed", "opening"] == "5 of 10"
+
+
+def test_operators_of_plugins_follow_the_known_ones(evidence):
+    assert operator_names(evidence.recovery) == ["max-plus", "variational-annealed", "my-own"]
+
+
+def test_figures_are_drawn_and_name_what_failed(evidence, tmp_path):
+    folder = evidence.folders["made-up"].studies
+    folder.mkdir(parents=True)
+    functions = {f"digits-dilation-disk-random-{name}/{name}": np.zeros((10, 7, 7)) for name in ("max-plus", "my-own")}
+    np.savez(folder / "recovery_functions.npz", **functions)
+    with drawing_style():
+        drawn = [*draw_recovered(evidence), draw_recovery_success(evidence), draw_gradient_shares(evidence)]
+        for drawing in drawn:
+            assert isinstance(drawing, Drawing)
+            drawing.figure.canvas.draw()
+    assert "10 seeds" in drawn[0].caption
+    assert "digits-dilation-disk-zero-broken" in drawn[1].caption
+    assert "max-plus 25 %" in drawn[2].caption
+
+
+def test_without_the_study_nothing_is_said(empty):
+    assert recovery_exhibits.recovery_sentences(empty) == []
+    assert recovery_exhibits.recovery(empty).rows == []
+    for drawn in [*draw_recovered(empty), draw_recovery_success(empty), draw_gradient_shares(empty)]:
+        assert isinstance(drawn, Absent)
