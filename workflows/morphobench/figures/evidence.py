@@ -44,7 +44,17 @@ SOLVERS = [
 ]
 RECOVERY = [
     *["cell", "instance", "dataset", "source", "operation", "element", "method", "operator", "initialisation", "seed"],
-    *["learning_rate", "steps", "output_error", "element_error", "dice", "depth_error", "success", "steps_to_success"],
+    *[
+        "learning_rate",
+        "steps",
+        "valid_error",
+        "output_error",
+        "element_error",
+        "dice",
+        "depth_error",
+        "success",
+        "steps_to_success",
+    ],
     *["gradient_share", "seconds", "framework", "device", "threads", "load", "status", "message"],
 ]
 STUDY_TEXTS = {

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "image_sizes": [16],
     "kernel_sizes": [5, 3],
     "logit_levels": [0.0, 2.0, 4.0, 8.0],
-    "coupled_levels": [4.0, 2.0],
+    "coupled_levels": [2.0],
     "couplings": [0.1, 10.0],
     "etas": [0.5],
     "ridges": [0.1],

@@ -8,9 +8,10 @@ operators (`contract.RecoveryOperator`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
 from morphobench.studies.measurement import Repeated
 from morphobench.studies.plugin_operators import RECOVERY, load_recovery_operators, methods_with_operators
 from morphobench.studies.recovery_metrics import LARGEST_ERROR, compare
+
+if TYPE_CHECKING:  # PyTorch is imported where something is learned
+    from morphobench.studies.recovery_training import Lesson, Recovered
 
 __all__ = [
     "COLUMNS",
@@ -43,6 +47,8 @@ DEFAULTS: dict[str, Any] = {
     "datasets": ["operator-recovery"],  # name, for every variant, or name.variant
     "initialisations": list(INITIALISATIONS),
     "seeds": 10,
+    "first_seed": 0,
+    "learning_rates": [0.0],  # 0: that of the operator
     "steps": 300,
     "batch": 8,  # pairs a seed and step
     "check_every": 10,  # steps
@@ -56,10 +62,20 @@ DEFAULTS: dict[str, Any] = {
 #   thresholded elements; depth_error: root mean square difference of the structuring functions below their highest value;
 #   success: element_error <= 0.05 at the end; steps_to_success: first step it held at. output_error: root mean square on the test
 #   pairs. gradient_share: share of the window whose gradient is at least 0.001 of the largest, mean over the steps. seconds:
-#   training of all seeds together.
+#   training of all seeds together. valid_error: as output_error, on the validation pairs.
 COLUMNS = [
     *["cell", "instance", "dataset", "source", "operation", "element", "method", "operator", "initialisation", "seed"],
-    *["learning_rate", "steps", "output_error", "element_error", "dice", "depth_error", "success", "steps_to_success"],
+    *[
+        "learning_rate",
+        "steps",
+        "valid_error",
+        "output_error",
+        "element_error",
+        "dice",
+        "depth_error",
+        "success",
+        "steps_to_success",
+    ],
     *["gradient_share", "seconds", "framework", "device", "threads", "load", "status", "message"],
 ]
 
@@ -150,33 +166,38 @@ class Pairs:
         chosen = self.settings
         lesson = Lesson(chosen["steps"], chosen["batch"], chosen["check_every"])
         shape = self.target.structuring_function.shape
-        first = first_functions(cell.settings["initialisation"], shape, chosen["seeds"])
+        seeds = range(chosen["first_seed"], chosen["first_seed"] + chosen["seeds"])
+        first = first_functions(cell.settings["initialisation"], shape, seeds)
         rows, seconds = [], {}
         for operator in self.operators[cell.name]:
-            learned = learn(
-                operator, self.target, first, self.splits["train"], self.splits["test"], lesson, self.device
-            )
-            seconds[operator.name] = learned.seconds
-            for seed, function in enumerate(learned.structuring_functions.astype(np.float64)):
-                agreement = compare(function, self.target.structuring_function, self.target.operation)
-                rows.append(
-                    {
-                        **about(cell),
-                        "operator": operator.name,
-                        "seed": seed,
-                        "learning_rate": operator.learning_rate,
-                        "steps": lesson.steps,
-                        "output_error": float(learned.output_error[seed]),
-                        **agreement._asdict(),
-                        "success": agreement.element_error <= LARGEST_ERROR,
-                        "steps_to_success": float(learned.steps_to_success[seed]),
-                        "gradient_share": float(learned.gradient_share[seed]),
-                        "seconds": learned.seconds,
-                        "structuring_function": [[round(value, 5) for value in row] for row in function.tolist()],
-                    }
-                )
+            for rate in chosen["learning_rates"]:
+                learner = replace(operator, learning_rate=rate or operator.learning_rate)
+                learned = learn(learner, self.target, first, seeds, self.splits, lesson, self.device)
+                seconds[f"{operator.name} {rate}"] = learned.seconds
+                rows += [{**about(cell), **row} for row in self._rows(learner, learned, seeds, lesson)]
         self.found[cell.name] = rows
         return seconds
+
+    def _rows(
+        self, operator: RecoveryOperator, learned: Recovered, seeds: Sequence[int], lesson: Lesson
+    ) -> Iterator[Row]:
+        functions = learned.structuring_functions.astype(np.float64)
+        for place, (seed, function) in enumerate(zip(seeds, functions, strict=True)):
+            agreement = compare(function, self.target.structuring_function, self.target.operation)
+            yield {
+                "operator": operator.name,
+                "seed": seed,
+                "learning_rate": operator.learning_rate,
+                "steps": lesson.steps,
+                "valid_error": float(learned.valid_error[place]),
+                "output_error": float(learned.output_error[place]),
+                **agreement._asdict(),
+                "success": agreement.element_error <= LARGEST_ERROR,
+                "steps_to_success": float(learned.steps_to_success[place]),
+                "gradient_share": float(learned.gradient_share[place]),
+                "seconds": learned.seconds,
+                "structuring_function": [[round(value, 5) for value in row] for row in function.tolist()],
+            }
 
     def rows(self, cell: Cell, repeated: Repeated) -> list[Row]:
         """Return one row an operator and seed."""

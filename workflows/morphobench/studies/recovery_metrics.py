@@ -49,7 +49,8 @@ def element_of(structuring_function: np.ndarray) -> np.ndarray:
     levels = depth(structuring_function)
     if levels.min() == levels.max():
         return np.ones(levels.shape, dtype=bool)
-    return levels > threshold_otsu(levels)
+    values, counts = np.unique(levels, return_counts=True)
+    return levels > threshold_otsu(hist=(counts, values))  # every value a bin: nothing is rounded
 
 
 def compare(learned: np.ndarray, true: np.ndarray, operation: str) -> Agreement:

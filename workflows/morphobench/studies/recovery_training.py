@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +36,25 @@ class Recovered:
 
     ``steps_to_success`` is the first step after which the element error was small enough, NaN if it never was;
     ``gradient_share`` the mean over steps of the share of the window whose gradient was noticeable; ``output_error`` the root
-    mean square error on the test images.
+    mean square error on the test pairs, ``valid_error`` that on the validation pairs.
     """
 
     structuring_functions: np.ndarray
+    valid_error: np.ndarray
     output_error: np.ndarray
     steps_to_success: np.ndarray
     gradient_share: np.ndarray
     seconds: float
 
 
-def first_functions(initialisation: str, shape: tuple[int, ...], seeds: int) -> np.ndarray:
+def first_functions(initialisation: str, shape: tuple[int, ...], seeds: Sequence[int]) -> np.ndarray:
     """Return the first structuring functions (seeds, kh, kw), the same for every operator.
 
     ``random``: uniform from -1 to 0. ``zero``: the full window. ``near-identity``: 0 at the centre, elsewhere normal with mean
     -1/2 and standard deviation 1/10.
     """
-    functions = np.zeros((seeds, *shape))
-    for seed, function in enumerate(functions):
+    functions = np.zeros((len(seeds), *shape))
+    for seed, function in zip(seeds, functions, strict=True):
         generator = np.random.default_rng([seed, FIRST])
         if initialisation == "random":
             function[...] = generator.uniform(-1.0, 0.0, shape)
@@ -66,8 +68,8 @@ def learn(
     operator: RecoveryOperator,
     target: MorphologicalTarget,
     first: np.ndarray,
-    train: Split,
-    test: Split,
+    seeds: Sequence[int],
+    splits: Mapping[str, Split],
     lesson: Lesson,
     device: str,
 ) -> Recovered:
@@ -81,8 +83,10 @@ def learn(
         Only for looking whether the element has been found: nothing of it reaches the training.
     first : ndarray
         First structuring functions (seeds, kh, kw).
-    train, test : Split
-        Pairs, (N, 1, H, W). Each seed draws batches of its own.
+    seeds : sequence of int
+        Each draws batches of its own.
+    splits : mapping
+        Pairs of ``train``, ``valid`` and ``test``, (N, 1, H, W).
 
     Raises
     ------
@@ -90,8 +94,9 @@ def learn(
         If the module does not keep what `RecoveryOperator` promises.
     """
     keep_freed_memory()
+    train = splits["train"]
     images, results = _on(device, train.images), _on(device, train.labels)
-    chosen = _batches(len(train), len(first), lesson)
+    chosen = _batches(len(train), seeds, lesson)
     started = time.perf_counter()
     with deterministic(torch.device(device)):
         module = _made(operator, target, first, device)
@@ -111,9 +116,9 @@ def learn(
             if (step + 1) % lesson.check_every == 0 or step + 1 == lesson.steps:
                 reached = np.where(np.isnan(reached) & _found(module, target), step + 1, reached)
         _follow_schedule(operator, module, 1.0)
-        error = _error(module, test, len(first), device)
+        valid, test = (_error(module, splits[name], len(first), device) for name in ("valid", "test"))
     functions = module.bias.detach().cpu().numpy()
-    return Recovered(functions, error, reached, shares / lesson.steps, time.perf_counter() - started)
+    return Recovered(functions, valid, test, reached, shares / lesson.steps, time.perf_counter() - started)
 
 
 def _on(device: str, array: np.ndarray) -> Tensor:
@@ -121,9 +126,9 @@ def _on(device: str, array: np.ndarray) -> Tensor:
     return torch.from_numpy(array[:, 0]).to(device)
 
 
-def _batches(pairs: int, seeds: int, lesson: Lesson) -> Tensor:
+def _batches(pairs: int, seeds: Sequence[int], lesson: Lesson) -> Tensor:
     """Return the indices (steps, batch, seeds) of the pairs that each seed sees."""
-    generators = [np.random.default_rng([seed, BATCHES]) for seed in range(seeds)]
+    generators = [np.random.default_rng([seed, BATCHES]) for seed in seeds]
     drawn = [generator.integers(pairs, size=(lesson.steps, lesson.batch)) for generator in generators]
     return torch.from_numpy(np.stack(drawn, axis=-1))
 
