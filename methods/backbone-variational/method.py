@@ -63,6 +63,6 @@ def levels(layer):
 def recovery_operators():
     """Return the operator with learned and with annealed levels for the study of operator recovery."""
     return [
-        RecoveryOperator("variational-learned", recover, learning_rate=0.03),
-        RecoveryOperator("variational-annealed", recover_annealed, learning_rate=0.03, prepare_step=anneal),
+        RecoveryOperator("variational-learned", recover, learning_rate=0.3),
+        RecoveryOperator("variational-annealed", recover_annealed, learning_rate=0.1, prepare_step=anneal),
     ]

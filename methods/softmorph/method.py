@@ -35,4 +35,4 @@ def operator_instances():
 
 def recovery_operators():
     """Return SMorph and LMorph for the study of operator recovery."""
-    return [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.03) for kind in RECOVERY]
+    return [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.3) for kind in RECOVERY]
