@@ -131,7 +131,9 @@ class ScratchHouse:
         )
 
     def snakemake_command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config.yaml"]
+        # Runs of seconds: the scheduler looks at the jobs more often than the profile asks, which would be waited for at the end.
+        often = ["--max-jobs-per-timespan", "100/1s"]
+        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config.yaml", *often]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
