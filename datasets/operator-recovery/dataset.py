@@ -24,14 +24,18 @@ BANDS = {"train": (0.0, 0.6), "valid": (0.6, 0.75), "test": (0.75, 1.0)}
 
 
 def prepare(variant: str, cache: Path) -> None:
-    """Make the pairs of three splits and store them in ``cache``."""
-    source = variant.split("-")[0]
-    wanted = target(variant)
+    """Make the pairs of three splits and store them in ``cache``; beside it the images, which all variants share."""
+    source, made_by = variant.split("-")[0], recipe(Path(__file__).parent)
+    shared, wanted = cache.parent / f"{source}.npz", target(variant)
+
+    def images() -> dict[str, Split]:
+        return {name: Split(found, found) for name, found in SOURCES[source]().items()}
 
     def make() -> dict[str, Split]:
-        return {name: pairs(images, wanted) for name, images in SOURCES[source]().items()}
+        prepare_splits(shared, made_by, images)
+        return {name: pairs(load_split(shared, name).images, wanted) for name in SIZES}
 
-    prepare_splits(cache / "operator-recovery.npz", recipe(Path(__file__).parent), make)
+    prepare_splits(cache / "operator-recovery.npz", made_by, make)
 
 
 def load(variant: str, cache: Path, split: str) -> Split:

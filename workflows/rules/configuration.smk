@@ -129,7 +129,9 @@ def plugins_of_study(wildcards):
         names = identifiers(STUDIES["recovery"]["datasets"])
         folders += [HOUSE.datasets / name.partition(".")[0] for name in names]
     return relative(
-        path for folder in dict.fromkeys(folders) for path in sorted(folder.rglob("*.py"))
+        path
+        for folder in dict.fromkeys(folders)
+        for path in sorted(folder.rglob("*.py"))
     )
 
 
