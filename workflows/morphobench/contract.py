@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -40,6 +40,7 @@ __all__ = [
     "PRIMARY_METRIC",
     "SPLITS",
     "TASK_KINDS",
+    "AnySplit",
     "Budget",
     "DataUnavailable",
     "Diverged",
@@ -230,16 +231,15 @@ class Split:
         """Return the scores of this split's images, of the scores of ``inputs``: all of them."""
         return scores
 
-    def without_labels(self) -> Split:
-        """Return the split as a model in training may see it."""
-        return Split(self.images, np.zeros(0))
-
     def as_float(self) -> Split:
         """Return the split with float32 images in [0, 1] (uint8 is divided by 255)."""
         images = self.images
         if images.dtype == np.uint8:
             images = images.astype(np.float32) / np.float32(255)
         return Split(np.ascontiguousarray(images, dtype=np.float32), self.labels)
+
+
+AnySplit: TypeAlias = Split | GraphSplit
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -66,10 +66,6 @@ class GraphSplit:
     def as_float(self) -> GraphSplit:
         """Return the split as it is: features are numbers, not grey values."""
         return self
-
-    def without_labels(self) -> GraphSplit:
-        """Return the split as a model in training may see it."""
-        return replace(self, labels=np.zeros(0, dtype=np.int64))
 
 
 def same_graph(one: Graph, other: Graph) -> bool:
