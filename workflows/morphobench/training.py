@@ -76,7 +76,9 @@ class TorchLearner:
         self.model = model
         self.task = run.task
         self.device = torch.device(run.task.device)
-        self.scores = _scores_of_images(self) if graph is None else _scores_of_nodes(self, graph)
+        self.scores = _of_images(model, self.task, self.device)
+        if graph is not None:
+            self.scores = _of_nodes(model, self.task, self.device, graph)
         # fused: one pass over the weights
         self.optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
         self.kept: dict[str, Tensor] = {}
@@ -115,22 +117,25 @@ class TorchLearner:
         self.model.load_state_dict(self.kept)
 
 
-def _scores_of_images(learner: TorchLearner) -> Callable[[np.ndarray], Tensor]:
+def _of_images(model: nn.Module, task: Task, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    """Return what gives the scores of images (N, C, H, W)."""
+
     def scores(images: np.ndarray) -> Tensor:
-        found = learner.model(_to_device(images, learner.device))
-        check_score_shape(tuple(found.shape), learner.task.score_shape(images))
+        found = model(_to_device(images, device))
+        check_score_shape(tuple(found.shape), task.score_shape(images))
         return found
 
     return scores
 
 
-def _scores_of_nodes(learner: TorchLearner, graph: Graph) -> Callable[[np.ndarray], Tensor]:
-    x, edges = _graph_to_device(graph, learner.device)  # once, not each epoch
+def _of_nodes(model: nn.Module, task: Task, device: torch.device, graph: Graph) -> Callable[[np.ndarray], Tensor]:
+    """Return what gives the scores of nodes (N,) of a graph, which goes to the device once."""
+    x, edges = _graph_to_device(graph, device)
 
     def scores(nodes: np.ndarray) -> Tensor:
-        found = learner.model(x, edges)
-        check_score_shape(tuple(found.shape), learner.task.score_shape(graph))
-        return found[torch.from_numpy(nodes).to(learner.device)]
+        found = model(x, edges)
+        check_score_shape(tuple(found.shape), task.score_shape(graph))
+        return found.index_select(0, torch.from_numpy(nodes).to(device))
 
     return scores
 
