@@ -86,7 +86,9 @@ def graph_of(image: np.ndarray, segments: np.ndarray) -> Graph:
     features = [centre, deviation, mean(rows) / image.shape[0], mean(columns) / image.shape[1]]
     below = np.stack([segments[:-1].ravel(), segments[1:].ravel()])
     beside = np.stack([segments[:, :-1].ravel(), segments[:, 1:].ravel()])
-    return Graph(np.stack(features, axis=1).astype(np.float32), both_directions(np.concatenate([below, beside], axis=1)))
+    return Graph(
+        np.stack(features, axis=1).astype(np.float32), both_directions(np.concatenate([below, beside], axis=1))
+    )
 
 
 def majority(mask: np.ndarray, segments: np.ndarray) -> np.ndarray:
