@@ -1,4 +1,4 @@
-"""Logistic regression on grey values (scikit-learn)."""
+"""Logistic regression on grey values, or on the features of the nodes of a graph (scikit-learn)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.contract import Run, Split, Task
+from morphobench.contract import AnySplit, Graph, GraphSplit, Run, Split, Task
 
 PIXELS = 3  # names the random stream that draws the training pixels, beside the seed of the trial
 UNSEEN = -30.0  # score of a class that the training split does not show
 
 
 class Linear:
-    """Weights (features, K) and intercepts (K,) of scores that are linear in the centred grey values."""
+    """Weights (features, K) and intercepts (K,) of scores that are linear in the centred grey values, or in the features."""
 
     def __init__(self, task: Task, params: Mapping[str, Any]):
         self.task, self.params = task, params
@@ -28,8 +28,11 @@ def build(task: Task, params: Mapping[str, Any]) -> Linear:
     return Linear(task, params)
 
 
-def fit(model: Linear, train: Split, valid: Split, run: Run) -> None:
+def fit(model: Linear, train: AnySplit, valid: AnySplit, run: Run) -> None:
     """Fit one multinomial model, or one binary model for each label of a multilabel task."""
+    if isinstance(train, GraphSplit):
+        fit_nodes(model, train, valid, run)
+        return
     if model.task.kind == "segmentation":
         features, labels = sampled_windows(train, model.params, np.random.default_rng([run.seed, PIXELS]))
     else:
@@ -43,6 +46,23 @@ def fit(model: Linear, train: Split, valid: Split, run: Run) -> None:
             model.intercepts[label] = intercepts[1] - intercepts[0]
     else:
         model.weights, model.intercepts = regression(features, labels, model.task.outputs, model.params, run)
+
+
+def fit_nodes(model: Linear, train: GraphSplit, valid: GraphSplit, run: Run) -> None:
+    """Fit one multinomial model to the features of the training nodes; the penalty is the one best on the validation nodes.
+
+    Features have no scale that data sets share, as grey values have, so that no penalty is right for all.
+    """
+    x, best = train.graph.x, -1.0
+    for inverse_penalty in model.params["inverse_penalties"]:
+        run.check_deadline()
+        params = {**model.params, "inverse_penalty": inverse_penalty}
+        weights, intercepts = regression(x[train.nodes], train.labels, model.task.outputs, params, run)
+        found = (x[valid.nodes] @ weights + intercepts).argmax(axis=1)
+        accuracy = float((found == valid.labels).mean())
+        run.log(f"inverse penalty {inverse_penalty:g}: validation accuracy {accuracy:.4f}")
+        if accuracy > best:
+            best, model.weights, model.intercepts = accuracy, weights, intercepts
 
 
 def regression(
@@ -70,8 +90,10 @@ def regression(
     return weights, intercepts
 
 
-def predict(model: Linear, images: np.ndarray) -> np.ndarray:
+def predict(model: Linear, images: np.ndarray | Graph) -> np.ndarray:
     """Return scores (N, K), in segmentation (N, K, H, W)."""
+    if isinstance(images, Graph):
+        return (images.x @ model.weights + model.intercepts).astype(np.float32)
     if model.task.kind != "segmentation":
         return (flattened(images) @ model.weights + model.intercepts).astype(np.float32)
     scores = np.empty(model.task.score_shape(images), dtype=np.float32)

@@ -6,7 +6,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from morphobench.contract import SPLITS, DataUnavailable
+from morphobench.contract import SPLITS, DataUnavailable, GraphSplit
+from morphobench.graphs import flaw_of, same_graph
 from morphobench.layout import cache_folder
 from morphobench.preparation import prepare_dataset
 from morphobench.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
@@ -48,6 +49,9 @@ def test_the_plugin_is_valid_and_documented(dataset_name, project):
 def test_splits_keep_the_contract(loaded):
     info, variant, splits = loaded
     task, classes = info.variant_task(variant), len(info.variant_classes(variant))
+    if task == "node_classification":
+        check_graph_splits(splits, classes)
+        return
     shapes = {split.images.shape[1:] for split in splits.values()}
     assert len(shapes) == 1, f"the splits differ in image shape: {shapes}"
     for name, split in splits.items():
@@ -62,15 +66,27 @@ def test_splits_keep_the_contract(loaded):
             assert split.labels.max() < classes, f"{name}: label {split.labels.max()} of {classes} classes"
 
 
+def check_graph_splits(splits, classes):
+    for name, split in splits.items():
+        assert isinstance(split, GraphSplit), f"{name}: {type(split).__name__}, expected GraphSplit"
+        assert len(split) > 0, f"{name}: no nodes"
+        assert not flaw_of(split, classes), f"{name}: {flaw_of(split, classes)}"
+        assert same_graph(split.graph, splits["train"].graph), f"{name}: another graph than that of train"
+
+
 def test_every_class_occurs_in_training(loaded):
     info, variant, splits = loaded
-    if info.variant_task(variant) in ("classification", "ordinal", "segmentation"):
+    if info.variant_task(variant) in ("classification", "ordinal", "segmentation", "node_classification"):
         found = np.unique(splits["train"].labels)
         assert len(found) == len(info.variant_classes(variant)), f"classes found in train: {found}"
 
 
 def test_no_test_image_is_trained_on(loaded):
     _, _, splits = loaded
+    if isinstance(splits["test"], GraphSplit):
+        nodes = np.concatenate([split.nodes for split in splits.values()])
+        assert len(np.unique(nodes)) == len(nodes), "a node belongs to two splits"
+        return
     seen = {image.tobytes() for name in ("train", "valid") for image in splits[name].images}
     again = sum(image.tobytes() in seen for image in splits["test"].images)
     assert again <= 0.01 * len(splits["test"].images), f"{again} test images occur in train or valid"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from morphobench import metrics
-from morphobench.contract import OPERATIONS, PRIMARY_METRIC, Budget, Run, Split, Task
+from morphobench.contract import OPERATIONS, PRIMARY_METRIC, Budget, Graph, GraphSplit, Run, Split, Task
 from morphobench.frameworks import framework_of, why_unavailable
 from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
 from morphobench.studies.plugin_operators import load_operators, load_recovery_operators
@@ -16,6 +16,7 @@ from morphobench.studies.plugin_operators import load_operators, load_recovery_o
 SIZE = 12
 BUDGET = Budget(epochs=12, batch_size=16)
 GLANCE = Budget(epochs=2, batch_size=16)  # enough to tell two runs apart
+GRAPH_BUDGET = Budget(epochs=60)  # an epoch is one step
 
 
 def toy_images(count, rng):
@@ -30,7 +31,25 @@ def toy_images(count, rng):
     return np.clip(images, 0, 1).astype(np.float32)[:, None], classes, truth
 
 
+def toy_graph(seed=0):
+    """Return directed chains of six nodes of one class, whose features say the class under much noise: edges help."""
+    rng = np.random.default_rng(seed)
+    classes = np.repeat(np.arange(60) % 3, 6)
+    x = np.eye(3)[classes] + 0.7 * rng.standard_normal((360, 3))
+    source = np.delete(np.arange(360), np.arange(5, 360, 6))
+    return Graph(x.astype(np.float32), np.stack([source, source + 1])), classes
+
+
+def toy_nodes(seed):
+    """Return the nodes of every third chain: three splits of one graph."""
+    graph, classes = toy_graph()
+    nodes = np.flatnonzero(np.arange(360) // 18 % 3 == seed % 3)
+    return GraphSplit(graph, nodes, classes[nodes])
+
+
 def toy_split(kind, count, seed):
+    if kind == "node_classification":
+        return toy_nodes(seed)
     images, classes, truth = toy_images(count, np.random.default_rng(seed))
     labels = {
         "classification": classes,
@@ -42,10 +61,25 @@ def toy_split(kind, count, seed):
     return Split(images, labels[kind])
 
 
-OUTPUTS = {"classification": 3, "ordinal": 3, "multilabel": 2, "segmentation": 2, "restoration": 1}
+SHAPE = {"node_classification": (3,)}
+OUTPUTS = {
+    "classification": 3,
+    "ordinal": 3,
+    "multilabel": 2,
+    "segmentation": 2,
+    "restoration": 1,
+    "node_classification": 3,
+}
 
 # What a constant answer gets on the toy task, and how much better a method has to be.
-TO_BEAT = {"classification": 0.55, "ordinal": 0.55, "multilabel": 0.7, "segmentation": 0.5, "restoration": 12.0}
+TO_BEAT = {
+    "classification": 0.55,
+    "ordinal": 0.55,
+    "multilabel": 0.7,
+    "segmentation": 0.5,
+    "restoration": 12.0,
+    "node_classification": 0.55,
+}
 
 
 @dataclass
@@ -55,17 +89,20 @@ class Trained:
     task: Task
     method: object
     model: object
-    test: Split
+    test: Split | GraphSplit
     scores: np.ndarray
 
 
-def train(name, variant, kind, project, folder, budget=BUDGET):
+def train(name, variant, kind, project, folder, budget=None):
     info = discover_methods(project.methods)[name]
     assert isinstance(info, MethodInfo), f"{name} is invalid: {info.why}"
     if why_unavailable(info.framework):
         pytest.skip(f"{name} is {why_unavailable(info.framework)}")
     method = load_method(info, variant)
-    task = Task(kind, (1, SIZE, SIZE), OUTPUTS[kind], tuple(f"class {k}" for k in range(OUTPUTS[kind])))
+    budget = budget or (GRAPH_BUDGET if kind == "node_classification" else BUDGET)
+    task = Task(
+        kind, SHAPE.get(kind, (1, SIZE, SIZE)), OUTPUTS[kind], tuple(f"class {k}" for k in range(OUTPUTS[kind]))
+    )
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - plugins may use the legacy generator
     framework_of(info.framework).seed(0)
@@ -75,7 +112,7 @@ def train(name, variant, kind, project, folder, budget=BUDGET):
     run = Run(0, deadline, folder, lambda line: None, task, budget, method.learning_rate, method.params)
     method.fit(model, toy_split(kind, 96, 1), toy_split(kind, 30, 2), run)
     test = toy_split(kind, 30, 3)
-    return Trained(info, kind, task, method, model, test, method.predict(model, test.images))
+    return Trained(info, kind, task, method, model, test, method.predict(model, test.inputs))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +131,7 @@ def test_the_plugin_is_valid_and_documented(method_name, project):
 
 
 def test_scores_have_the_shape_of_the_task_and_are_finite(trained):
-    expected = trained.task.score_shape(trained.test.images)
+    expected = trained.task.score_shape(trained.test.inputs)
     assert trained.scores.shape == expected, (
         f"predict must return {expected} for {trained.kind}, not {trained.scores.shape}"
     )
@@ -103,16 +140,29 @@ def test_scores_have_the_shape_of_the_task_and_are_finite(trained):
 
 
 def test_scores_do_not_depend_on_the_batch(trained):
+    if trained.kind == "node_classification":
+        pytest.skip("a graph is one batch")
     alone = np.concatenate([trained.method.predict(trained.model, trained.test.images[k : k + 1]) for k in range(6)])
     message = "the scores of an image depend on the images beside it: is the model in eval mode in predict?"
     np.testing.assert_allclose(alone, trained.scores[:6], rtol=1e-3, atol=1e-4, err_msg=message)
+
+
+def test_scores_of_nodes_do_not_depend_on_their_numbers(trained):
+    if trained.kind != "node_classification" or trained.info.family == "control":
+        pytest.skip("about methods that learn from graphs")
+    graph, order = trained.test.graph, np.random.default_rng(0).permutation(360)
+    edges = np.argsort(order)[graph.edges]  # node order[k] is called k
+    renamed = Graph(graph.x[order], edges[:, np.lexsort(edges[::-1])])
+    message = "other numbers of the nodes give other scores: what depends on the order of nodes or edges?"
+    found = trained.method.predict(trained.model, renamed)
+    np.testing.assert_allclose(found, trained.scores[order], rtol=1e-3, atol=1e-4, err_msg=message)
 
 
 def test_it_learns_a_toy_task(trained):
     if trained.info.family == "control":
         pytest.skip("controls are exempt: they are what learning is measured against")
     name = PRIMARY_METRIC[trained.kind]
-    value = metrics.score(trained.kind, trained.scores, trained.test.labels)[name]
+    value = metrics.score(trained.kind, trained.test.own(trained.scores), trained.test.labels)[name]
     needed = TO_BEAT[trained.kind]
     assert value > needed, f"{name} {value:.3f} on a toy task, expected more than {needed}: it does not learn"
 
@@ -123,7 +173,7 @@ def test_predicting_leaves_random_generators_and_threads_alone(trained):
 
         before = (torch.get_rng_state(), torch.get_num_threads())
     states = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    trained.method.predict(trained.model, trained.test.images[:2])
+    trained.method.predict(trained.model, trained.test.inputs)
     assert random.getstate() == states[0], "predict draws from Python's global generator"
     assert np.random.get_state()[1].tolist() == states[1], "predict draws from NumPy's global generator"  # noqa: NPY002
     if trained.info.framework == "torch":
@@ -143,7 +193,7 @@ def test_parameters_are_counted_and_weights_can_be_stored(trained, tmp_path):
     again = trained.method.build(trained.task)
     framework.load_weights(again, path)
     message = "a model that is built anew and given the stored weights predicts something else: what does it keep beside them?"
-    scores = trained.method.predict(again, trained.test.images)
+    scores = trained.method.predict(again, trained.test.inputs)
     np.testing.assert_allclose(scores, trained.scores, rtol=1e-5, atol=1e-6, err_msg=message)
 
 

@@ -129,6 +129,7 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
         _expect(
             identifier, identifiers, f"{source}: key 'robustness.datasets': {identifier!r} is no data set of this run"
         )
+        _expect_images(identifier, datasets, f"{source}: key 'robustness.datasets'")
     for identifier in configuration["robustness"]["noise_datasets"]:
         tried = configuration["robustness"]["datasets"]
         _expect(
@@ -145,6 +146,14 @@ def _check_names(configuration: Configuration, house: House, source: str) -> Non
         _expect(name, methods, f"{source}: key 'methods.exclude': unknown method {name!r}")
     baseline = configuration["statistics"]["baseline"].split("/")[0]
     _expect(baseline, methods, f"{source}: key 'statistics.baseline': unknown method {baseline!r}")
+
+
+def _expect_images(identifier: str, datasets: Mapping[str, DatasetInfo | BrokenPlugin], complaint: str) -> None:
+    """Refuse a data set of a graph, whose features no corruption of images is meant for."""
+    name, variant = split_dataset_id(identifier)
+    info = datasets[name]
+    if isinstance(info, DatasetInfo) and info.variant_task(variant) == "node_classification":
+        raise Mistake(f"{complaint}: {identifier!r} is a graph (node_classification), expected a data set of images")
 
 
 def _check_method_entry(entry: Any, methods: Mapping[str, Any], identifiers: list[str], source: str) -> None:

@@ -12,6 +12,13 @@ A plugin may give ``operator_instances()``, a list of `OperatorInstance`: its ow
 gradient accuracy and of solver cost. It may give ``recovery_operators()``, a list of `RecoveryOperator`, which then take part in
 the study of operator recovery; that learns from data sets for restoration that say by ``target(variant)``, a
 `MorphologicalTarget`, how their pairs were made.
+
+Graphs: of a data set for ``node_classification`` ``load(variant, cache, split)`` returns a `GraphSplit`, a whole `Graph` that is
+the same for the three splits and the nodes and labels of one. A method gets ``fit(model, train, valid, run)`` with two of these
+and ``predict(model, graph)``, which returns scores (nodes, K) of every node; those of the test nodes are kept. A PyTorch method
+needs neither: its module is called with the tensors ``x``, float32 (nodes, features), and ``edges``, int64 (2, E), on one device,
+and returns (nodes, K). It is trained full-batch: an epoch is one step of Adam on the cross-entropy of the training nodes. There is
+no backbone for graphs, so that such a method gives ``build(task, params)``; ``task.input_shape`` is ``(features,)``.
 """
 
 from __future__ import annotations
@@ -20,9 +27,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+from morphobench.graphs import Graph, GraphSplit
 
 __all__ = [
     "FAMILIES",
@@ -31,12 +40,14 @@ __all__ = [
     "PRIMARY_METRIC",
     "SPLITS",
     "TASK_KINDS",
+    "AnySplit",
     "Budget",
     "DataUnavailable",
     "Diverged",
     "EpochLog",
     "FrameworkUnavailable",
     "Graph",
+    "GraphSplit",
     "InvalidPlugin",
     "MorphologicalTarget",
     "OperatorInstance",
@@ -91,13 +102,6 @@ class Diverged(Exception):
 
 class OutOfTime(Exception):
     """The deadline of the trial has passed."""
-
-
-class Graph(NamedTuple):
-    """Node features ``x`` (nodes, features) and directed ``edges`` (2, E), source to target."""
-
-    x: np.ndarray
-    edges: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -185,8 +189,10 @@ class Task:
     class_names: tuple[str, ...] = ()
     device: str = "cpu"
 
-    def score_shape(self, images: np.ndarray) -> tuple[int, ...]:
-        """Return the shape that ``predict`` owes for ``images`` (N, C, H, W)."""
+    def score_shape(self, images: np.ndarray | Graph) -> tuple[int, ...]:
+        """Return the shape that ``predict`` owes for ``images`` (N, C, H, W) or for a graph."""
+        if isinstance(images, Graph):
+            return (len(images.x), self.outputs)
         if self.kind in ("segmentation", "restoration"):
             return (len(images), self.outputs, *images.shape[2:])
         return (len(images), self.outputs)
@@ -194,7 +200,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split, NumPy only.
+    """Images and labels of one split, NumPy only; of graphs it is `GraphSplit`, which has the same methods.
 
     Parameters
     ----------
@@ -211,12 +217,29 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """What ``predict`` is given."""
+        return self.images
+
+    @property
+    def samples(self) -> np.ndarray:
+        """What a batch is cut from."""
+        return self.images
+
+    def own(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores of this split's images, of the scores of ``inputs``: all of them."""
+        return scores
+
     def as_float(self) -> Split:
         """Return the split with float32 images in [0, 1] (uint8 is divided by 255)."""
         images = self.images
         if images.dtype == np.uint8:
             images = images.astype(np.float32) / np.float32(255)
         return Split(np.ascontiguousarray(images, dtype=np.float32), self.labels)
+
+
+AnySplit: TypeAlias = Split | GraphSplit
 
 
 @dataclass(frozen=True)

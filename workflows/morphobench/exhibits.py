@@ -118,7 +118,18 @@ def _url(reference: str) -> str:
 
 def dataset_table(evidence: Evidence) -> Exhibit:
     """Every data set: task, size, licence, citation."""
-    columns = ["Data set", "Task", "Train", "Valid", "Test", "Image (C×H×W)", "Classes", "Licence", "Cite", "Hash"]
+    columns = [
+        "Data set",
+        "Task",
+        "Train",
+        "Valid",
+        "Test",
+        "Image (C×H×W) or features",
+        "Classes",
+        "Licence",
+        "Cite",
+        "Hash",
+    ]
     rows = []
     for name in evidence.dataset_names:
         manifest = evidence.datasets.get(name, {})

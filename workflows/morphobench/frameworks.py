@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.contract import FrameworkUnavailable, InvalidPlugin, Run, Split, Task
+from morphobench.contract import AnySplit, FrameworkUnavailable, Graph, InvalidPlugin, Run, Task
 from morphobench.files import atomic
 
 __all__ = ["MODULES", "Framework", "NumPy", "framework_of", "why_unavailable"]
@@ -47,12 +47,12 @@ class Framework(ABC):
         """Return the untrained model of a plugin, by its ``build`` or around its ``operator``."""
 
     @abstractmethod
-    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train in place by the default loop."""
 
     @abstractmethod
-    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
-        """Return the scores of images in evaluation mode."""
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
+        """Return the scores of images, or of the nodes of a graph, in evaluation mode."""
 
     @abstractmethod
     def describe(self, model: Any) -> dict[str, np.ndarray]:
@@ -106,11 +106,11 @@ class NumPy(Framework):
             raise InvalidPlugin("framework numpy has no backbones: give build(task, params) instead of operator(...)")
         return module.build(task, dict(params))
 
-    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Refuse: the registry demands fit of these plugins."""
         raise InvalidPlugin("framework numpy has no default training; expected a function fit")
 
-    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
         """Refuse: the registry demands predict of these plugins."""
         raise InvalidPlugin("framework numpy has no default prediction; expected a function predict")
 

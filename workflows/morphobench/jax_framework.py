@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from morphobench import jax_backbones, jax_programs, jax_training
-from morphobench.contract import InvalidPlugin, Run, Split, Task
+from morphobench.contract import AnySplit, Graph, InvalidPlugin, Run, Split, Task
 from morphobench.frameworks import Framework
 from morphobench.initial_weights import InitialWeights
 
@@ -34,6 +34,10 @@ class Jax(Framework):
 
     def build(self, module: Any, task: Task, params: Mapping[str, Any]) -> Any:
         """Return the network of what the plugin builds, or of the backbone around its operator."""
+        if task.kind == "node_classification":
+            raise InvalidPlugin(
+                "framework jax: found task node_classification, expected one of images: only PyTorch learns graphs"
+            )
         given = {**params, "stream": self._stream}
         if not hasattr(module, "build"):
             return jax_training.Network(jax_backbones.build(task, module.operator, given), task)
@@ -42,12 +46,15 @@ class Jax(Framework):
             raise InvalidPlugin(f"build(task, params) returned {type(built).__name__}, expected an equinox.Module")
         return jax_training.Network(built, task)
 
-    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train by `morphobench.jax_training`."""
+        assert isinstance(train, Split), "build refuses graphs"
+        assert isinstance(valid, Split), "build refuses graphs"
         jax_training.fit(model, train, valid, run)
 
-    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
         """Predict by `morphobench.jax_training`."""
+        assert not isinstance(images, Graph), "build refuses graphs"
         return jax_training.predict(model, images)
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ Trials read the arrays and never import dataset plugins; they are given no test 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.contract import SPLITS, DataUnavailable, InvalidPlugin, Split, Task
+from morphobench.contract import SPLITS, AnySplit, DataUnavailable, GraphSplit, InvalidPlugin, Split, Task
 from morphobench.files import atomic, digest, write_json
+from morphobench.graphs import flaw_of, same_graph
 from morphobench.layout import House, cache_folder
 from morphobench.registry import BrokenPlugin, DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.splits import arrays_of, split_from
 
 __all__ = ["Manifest", "labels_of_test", "load_trial_data", "prepare_dataset", "read_manifest", "task_of"]
 
@@ -54,7 +57,7 @@ def prepare_dataset(house: House, identifier: str) -> Manifest:
         return _empty(identifier, info, "invalid", str(error))
 
 
-def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, Split]:
+def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, AnySplit]:
     module = load_dataset(info)
     cache = cache_folder(house) / info.name / variant
     cache.mkdir(parents=True, exist_ok=True)
@@ -65,12 +68,31 @@ def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, Split]
         raise
     except Exception as error:
         raise InvalidPlugin(f"datasets/{info.name}/dataset.py: {type(error).__name__}: {error}") from error
+    where = f"datasets/{info.name}/dataset.py: load({variant!r}, cache, "
     for split, data in splits.items():
-        _check_split(f"datasets/{info.name}/dataset.py: load({variant!r}, cache, {split!r})", data, info, variant)
+        _check_split(f"{where}{split!r})", data, info, variant)
+    if info.variant_task(variant) == "node_classification":
+        _check_one_graph(f"{where}split)", splits)
     return splits
 
 
+def _check_one_graph(where: str, splits: Mapping[str, GraphSplit]) -> None:
+    first, *others = splits.values()
+    if not all(same_graph(first.graph, other.graph) for other in others):
+        raise InvalidPlugin(f"{where}: found a graph of its own for each split, expected one for all")
+    nodes = np.concatenate([split.nodes for split in splits.values()])
+    if len(np.unique(nodes)) != len(nodes):
+        raise InvalidPlugin(f"{where}: found {len(nodes) - len(np.unique(nodes))} nodes in two splits, expected none")
+
+
 def _check_split(where: str, split: Any, info: DatasetInfo, variant: str) -> None:
+    if info.variant_task(variant) == "node_classification":
+        if not isinstance(split, GraphSplit):
+            raise InvalidPlugin(f"{where}: found {type(split).__name__}, expected morphobench.contract.GraphSplit")
+        flaw = flaw_of(split, len(info.variant_classes(variant)))
+        if flaw:
+            raise InvalidPlugin(f"{where}: {flaw}")
+        return
     if not isinstance(split, Split):
         raise InvalidPlugin(f"{where}: found {type(split).__name__}, expected morphobench.contract.Split")
     images, labels = split.images, split.labels
@@ -95,9 +117,9 @@ def _check_split(where: str, split: Any, info: DatasetInfo, variant: str) -> Non
 
 
 def _write_arrays(
-    house: House, identifier: str, info: DatasetInfo, variant: str, splits: Mapping[str, Split]
+    house: House, identifier: str, info: DatasetInfo, variant: str, splits: Mapping[str, AnySplit]
 ) -> Manifest:
-    arrays = {f"{split}_{part}": getattr(data, part) for split, data in splits.items() for part in ("images", "labels")}
+    arrays = arrays_of(splits)
     parts: list[str | bytes] = []
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -120,7 +142,7 @@ def _write_arrays(
         status="ok",
         message="",
         splits={split: len(data) for split, data in splits.items()},
-        input_shape=tuple(train.images.shape[1:]),
+        input_shape=tuple((train.graph.x if isinstance(train, GraphSplit) else train.images).shape[1:]),
         outputs=train.labels.shape[1] if task == "restoration" else len(classes),
         class_names=classes,
         data_hash=data_hash,
@@ -180,16 +202,12 @@ def task_of(manifest: Manifest, device: str = "cpu") -> Task:
     return Task(manifest.task, manifest.input_shape, manifest.outputs, manifest.class_names, device)  # type: ignore[arg-type]
 
 
-def load_trial_data(house: House, manifest: Manifest) -> tuple[Split, Split, np.ndarray]:
-    """Return the training split, the validation split and the test IMAGES, as float32 in [0, 1]."""
-    arrays = {
-        name: _array(house, manifest, name)
-        for name in ("train_images", "train_labels", "valid_images", "valid_labels", "test_images")
-    }
-    train = Split(arrays["train_images"], arrays["train_labels"]).as_float()
-    valid = Split(arrays["valid_images"], arrays["valid_labels"]).as_float()
-    nothing = np.zeros(len(arrays["test_images"]))
-    return train, valid, Split(arrays["test_images"], nothing).as_float().images
+def load_trial_data(house: House, manifest: Manifest) -> tuple[AnySplit, AnySplit, AnySplit]:
+    """Return the training split, the validation split, and the test split WITHOUT LABELS; images as float32 in [0, 1]."""
+    read = functools.cache(functools.partial(_array, house, manifest))  # splits of one graph share its arrays
+    graph = manifest.task == "node_classification"
+    train, valid = (split_from(read, name, graph=graph).as_float() for name in ("train", "valid"))
+    return train, valid, split_from(read, "test", graph=graph, labelled=False).as_float()
 
 
 def labels_of_test(house: House, manifest: Manifest) -> np.ndarray:

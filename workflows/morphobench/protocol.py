@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from morphobench.contract import Budget, Diverged, InvalidPlugin, Run, Split, Task
+from morphobench.contract import AnySplit, Budget, Diverged, GraphSplit, InvalidPlugin, Run, Task
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -28,6 +28,7 @@ __all__ = [
 
 SHUFFLING = 1  # names the random stream that orders the training images, beside the seed of the trial
 EVALUATION_BATCH = 256  # images scored at once in evaluation mode
+WHOLE = [slice(None)]  # the batches of a graph: each takes the whole graph through the model, however few its nodes
 
 
 class Outcome(NamedTuple):
@@ -39,12 +40,15 @@ class Outcome(NamedTuple):
 
 
 class Learner(Protocol):
-    """A model in training, as its framework sees it. Images are float32 (N, C, H, W) in [0, 1]."""
+    """A model in training, as its framework sees it.
 
-    def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
+    Samples are float32 images (N, C, H, W) in [0, 1]; or int64 indices of nodes (N,), of a graph that the learner has been given.
+    """
+
+    def step(self, samples: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
         """Take one step of Adam with the learning rate ``rate``; the outcome is that before the step."""
 
-    def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
+    def judge(self, samples: np.ndarray, labels: np.ndarray) -> Outcome:
         """Return the outcome in evaluation mode."""
 
     def seconds(self) -> float:
@@ -57,12 +61,12 @@ class Learner(Protocol):
         """Take back what was remembered last."""
 
 
-def train(learner: Learner, train: Split, valid: Split, run: Run) -> None:
+def train(learner: Learner, train: AnySplit, valid: AnySplit, run: Run) -> None:
     """Train and leave the learner with the weights of its best epoch.
 
-    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs; no augmentation. The best
-    epoch has the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the
-    earliest.
+    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs; no augmentation. Images
+    come in batches of ``run.budget``; the training nodes of a graph are one batch, so that an epoch is one step. The best epoch has
+    the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the earliest.
 
     Raises
     ------
@@ -134,24 +138,24 @@ def check_score_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None
         raise InvalidPlugin(f"the model returns scores of shape {tuple(found)}, expected {expected}")
 
 
-def _learn(learner: Learner, train: Split, order: np.random.Generator, run: Run, epoch: int, rate: float) -> None:
+def _learn(learner: Learner, train: AnySplit, order: np.random.Generator, run: Run, epoch: int, rate: float) -> None:
     started, tally = learner.seconds(), Tally(run.task)
-    for chosen in batches_to_learn(len(train), run.budget, order):
+    for chosen in WHOLE if isinstance(train, GraphSplit) else batches_to_learn(len(train), run.budget, order):
         run.check_deadline()
-        images, labels = train.images[chosen], train.labels[chosen]
-        outcome = learner.step(images, labels, rate)
+        samples, labels = train.samples[chosen], train.labels[chosen]
+        outcome = learner.step(samples, labels, rate)
         if not math.isfinite(outcome.loss):
             raise Diverged(f"epoch {epoch}: the training loss is {outcome.loss} at learning rate {run.learning_rate:g}")
         tally.add(outcome, labels)
     run.record_epoch(epoch, "train", tally.loss, tally.metric, learner.seconds() - started)
 
 
-def _validate(learner: Learner, valid: Split, run: Run, epoch: int) -> tuple[float, float]:
+def _validate(learner: Learner, valid: AnySplit, run: Run, epoch: int) -> tuple[float, float]:
     """Return (metric, -loss) on the validation split: the greater, the better."""
     started, tally = learner.seconds(), Tally(run.task)
-    for part in batches_to_evaluate(len(valid)):
+    for part in WHOLE if isinstance(valid, GraphSplit) else batches_to_evaluate(len(valid)):
         run.check_deadline()
-        tally.add(learner.judge(valid.images[part], valid.labels[part]), valid.labels[part])
+        tally.add(learner.judge(valid.samples[part], valid.labels[part]), valid.labels[part])
     if not math.isfinite(tally.loss):
         raise Diverged(f"epoch {epoch}: the validation loss is {tally.loss} at learning rate {run.learning_rate:g}")
     run.record_epoch(epoch, "valid", tally.loss, tally.metric, learner.seconds() - started)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from morphobench.contract import FRAMEWORKS, InvalidPlugin, Run, Split, Task
+from morphobench.contract import FRAMEWORKS, AnySplit, Graph, InvalidPlugin, Run, Task
 from morphobench.files import digest_files
 from morphobench.frameworks import MODULES, Framework, framework_of
 from morphobench.layout import House
@@ -38,7 +38,7 @@ __all__ = [
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 
 # Harness modules that decide what a trial computes, beside those of its framework; the rest only schedules, scores or draws.
-TRIAL_MODULES = ("contract", "registry", "worker", "frameworks", "protocol")
+TRIAL_MODULES = ("contract", "graphs", "registry", "worker", "frameworks", "protocol")
 
 # Parts of the library that are no part of what its layers compute.
 BESIDE_THE_LAYERS = {"convert.py", "pictures", "reference"}
@@ -322,12 +322,12 @@ class Method:
             raise InvalidPlugin(f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(tasks)}")
         return self.framework.build(self.module, task, self.params)
 
-    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train ``model`` in place."""
         getattr(self.module, "fit", self.framework.fit)(model, train, valid, run)
 
-    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
-        """Return the scores of ``images`` as the contract asks."""
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
+        """Return the scores of ``images``, or of every node of a graph, as the contract asks."""
         return getattr(self.module, "predict", self.framework.predict)(model, images)
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:

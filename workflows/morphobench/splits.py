@@ -10,11 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from morphobench.contract import SPLITS, DataUnavailable, Split
+from morphobench.contract import SPLITS, AnySplit, DataUnavailable, Graph, GraphSplit, Split
 from morphobench.download import CorruptFile
 from morphobench.files import atomic, digest, digest_files
 
-__all__ = ["content_digest", "load_split", "prepare_splits", "read_arrays", "recipe", "stratified_split"]
+__all__ = [
+    "arrays_of",
+    "content_digest",
+    "load_graph_split",
+    "load_split",
+    "prepare_splits",
+    "read_arrays",
+    "recipe",
+    "split_from",
+    "stratified_split",
+]
 
 
 def stratified_split(
@@ -68,11 +78,31 @@ def stratified_split(
 def recipe(folder: Path) -> str:
     """Digest of what generated content follows from: the plugin's Python files and the modules that draw for it."""
     harness = Path(__file__).parent
-    modules = [harness / "splits.py", harness / "synthesis.py"]
+    modules = [harness / "splits.py", harness / "synthesis.py", harness / "graphs.py"]
     return digest(digest_files(folder.glob("*.py"), folder), digest_files(modules, harness))
 
 
-def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, Split]]) -> None:
+def arrays_of(splits: Mapping[str, AnySplit]) -> dict[str, np.ndarray]:
+    """Return what splits are stored as: images or nodes, and labels of each; of a graph, which they share, features and edges once."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, split in splits.items():
+        if isinstance(split, GraphSplit):
+            arrays |= {"graph_x": split.graph.x, "graph_edges": split.graph.edges, f"{name}_nodes": split.nodes}
+        else:
+            arrays[f"{name}_images"] = split.images
+        arrays[f"{name}_labels"] = split.labels
+    return arrays
+
+
+def split_from(read: Callable[[str], np.ndarray], name: str, *, graph: bool, labelled: bool = True) -> AnySplit:
+    """Make a split of arrays that `arrays_of` named, which ``read`` gives; without labels none are read."""
+    if graph:
+        whole, nodes = Graph(read("graph_x"), read("graph_edges")), read(f"{name}_nodes")
+        return GraphSplit(whole, nodes, read(f"{name}_labels") if labelled else np.zeros(0, dtype=np.int64))
+    return Split(read(f"{name}_images"), read(f"{name}_labels") if labelled else np.zeros(0))
+
+
+def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, AnySplit]]) -> None:
     """Make the splits and store them at ``path``, unless it already holds them whole and by the same recipe.
 
     Parameters
@@ -86,7 +116,7 @@ def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, Spl
     """
     if _up_to_date(path, made_by):
         return
-    arrays = {f"{name}_{part}": getattr(split, part) for name, split in make().items() for part in ("images", "labels")}
+    arrays = arrays_of(make())
     with atomic(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -98,7 +128,7 @@ def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, Spl
 
 
 def load_split(path: Path, split: str) -> Split:
-    """Read one split that `prepare_splits` stored.
+    """Read one split of images that `prepare_splits` stored.
 
     Raises
     ------
@@ -109,14 +139,27 @@ def load_split(path: Path, split: str) -> Split:
     CorruptFile
         If the file cannot be read.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
+    _expect_split(split)
     arrays = read_arrays(path, [f"{split}_images", f"{split}_labels"])
     return Split(arrays[f"{split}_images"], arrays[f"{split}_labels"])
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read the named arrays of an npz file, without unpickling anything.
+def load_graph_split(path: Path, split: str) -> GraphSplit:
+    """Read one split of a graph that `prepare_splits` stored; raises what `load_split` raises."""
+    _expect_split(split)
+    arrays = read_arrays(path, ["graph_x", "graph_edges", f"{split}_nodes", f"{split}_labels"])
+    return GraphSplit(
+        Graph(arrays["graph_x"], arrays["graph_edges"]), arrays[f"{split}_nodes"], arrays[f"{split}_labels"]
+    )
+
+
+def _expect_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
+
+
+def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz file, all if none are named, without unpickling anything.
 
     Raises
     ------
@@ -131,12 +174,13 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise CorruptFile(f"{path}: found a single array, expected an npz archive")
-            missing = [name for name in names if name not in archive.files]
+            wanted = archive.files if names is None else list(names)
+            missing = [name for name in wanted if name not in archive.files]
             if missing:
                 raise CorruptFile(
                     f"{path}: found arrays {', '.join(archive.files)}, expected also {', '.join(missing)}"
                 )
-            return {name: archive[name] for name in names}
+            return {name: archive[name] for name in wanted}
     except FileNotFoundError:
         raise DataUnavailable(f"{path}: no such file; the data set has not been prepared") from None
     except CorruptFile:
@@ -160,11 +204,9 @@ def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _up_to_date(path: Path, made_by: str) -> bool:
-    names = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
     try:
-        stored = read_arrays(path, [*names, "recipe", "content"])
+        stored = read_arrays(path)
     except DataUnavailable:
         return False
-    return str(stored["recipe"]) == made_by and str(stored["content"]) == content_digest(
-        {name: stored[name] for name in names}
-    )
+    recipe, content = (str(stored.pop(name, "")) for name in ("recipe", "content"))
+    return recipe == made_by and content == content_digest(stored)

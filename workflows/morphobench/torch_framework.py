@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from morphobench import backbones, training
-from morphobench.contract import Run, Split, Task
+from morphobench.contract import AnySplit, Graph, Run, Task
 from morphobench.frameworks import Framework
 
 __all__ = ["Torch"]
@@ -34,11 +34,11 @@ class Torch(Framework):
             return module.build(task, dict(params))
         return backbones.build(task, module.operator, dict(params))
 
-    def fit(self, model: Any, train: Split, valid: Split, run: Run) -> None:
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train by `morphobench.training`."""
         training.fit(model, train, valid, run)
 
-    def predict(self, model: Any, images: np.ndarray) -> np.ndarray:
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
         """Predict by `morphobench.training`."""
         return training.predict(model, images)
 

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from morphobench import protocol
-from morphobench.contract import Run, Split, Task
+from morphobench.contract import AnySplit, Graph, GraphSplit, Run, Task
 from morphobench.files import atomic
+from morphobench.graphs import same_graph
 from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
 __all__ = [
@@ -33,15 +34,15 @@ __all__ = [
 ]
 
 
-def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
+def fit(model: nn.Module, train: AnySplit, valid: AnySplit, run: Run) -> None:
     """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
 
     Parameters
     ----------
     model : Module
-        Maps (N, C, H, W) to scores, see `contract.Task.score_shape`.
-    train, valid : Split
-        float32 images in [0, 1].
+        Maps (N, C, H, W), or features and edges of a graph, to scores, see `contract.Task.score_shape`.
+    train, valid : Split or GraphSplit
+        float32 images in [0, 1], or nodes of one graph.
     run : Run
         Seed, budget and deadline; gets the training curve and the best epoch.
 
@@ -53,45 +54,54 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
         If the scores have the wrong shape.
     OutOfTime
         If the deadline of the run passes.
+    ValueError
+        If the splits are of different graphs.
     """
     keep_freed_memory()
     device = torch.device(run.task.device)
     model.to(device)
+    graph = None
+    if isinstance(train, GraphSplit) and isinstance(valid, GraphSplit):
+        graph = train.graph
+        if not same_graph(graph, valid.graph):
+            raise ValueError("valid: found another graph than that of train, expected other nodes of the same graph")
     with deterministic(device):
-        protocol.train(TorchLearner(model, run), train, valid, run)
+        protocol.train(TorchLearner(model, run, graph), train, valid, run)
 
 
 class TorchLearner:
-    """A `protocol.Learner` of PyTorch."""
+    """A `protocol.Learner` of PyTorch; of images, or of the nodes of ``graph``."""
 
-    def __init__(self, model: nn.Module, run: Run):
+    def __init__(self, model: nn.Module, run: Run, graph: Graph | None = None):
         self.model = model
         self.task = run.task
         self.device = torch.device(run.task.device)
+        self.scores = _of_images(model, self.task, self.device)
+        if graph is not None:
+            self.scores = _of_nodes(model, self.task, self.device, graph)
         # fused: one pass over the weights
         self.optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
         self.kept: dict[str, Tensor] = {}
 
-    def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
+    def step(self, samples: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
         """Take one step of Adam, in training mode."""
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         truth = torch.from_numpy(labels).to(self.device)
-        scores = self.model(_to_device(images, self.device))
-        check_score_shape(tuple(scores.shape), self.task.score_shape(images))
+        scores = self.scores(samples)
         loss = loss_of(self.task, scores, truth)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         return outcome_of(self.task, scores.detach(), truth, loss.item())
 
-    def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
+    def judge(self, samples: np.ndarray, labels: np.ndarray) -> Outcome:
         """Return loss and metric in evaluation mode."""
         self.model.eval()
         with torch.inference_mode():
             truth = torch.from_numpy(labels).to(self.device)
-            scores = self.model(_to_device(images, self.device))
+            scores = self.scores(samples)
             return outcome_of(self.task, scores, truth, loss_of(self.task, scores, truth).item())
 
     def seconds(self) -> float:
@@ -107,16 +117,40 @@ class TorchLearner:
         self.model.load_state_dict(self.kept)
 
 
-def predict(model: nn.Module, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
-    """Return the float32 scores of float32 images (N, C, H, W) in [0, 1], computed in evaluation mode."""
+def _of_images(model: nn.Module, task: Task, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    """Return what gives the scores of images (N, C, H, W)."""
+
+    def scores(images: np.ndarray) -> Tensor:
+        found = model(_to_device(images, device))
+        check_score_shape(tuple(found.shape), task.score_shape(images))
+        return found
+
+    return scores
+
+
+def _of_nodes(model: nn.Module, task: Task, device: torch.device, graph: Graph) -> Callable[[np.ndarray], Tensor]:
+    """Return what gives the scores of nodes (N,) of a graph, which goes to the device once."""
+    x, edges = _graph_to_device(graph, device)
+
+    def scores(nodes: np.ndarray) -> Tensor:
+        found = model(x, edges)
+        check_score_shape(tuple(found.shape), task.score_shape(graph))
+        return found.index_select(0, torch.from_numpy(nodes).to(device))
+
+    return scores
+
+
+def predict(model: nn.Module, images: np.ndarray | Graph, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+    """Return float32 scores, computed in evaluation mode: of float32 images (N, C, H, W) in [0, 1], or of every node of a graph."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     with torch.inference_mode(), deterministic(device):
-        parts = [
-            model(_to_device(images[part], device)).float().cpu()
-            for part in batches_to_evaluate(len(images), batch_size)
-        ]
+        if isinstance(images, Graph):
+            parts = [model(*_graph_to_device(images, device)).float().cpu()]
+        else:
+            batches = batches_to_evaluate(len(images), batch_size)
+            parts = [model(_to_device(images[part], device)).float().cpu() for part in batches]
     model.train(was_training)
     return torch.cat(parts).numpy()
 
@@ -170,6 +204,11 @@ def _metric_of_images(task: Task, scores: Tensor, labels: Tensor) -> Tensor:
 
 def _to_device(images: np.ndarray, device: torch.device) -> Tensor:
     return centred(torch.from_numpy(images).to(device))
+
+
+def _graph_to_device(graph: Graph, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return features (nodes, F), which are not centred, and edges (2, E)."""
+    return torch.from_numpy(graph.x).to(device), torch.from_numpy(graph.edges).to(device)
 
 
 @contextlib.contextmanager

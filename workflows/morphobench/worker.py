@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.contract import Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Split, Task
+from morphobench.contract import AnySplit, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Task
 from morphobench.files import atomic, write_text
 from morphobench.frameworks import Framework, framework_of
 from morphobench.preparation import load_trial_data, task_of
@@ -108,18 +108,18 @@ class Clock:
         return self._read() - self.started
 
 
-def _run_one(trial: Trial, method: Method, data: tuple[Split, Split, np.ndarray], log: Log) -> Record:
-    train, valid, test_images = data
+def _run_one(trial: Trial, method: Method, data: tuple[AnySplit, AnySplit, AnySplit], log: Log) -> Record:
+    train, valid, test = data
     task = task_of(trial.manifest, trial.device)
     record = trial.blank_record("ok", "", provenance(trial.house.root))
     _reset_peak_memory(trial.device, method.framework)
     model, run, tuning = _train(trial, method, task, train, valid, log)
     clock = Clock(method.framework, trial.device)
-    scores = method.predict(model, test_images)
+    scores = method.predict(model, test.inputs)
     record.timings = Timings(fit_s=run["seconds"], predict_s=clock.seconds)
     record.timings.compile_s = method.framework.compile_s(model)
     record.peak_rss_mb, record.peak_device_mb = _peak_resident_mb(), method.framework.peak_memory_mb(trial.device)
-    scores = _checked_scores(scores, task, test_images, trial)
+    scores = test.own(_checked_scores(scores, task, test, trial))
     record.learning_rate, record.tuning = run["learning_rate"], tuning
     record.parameters = method.framework.count_parameters(model)
     record.epochs, record.best_epoch = run["epochs"], run["best_epoch"]
@@ -128,7 +128,7 @@ def _run_one(trial: Trial, method: Method, data: tuple[Split, Split, np.ndarray]
 
 
 def _train(
-    trial: Trial, method: Method, task: Task, train: Split, valid: Split, log: Log
+    trial: Trial, method: Method, task: Task, train: AnySplit, valid: AnySplit, log: Log
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Train once, or once a learning rate of the grid, and keep the model that is best on the validation split."""
     tuned = trial.tuning["mode"] == "grid" and method.info.framework != "numpy"
@@ -166,11 +166,11 @@ def _train(
     return best[1], best[2], tried
 
 
-def _checked_scores(scores: Any, task: Task, images: np.ndarray, trial: Trial) -> np.ndarray:
+def _checked_scores(scores: Any, task: Task, test: AnySplit, trial: Trial) -> np.ndarray:
     where = f"methods/{trial.method.name}: predict"
     if not isinstance(scores, np.ndarray):
         raise InvalidPlugin(f"{where} returned {type(scores).__name__}, expected a NumPy array")
-    expected = task.score_shape(images)
+    expected = task.score_shape(test.inputs)
     if scores.shape != expected:
         raise InvalidPlugin(f"{where} returned shape {scores.shape}, expected {expected} ({task.kind})")
     if not np.issubdtype(scores.dtype, np.floating):

@@ -5,7 +5,7 @@
 rule prepare_dataset:
     input:
         sources_of_dataset,
-        sources("preparation", "download", "splits", "synthesis", "contract"),
+        sources("preparation", "download", "splits", "synthesis", "contract", "graphs"),
     output:
         f"{RESULTS}/data/{{dataset}}.json",
     log:

@@ -167,7 +167,7 @@ def test_training_is_given_no_test_labels(toy):
 
     run_trials(toy, "coin", seeds=[0])
     manifest = read_manifest(toy.root / "results/try/data/toy.json")
-    train, valid, test_images = load_trial_data(House(toy.root), manifest)
-    assert isinstance(test_images, np.ndarray)
-    assert test_images.shape == (20, 1, 4, 4)
+    train, valid, test = load_trial_data(House(toy.root), manifest)
+    assert test.labels.size == 0
+    assert test.images.shape == (20, 1, 4, 4)
     assert len(train) == len(valid) == 20
