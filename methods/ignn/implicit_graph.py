@@ -99,9 +99,7 @@ class _Equilibrium(torch.autograd.Function):
         return adjoint.T @ ctx.graph.gather(y), adjoint, None, None, None
 
 
-def iterate(
-    step: Callable[[Tensor], Tensor], start: Tensor, limits: Limits, what: str
-) -> tuple[Tensor, Iteration]:
+def iterate(step: Callable[[Tensor], Tensor], start: Tensor, limits: Limits, what: str) -> tuple[Tensor, Iteration]:
     """Apply `step` until nothing moves by more than the tolerance."""
     value, change = start, torch.inf
     for steps in range(1, limits.max_steps + 1):

@@ -91,7 +91,7 @@ class ImplicitGraph(nn.Module):
 
 
 class ImplicitGraphNetwork(nn.Module):
-    """An implicit layer, states scaled to length 1, dropout, linear scores.
+    """An implicit layer between two dropouts, states scaled to length 1 if asked for, linear scores.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class ImplicitGraphNetwork(nn.Module):
     outputs : int
         Number of scores.
     dropout : float
-        Share of the states that training leaves out.
+        Share of the features, and of the states, that training leaves out.
     normalise : bool
         Whether to scale the states of each node to length 1, as the authors' program does for chains: states fade by at
         least 1 - kappa from node to node.
@@ -114,7 +114,7 @@ class ImplicitGraphNetwork(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Map features (nodes, features) and edges (2, E) to scores (nodes, outputs)."""
-        states = self.layer(x, edges)
+        states = self.layer(self.dropout(x), edges)
         if self.normalise:
             states = F.normalize(states, dim=-1)
         return self.scores(self.dropout(states))

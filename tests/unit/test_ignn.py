@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import varmorph.torch
 from morphobench.contract import Task
 from morphobench.registry import discover_methods, load_method
 from varmorph.convergence import ConvergenceWarning
@@ -41,7 +42,9 @@ def plugin(project):
     info = discover_methods(project.methods)["ignn"]
     load_method(info, "projection")
     name = "morphobench_method_ignn"
-    return {part: importlib.import_module(f"{name}.{part}") for part in ("adjacency", "implicit_graph", "well_posedness")}
+    return {
+        part: importlib.import_module(f"{name}.{part}") for part in ("adjacency", "implicit_graph", "well_posedness")
+    }
 
 
 def network(project, variant="projection", **overrides):
@@ -245,3 +248,24 @@ def test_scores_follow_a_new_order_of_the_nodes(project):
     order = torch.tensor(np.random.default_rng(5).permutation(nodes))
     moved = net(x[order], order.argsort()[edges])
     assert torch.allclose(moved, net(x, edges)[order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_states_and_gradients_are_those_of_the_library_for_any_map(project, name):
+    nodes, edges = GRAPHS[name]
+    layer, x = network(project).layer, features(nodes).requires_grad_()
+    pull = torch.tensor(np.random.default_rng(4).standard_normal((nodes, HIDDEN)))
+    groups = (layer.weight, layer.omega, x)
+    ours = layer(x, edges)
+    gradients = torch.autograd.grad((ours * pull).sum(), groups)
+    gather = dense(layer.graph).T
+    solution = varmorph.torch.equilibrium(
+        lambda y: (gather @ y @ layer.weight.T + x @ layer.omega.T).relu(),
+        torch.zeros_like(ours),
+        solver=varmorph.torch.FixedPoint(tolerance=1e-13, max_steps=2000),
+        adjoint=varmorph.torch.Implicit(tolerance=1e-13),
+        batched=False,
+    )
+    assert torch.allclose(ours, solution.value, rtol=0, atol=1e-10)
+    for found, expected in zip(gradients, torch.autograd.grad((solution.value * pull).sum(), groups), strict=True):
+        assert (found - expected).norm() <= 1e-8 * expected.norm()
