@@ -1,7 +1,8 @@
 """Differentiating a minimiser: which adjoint, and with what accuracy.
 
 H v = dL/dz*, then dL/dtheta = -v^T d(grad_z E)/dtheta (mathematics.md section 5). The adjoints differ in how they find v;
-nothing of the forward solver is stored for them.
+nothing of the forward solver is stored for them. For an equilibrium z = f(z) the matrix is I - J^T, J the Jacobian of f, and
+D = I: GMRES takes the place of conjugate gradients, and "relaxation" is f itself.
 """
 
 from __future__ import annotations

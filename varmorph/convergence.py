@@ -12,7 +12,9 @@ __all__ = [
     "ConvergenceWarning",
     "OnFailure",
     "SolverSettings",
+    "check_memory",
     "check_settings",
+    "check_share",
     "check_start",
     "failure_message",
     "warning_message",
@@ -36,6 +38,18 @@ def check_settings(tolerance: float | None, on_failure: OnFailure | None) -> Non
         raise ValueError(f"tolerance must be a number >= 0 or None, found {tolerance!r}")
     if on_failure is not None and on_failure not in POLICIES:
         raise ValueError(f"on_failure must be one of {', '.join(map(repr, POLICIES))}, found {on_failure!r}")
+
+
+def check_memory(memory: object) -> None:
+    """Require a positive number of sweeps to combine."""
+    if not isinstance(memory, int) or memory < 1:
+        raise ValueError(f"memory must be a positive integer, found {memory!r}")
+
+
+def check_share(share: float) -> None:
+    """Require a share of a step in (0, 1]."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be a number in (0, 1], found {share!r}")
 
 
 def check_start(start: Any, shape: Sequence[int]) -> None:

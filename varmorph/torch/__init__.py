@@ -17,6 +17,7 @@ from varmorph.torch.certificates import (
 from varmorph.torch.coupled import joint_closing, joint_opening, regularised_dilation
 from varmorph.torch.coupled_layers import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.torch.energy import Edges, Energy, Ridge
+from varmorph.torch.equilibrium import equilibrium
 from varmorph.torch.functional import (
     black_top_hat,
     closing,
@@ -122,6 +123,7 @@ __all__ = [
     "closing",
     "closing_by_reconstruction",
     "dilation",
+    "equilibrium",
     "erosion",
     "extended_maxima",
     "external_gradient",

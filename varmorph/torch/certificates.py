@@ -47,13 +47,14 @@ class ForwardCertificate:
         Steps of the solver, of the slowest channel.
     residual : float
         Greatest gradient of the energy over diagonal and range of the data; with the quantile penalty the duality gap
-        over the energy's scale. NaN where the data are not finite.
+        over the energy's scale; for an equilibrium the greatest abs(f(z) - z), over that of f(z) where it exceeds 1. NaN
+        where the data are not finite.
     linear_steps : int
         Steps of conjugate gradients inside the solver.
     unique : bool
-        Whether the minimiser is known to be the only one: the Hessian is regular there.
+        Whether the minimiser is known to be the only one: the Hessian is regular there. Of an equilibrium nothing is known.
     active : ActiveSet
-        Distance to a kink, and when the pieces were identified.
+        Distance to a kink, and when the pieces were identified; NaN and 0 for an equilibrium, whose map is not looked into.
     """
 
     converged: Tensor
@@ -73,11 +74,11 @@ class BackwardCertificate:
     converged : bool
         Whether the residual is within the adjoint's tolerance.
     iterations : int
-        Steps of conjugate gradients, or terms of the series.
+        Steps of conjugate gradients (of GMRES for an equilibrium), or terms of the series.
     residual : float
-        Norm of H v - dL/dz over that of dL/dz.
+        Norm of H v - dL/dz over that of dL/dz; I - J^T stands for H where an equilibrium is differentiated.
     singular : bool
-        Whether the Hessian is singular: the gradient is then no implicit gradient.
+        Whether that matrix is singular: the gradient is then no implicit gradient.
     """
 
     converged: Tensor

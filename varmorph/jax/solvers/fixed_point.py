@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from varmorph.convergence import check_memory, check_share
 from varmorph.jax.conjugate_gradients import dot
 from varmorph.jax.energy import Energy, Evaluation
 from varmorph.jax.relaxation import relaxed
@@ -37,14 +38,21 @@ class FixedPoint(Solver):
         See `Solver`.
     inner_steps : int
         Most steps of the scalar problems.
+    share : float
+        Share of each sweep that is taken at first, in (0, 1]; less than 1 damps the iteration.
     """
 
     max_steps: int = 2000
     inner_steps: int = 10
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self.share)
 
     def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _State:
         at = energy.evaluate(z)
-        return _State(at, stop_gradient(energy.value(at)), jnp.ones(z.shape[:2], z.dtype))
+        return _State(at, stop_gradient(energy.value(at)), jnp.full(z.shape[:2], self.share, z.dtype))
 
     def step(
         self, energy: Energy, goal: Goal, state: _State, active: jax.Array, residual: jax.Array
@@ -53,7 +61,7 @@ class FixedPoint(Solver):
         moved = z + spread_over(state.share, z) * (relaxed(energy, z, self.inner_steps) - z)
         at = energy.evaluate(hold(active, moved, z))
         value = stop_gradient(energy.value(at))
-        share = jnp.where(value < state.energy, state.share, 0.5)
+        share = jnp.where(value < state.energy, state.share, jnp.minimum(state.share, 0.5))
         return _State(at, value, share), no_steps(active)
 
 
@@ -88,6 +96,10 @@ class Anderson(Solver):
     memory: int = 6
     regularisation: float = 1e-10
     inner_steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memory(self.memory)
 
     def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _History:
         none = jnp.zeros((self.memory, *z.shape), z.dtype)

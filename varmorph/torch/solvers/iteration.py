@@ -12,7 +12,7 @@ from torch import Tensor
 from varmorph.convergence import SolverSettings
 from varmorph.torch.energy import Energy, Evaluation
 
-__all__ = ["Run", "Solver", "hold", "spread_over"]
+__all__ = ["MapSolver", "Run", "Solver", "hold", "spread_over"]
 
 
 def spread_over(per_problem: Tensor, z: Tensor) -> Tensor:
@@ -96,3 +96,15 @@ class Solver(SolverSettings, ABC):
                 break
         residual = self.final_residual(energy, state, tolerance).detach()
         return Run(state.at, residual <= tolerance, iterations, residual, linear_steps, identified)
+
+
+class MapSolver(Solver):
+    """A solver that finds the fixed points of any map, not only of the relaxation of an energy."""
+
+    @abstractmethod
+    def first(self, z: Tensor) -> Any:
+        """Make the history of an iteration that starts at z (N, C, ...)."""
+
+    @abstractmethod
+    def advance(self, history: Any, z: Tensor, image: Tensor) -> tuple[Tensor, Any]:
+        """Return the iterate that follows z and the image of z, and the history with both."""
