@@ -3,10 +3,13 @@
 from functools import partial
 
 import numpy as np
+import torch
 
 from morphobench.contract import InvalidPlugin, OperatorInstance, RecoveryOperator
 
 from .operators import OPERATORS, RECOVERY, SoftOperation, SoftWindow, smorph
+
+FIRST_SHARPNESS, LAST_SHARPNESS = 2.0, 100.0  # of SMorph annealed in operator recovery
 
 
 def operator(channels, kernel_size, params):
@@ -33,6 +36,21 @@ def operator_instances():
     return [OperatorInstance("smorph", smorph, arguments)]
 
 
+def annealed(operation, bias):
+    """Return SMorph whose sharpness follows `anneal` instead of being learned."""
+    module = SoftOperation(operation, bias, kind="smorph", initial_sharpness=FIRST_SHARPNESS)
+    module.sharpness.requires_grad_(False)
+    return module
+
+
+def anneal(module, progress):
+    """Raise the sharpness from the first to the last, by equal factors, in the first three quarters of the training."""
+    share = min(1.0, progress / 0.75)
+    with torch.no_grad():
+        module.sharpness.fill_(FIRST_SHARPNESS * (LAST_SHARPNESS / FIRST_SHARPNESS) ** share)
+
+
 def recovery_operators():
-    """Return SMorph and LMorph for the study of operator recovery."""
-    return [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.3) for kind in RECOVERY]
+    """Return SMorph, LMorph and SMorph with annealed sharpness for the study of operator recovery."""
+    learned = [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.3) for kind in RECOVERY]
+    return [*learned, RecoveryOperator("smorph-annealed", annealed, learning_rate=0.1, prepare_step=anneal)]

@@ -95,6 +95,7 @@ def test_the_operators_of_the_question_take_part():
         "variational-annealed",
         "smorph",
         "lmorph",
+        "smorph-annealed",
     ]
 
 

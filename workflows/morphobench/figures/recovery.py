@@ -33,6 +33,7 @@ OPERATOR_TITLES = {
     "max-plus": "max-plus",
     "smorph": "SMorph",
     "lmorph": "LMorph",
+    "smorph-annealed": "SMorph, annealed",
     "variational-learned": "variational, level learned",
     "variational-annealed": "variational, level annealed",
 }
