@@ -52,7 +52,7 @@ class Systems(NamedTuple):
 
 def shared(supports: Tensor) -> tuple[Tensor, Tensor]:
     """Number the different columns of (m, N): the number of each sample (N,), and one sample (U,) of each number."""
-    atoms, samples = supports.shape
+    samples = supports.shape[1]
     which = torch.zeros(samples, dtype=torch.long, device=supports.device)
     for chunk in supports.split(BITS):
         powers = 2 ** torch.arange(len(chunk), device=supports.device)

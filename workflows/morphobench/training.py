@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from morphobench import protocol
 from morphobench.contract import Run, Split, Task
 from morphobench.files import atomic
-from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
+from morphobench.protocol import EVALUATION_BATCH, Learner, Outcome, batches_to_evaluate, centred, check_score_shape
 
 __all__ = [
     "TorchLearner",
@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 
-def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
+def fit(
+    model: nn.Module, train: Split, valid: Split, run: Run, *, learner: Callable[[nn.Module, Run], Learner] | None = None
+) -> None:
     """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
 
     Parameters
@@ -44,6 +46,8 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
         float32 images in [0, 1].
     run : Run
         Seed, budget and deadline; gets the training curve and the best epoch.
+    learner : callable, optional
+        Makes the learner, for a plugin that reads more off its model than scores. Default: `TorchLearner`.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     device = torch.device(run.task.device)
     model.to(device)
     with deterministic(device):
-        protocol.train(TorchLearner(model, run), train, valid, run)
+        protocol.train((learner or TorchLearner)(model, run), train, valid, run)
 
 
 class TorchLearner:

@@ -215,7 +215,7 @@ def test_wrong_arguments_are_named(changed, message):
 
 
 def test_whole_numbers_are_refused():
-    with pytest.raises(TypeError, match="x must be a torch.Tensor of float32 or float64, found torch.int64"):
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor of float32 or float64, found torch\.int64"):
         sparse_code(torch.ones((1, 1), dtype=torch.long), torch.ones(1, 1), 1.0)
 
 
