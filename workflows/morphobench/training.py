@@ -34,7 +34,12 @@ __all__ = [
 
 
 def fit(
-    model: nn.Module, train: Split, valid: Split, run: Run, *, learner: Callable[[nn.Module, Run], Learner] | None = None
+    model: nn.Module,
+    train: Split,
+    valid: Split,
+    run: Run,
+    *,
+    learner: Callable[[nn.Module, Run], Learner] | None = None,
 ) -> None:
     """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from morphobench.files import write_json
 from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
-from morphobench.studies.measurement import Repeated
 
 __all__ = ["COLUMNS", "DEFAULTS", "LAYERS", "WAYS", "cells", "check", "collect", "failed_rows", "open_instance"]
 
@@ -29,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "frameworks": ["torch"],
     "layers": list(LAYERS),
     "seeds": 2,
-    "distances": [1e-1, 1e-2, 1e-3, 1e-4, 0.0],  # of x from the kink; 0 is the kink
+    "distances": [1e-1, 1e-2, 1e-3, 0.0],  # of x from the kink; 0 is the kink
     "smoothings": [1e-1, 1e-2, 1e-3, 1e-4],  # lasso: sqrt(z^2 + s^2) for |z|
     "factors": [4.0, 2.0, 1.1, 1.01],  # total variation: of the edge smoothing
     "unrolled": [1, 10, 100],

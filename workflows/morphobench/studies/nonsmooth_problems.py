@@ -19,7 +19,16 @@ from varmorph.reference import sparse as exhaustive
 from varmorph.torch import FixedPoint, Implicit, Newton, Unrolled, regularised_dilation
 from varmorph.torch.sparse import sparse_code
 
-__all__ = ["Differentiated", "Lasso", "Problem", "Solved", "TotalVariation", "at_distance", "collinear", "finite_differences"]
+__all__ = [
+    "Differentiated",
+    "Lasso",
+    "Problem",
+    "Solved",
+    "TotalVariation",
+    "at_distance",
+    "collinear",
+    "finite_differences",
+]
 
 Arrays = Mapping[str, np.ndarray]
 FEATURES, ATOMS = 8, 5
@@ -167,7 +176,7 @@ class TotalVariation:
     instance: Instance
 
     @classmethod
-    def random(cls, seed: int, size: int = 5) -> TotalVariation:
+    def random(cls, seed: int, size: int = 4) -> TotalVariation:
         """Draw an image and parameters."""
         given = Specification("regularised-huber", "regularised_dilation", "random", size, 3, 2.0, 0.5, 0.2, 0.1)
         return cls(build(given, seed))
