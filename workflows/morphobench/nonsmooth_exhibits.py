@@ -15,7 +15,7 @@ SOURCE = "nonsmooth.csv"
 
 
 def away_from_kinks(evidence: Evidence) -> Exhibit:
-    """Median error by layer, way, setting and distance over seeds and arguments."""
+    """Greatest error by layer, way, setting and distance over seeds and arguments."""
     rows = nonsmooth_rows(evidence, "generic")
     distances = sorted(rows["distance"].unique(), reverse=True)
     found = []

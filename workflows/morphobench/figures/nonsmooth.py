@@ -70,7 +70,7 @@ def draw_nonsmooth(evidence: Evidence) -> Drawing | Absent:
     axes[0].set_ylabel("relative error of the gradient by x, median over seeds")
     caption = (
         f"x moves on a line towards the first change of the active set; {count(int(rows['seed'].nunique()), 'seed')}. A finite "
-        f"difference is right while its step is below the distance, a smoothing while it is far below the margin. Errors below "
+        f"difference is right while its step is below the distance, the smoothed lasso while its smoothing is far below the margin. Errors below "
         f"10⁻¹⁶ are drawn there. {failure_sentence(evidence.nonsmooth)}"
     ).strip()
     alt = f"{count(len(layers), 'panel')} with the error of the gradient against the distance from the kink."

@@ -145,7 +145,7 @@ class Lasso:
             while energy(z - length * step) > energy(z) and length > 1e-12:
                 length /= 2
             z = z - length * step
-            if np.abs(gradient).max() < 1e-13:
+            if np.abs(gradient).max() < 1e-13 or length <= 1e-12:  # or rounding hides any descent
                 break
         root = np.hypot(z, width)
         v = np.linalg.solve(hessian + np.diag(strength * width**2 / root**3), self.cotangent)
