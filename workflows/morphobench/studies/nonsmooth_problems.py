@@ -53,7 +53,10 @@ class Differentiated(NamedTuple):
 class Problem(Protocol):
     """A layer at float64 arguments; the first of them is x."""
 
-    arguments: Arrays
+    @property
+    def arguments(self) -> Arrays:
+        """The arguments by name."""
+        ...
 
     def moved(self, name: str, change: np.ndarray) -> Problem:
         """Return the problem with a change added to one argument."""
@@ -230,9 +233,7 @@ def finite_differences(problem: Problem, step: float) -> Differentiated:
     """Central differences in every entry of x."""
     found = np.zeros(problem.arguments["x"].size)
     for entry in range(found.size):
-        change = np.zeros(found.size)
-        change[entry] = step
-        change = change.reshape(problem.arguments["x"].shape)
+        change = (step * np.eye(found.size)[entry]).reshape(problem.arguments["x"].shape)
         found[entry] = problem.moved("x", change).solve().scalar - problem.moved("x", -change).solve().scalar
     return Differentiated({"x": (found / (2 * step)).reshape(problem.arguments["x"].shape)}, False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from morphobench.studies.pathologies import split_identity
 
 __all__ = ["Place"]
 
-MAKERS = {"lasso": Lasso.random, "total-variation": TotalVariation.random}
+MAKERS: dict[str, Callable[[int], Problem]] = {"lasso": Lasso.random, "total-variation": TotalVariation.random}
 
 
 class Place:
