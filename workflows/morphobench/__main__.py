@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
     command("score", _score, "score the trials of a cell", "config", *cell)
     command("collect", _collect, "collect records and scores into tables", "config")
-    study = (
-        "run a study in one framework (gradients, solvers, recovery), or tabulate the operator benchmarks (benchmarks)"
-    )
+    study = "run a study in one framework (gradients, solvers, recovery, nonsmooth), or tabulate the operator benchmarks (benchmarks)"
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
     command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))

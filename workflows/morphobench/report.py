@@ -23,6 +23,7 @@ from morphobench import (
     exhibits,
     findings,
     known_exhibits,
+    nonsmooth_exhibits,
     recovery_exhibits,
     robustness_exhibits,
     study_exhibits,
@@ -87,6 +88,7 @@ def write_report(run: RunFolder, house: House, out: Path) -> Path:
         cost_findings=cost_findings,
         robustness_sentences=robustness_exhibits.robustness_sentences(evidence),
         recovery_sentences=recovery_exhibits.recovery_sentences(evidence),
+        nonsmooth_sentences=nonsmooth_exhibits.nonsmooth_sentences(evidence),
         counterpart_sentences=counterpart_exhibits.counterpart_sentences(evidence),
         exhibits=_exhibits(evidence),
         figures=figures,
@@ -126,6 +128,11 @@ def _exhibits(evidence: Evidence) -> dict[str, Any]:
             recovery_exhibits.recovery(evidence),
             study_exhibits.failed_cells(evidence.recovery, "recovery-failures", "recovery.csv"),
         ],
+        "nonsmooth": [
+            nonsmooth_exhibits.away_from_kinks(evidence),
+            nonsmooth_exhibits.at_kinks(evidence),
+            study_exhibits.failed_cells(evidence.nonsmooth, "nonsmooth-failures", "nonsmooth.csv"),
+        ],
         "robustness": robustness_exhibits.robustness(evidence),
         "published": known_exhibits.published(evidence),
         "reference": known_exhibits.reference(evidence),
@@ -137,7 +144,7 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
     path = folder / "figures.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; draw the figures first (python -m morphobench figures)")
-    names = ("scores", "learned", "robustness", "recovery", "gradients", "solvers")
+    names = ("scores", "learned", "robustness", "recovery", "nonsmooth", "gradients", "solvers")
     sections: dict[str, list[Shown]] = {name: [] for name in names}
     for entry in json.loads(path.read_text(encoding="utf-8")):
         sections[_section(entry["name"])].append(_shown(entry, folder))
@@ -147,6 +154,7 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
 def _section(name: str) -> str:
     prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers", "ratio": "solvers"}
     prefixes |= {"structuring": "learned", "level": "learned", "robustness": "robustness", "recovery": "recovery"}
+    prefixes |= {"nonsmooth": "nonsmooth"}
     return next((section for prefix, section in prefixes.items() if name.startswith(prefix)), "scores")
 
 
@@ -192,7 +200,8 @@ def _write_tables(evidence: Evidence, run: RunFolder, folder: Path) -> list[tupl
         merged["robustness"] = evidence.robustness
     if len(evidence.folders) > 1:
         studies = {"gradients": evidence.gradients, "solvers": evidence.solvers}
-        studies |= {"recovery": evidence.recovery, "benchmarks": evidence.benchmarks, "ratios": evidence.ratios}
+        studies |= {"recovery": evidence.recovery, "nonsmooth": evidence.nonsmooth}
+        studies |= {"benchmarks": evidence.benchmarks, "ratios": evidence.ratios}
         merged |= {name: table for name, table in studies.items() if len(table)}
     for name, table in merged.items():
         with atomic(folder / f"{name}.csv") as part:
@@ -220,6 +229,7 @@ HOLDS = {
     "gradients_summary": "gradient study, medians over instances",
     "solvers": "solver study, one row a cell and phase: layers, solvers of coupled operators, other libraries, a copy",
     "recovery": "operator recovery, one row a data set, initialisation, operator and seed",
+    "nonsmooth": "nonsmooth differentiation, one row a layer, place, way, setting and argument",
     "benchmarks": "operator benchmarks with ratios to peers",
     "ratios": "operators timed in turn with what they replace, one row an operator, window, phase and peer, with the bar",
 }

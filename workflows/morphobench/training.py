@@ -19,7 +19,7 @@ from morphobench import protocol
 from morphobench.contract import AnySplit, Graph, GraphSplit, Run, Task
 from morphobench.files import atomic
 from morphobench.graphs import same_graph
-from morphobench.protocol import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
+from morphobench.protocol import EVALUATION_BATCH, Learner, Outcome, batches_to_evaluate, centred, check_score_shape
 
 __all__ = [
     "TorchLearner",
@@ -34,7 +34,14 @@ __all__ = [
 ]
 
 
-def fit(model: nn.Module, train: AnySplit, valid: AnySplit, run: Run) -> None:
+def fit(
+    model: nn.Module,
+    train: AnySplit,
+    valid: AnySplit,
+    run: Run,
+    *,
+    learner: Callable[[nn.Module, Run], Learner] | None = None,
+) -> None:
     """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
 
     Parameters
@@ -45,6 +52,8 @@ def fit(model: nn.Module, train: AnySplit, valid: AnySplit, run: Run) -> None:
         float32 images in [0, 1], or nodes of one graph.
     run : Run
         Seed, budget and deadline; gets the training curve and the best epoch.
+    learner : callable, optional
+        ``learner(model, run)``, for a plugin that adds to the loss or watches its training on images; default `TorchLearner`.
 
     Raises
     ------
@@ -66,7 +75,7 @@ def fit(model: nn.Module, train: AnySplit, valid: AnySplit, run: Run) -> None:
         if not same_graph(graph, valid.graph):
             raise ValueError("valid: found another graph than that of train, expected other nodes of the same graph")
     with deterministic(device):
-        protocol.train(TorchLearner(model, run, graph), train, valid, run)
+        protocol.train(learner(model, run) if learner else TorchLearner(model, run, graph), train, valid, run)
 
 
 class TorchLearner:
@@ -90,11 +99,15 @@ class TorchLearner:
             group["lr"] = rate
         truth = torch.from_numpy(labels).to(self.device)
         scores = self.scores(samples)
-        loss = loss_of(self.task, scores, truth)
+        loss = self.objective(scores, truth)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         return outcome_of(self.task, scores.detach(), truth, loss.item())
+
+    def objective(self, scores: Tensor, truth: Tensor) -> Tensor:
+        """Return what is minimised, for a batch: the loss, to which a method may add."""
+        return loss_of(self.task, scores, truth)
 
     def judge(self, samples: np.ndarray, labels: np.ndarray) -> Outcome:
         """Return loss and metric in evaluation mode."""

@@ -106,7 +106,7 @@ def scores_of_all_cells():
 
 def study_tables():
     """Tables of the studies that the configuration asks for."""
-    known = ("gradients", "solvers", "recovery", "benchmarks")
+    known = ("gradients", "solvers", "recovery", "nonsmooth", "benchmarks")
     names = [name for name in known if name in STUDIES]
     return [f"{RESULTS}/studies/{name}.csv" for name in names]
 
@@ -120,6 +120,8 @@ def plugins_of_study(wildcards):
         methods_with_operators,
     )
 
+    if wildcards.study == "nonsmooth":
+        return []
     recovery = wildcards.study == "recovery"
     found = methods_with_operators(
         wildcards.framework, RECOVERY if recovery else INSTANCES
@@ -144,7 +146,7 @@ def cells_of(study):
 
 
 wildcard_constraints:
-    study=r"gradients|solvers|recovery",
+    study=r"gradients|solvers|recovery|nonsmooth",
     framework=r"torch|jax",
     dataset=r"[a-z0-9][a-z0-9.-]*",
     method=r"[a-z0-9][a-z0-9-]*",

@@ -39,7 +39,8 @@ rule write_report:
         sources(
             *("report", "findings", "study_findings", "cost_findings", "exhibits"),
             *("study_exhibits", "cost_exhibits", "known_exhibits"),
-            *("counterpart_exhibits", "recovery_exhibits", "robustness_exhibits"),
+            *("counterpart_exhibits", "nonsmooth_exhibits"),
+            *("recovery_exhibits", "robustness_exhibits"),
         ),
         relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
         relative(sorted((HOUSE.workflows / "report").glob("*"))),

@@ -1,4 +1,4 @@
-# Gradient accuracy, solver cost, operator recovery. Jobs that measure time take every core, so that nothing runs beside them; each runs the
+# Gradient accuracy, solver cost, operator recovery, nonsmooth differentiation. Jobs that measure time take every core, so that nothing runs beside them; each runs the
 # cells of one study in one framework, and every cell leaves a record.
 
 
@@ -92,6 +92,28 @@ rule collect_recovery:
         config=CONFIG,
     shell:
         "python -m morphobench collect-study recovery --config {params.config:q} 2>&1 | tee {log:q}"
+
+
+# Gathers the records of nonsmooth differentiation.
+rule collect_nonsmooth:
+    input:
+        cells_of("nonsmooth"),
+        STUDY_SOURCES,
+    output:
+        multiext(f"{RESULTS}/studies/nonsmooth", ".parquet", ".json"),
+        report(
+            f"{RESULTS}/studies/nonsmooth.csv",
+            caption="../report/nonsmooth.rst",
+            category="Studies",
+        ),
+    log:
+        f"{RESULTS}/logs/collect_nonsmooth.log",
+    conda:
+        "../../environment.yml"
+    params:
+        config=CONFIG,
+    shell:
+        "python -m morphobench collect-study nonsmooth --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.

@@ -14,6 +14,7 @@ from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.figures.gradient_cosines import draw_cosines
 from morphobench.figures.gradient_costs import draw_gradient_memory, draw_gradient_time
 from morphobench.figures.gradient_curves import draw_steps, draw_tolerances
+from morphobench.figures.nonsmooth import draw_nonsmooth
 from morphobench.figures.ratios import draw_ratios
 from morphobench.figures.recovery import draw_gradient_shares, draw_recovered, draw_recovery_success
 from morphobench.figures.robustness import draw_noise, draw_robustness
@@ -37,6 +38,7 @@ SINGLE = (
     draw_noise,
     draw_recovery_success,
     draw_gradient_shares,
+    draw_nonsmooth,
     draw_levels,
     draw_gradient_time,
     draw_gradient_memory,

@@ -16,7 +16,18 @@ from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 from morphobench.robustness import COLUMNS as ROBUSTNESS
 
-__all__ = ["BENCHMARKS", "GRADIENTS", "RATIOS", "RECOVERY", "SOLVERS", "Entry", "Evidence", "read_evidence", "typed"]
+__all__ = [
+    "BENCHMARKS",
+    "GRADIENTS",
+    "NONSMOOTH",
+    "RATIOS",
+    "RECOVERY",
+    "SOLVERS",
+    "Entry",
+    "Evidence",
+    "read_evidence",
+    "typed",
+]
 
 GRADIENTS = [
     *["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device", "mode", "setting"],
@@ -57,12 +68,18 @@ RECOVERY = [
     ],
     *["gradient_share", "seconds", "framework", "device", "threads", "load", "status", "message"],
 ]
+NONSMOOTH = [
+    *["cell", "instance", "layer", "seed", "distance", "position", "margin", "way", "value", "parameter"],
+    *["relative_error", "cosine", "derivative", "left", "right", "hull_violation", "singular", "seconds"],
+    *["framework", "device", "threads", "load", "status", "message"],
+]
 STUDY_TEXTS = {
     *["cell", "instance", "role", "family", "operator", "data", "solver", "version", "framework", "backend", "dtype"],
     *["device", "mode", "setting", "parameter", "phase", "status", "message", "run"],
     *["dataset", "source", "operation", "element", "method", "initialisation"],
+    *["layer", "position", "way"],
 }
-STUDY_FLAGS = {"kink", "reached", "success"}
+STUDY_FLAGS = {"kink", "reached", "singular", "success"}
 BENCHMARKS = [
     *["operator", "implementation", "window", "shape", "phase", "threads", "median_s", "q25_s", "q75_s"],
 ]
@@ -95,6 +112,7 @@ class Evidence:
     gradients: pd.DataFrame
     solvers: pd.DataFrame
     recovery: pd.DataFrame
+    nonsmooth: pd.DataFrame
     benchmarks: pd.DataFrame
     ratios: pd.DataFrame
     robustness: pd.DataFrame
@@ -241,6 +259,7 @@ def read_evidence(run: RunFolder) -> Evidence:
         gradients=typed(measured("gradients", GRADIENTS)),
         solvers=typed(measured("solvers", SOLVERS)),
         recovery=typed(measured("recovery", RECOVERY)),
+        nonsmooth=typed(measured("nonsmooth", NONSMOOTH)),
         benchmarks=measured("benchmarks", BENCHMARKS),
         ratios=measured("ratios", RATIOS),
         robustness=statistics.merge_tables(

@@ -23,7 +23,12 @@ from morphobench.studies.measurement import Repeated
 
 __all__ = ["STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "by_instance", "study_module"]
 
-STUDIES = {"gradients": "gradient_accuracy", "solvers": "solver_cost", "recovery": "operator_recovery"}
+STUDIES = {
+    "gradients": "gradient_accuracy",
+    "solvers": "solver_cost",
+    "recovery": "operator_recovery",
+    "nonsmooth": "nonsmooth",
+}
 
 Row = dict[str, Any]
 
