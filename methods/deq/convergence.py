@@ -25,22 +25,24 @@ class ConvergenceLog:
 
     def __init__(self, run: Run):
         self.run = run
-        self.epoch = 1
+        self.epoch, self.split = 1, "train"
         self.forward: list[np.ndarray] = []  # (2, N): steps, converged
         self.backward: list[np.ndarray] = []  # (2, N): converged, residual
         with (run.directory / FILE).open("w", newline="") as file:
             csv.writer(file).writerow(COLUMNS)
 
-    def add(self, certificate: Certificate) -> None:
-        """Take the certificate of a batch."""
+    def add(self, split: str, certificate: Certificate) -> None:
+        """Take the certificate of a batch of a split, "train" or "valid"; another split than before closes that."""
+        if split != self.split:
+            self.close()
+            self.split = split
         self.forward.append(_rows(certificate.forward.iterations, certificate.forward.converged))
         if certificate.backward is not None:
             self.backward.append(_rows(certificate.backward.converged, certificate.backward.residual))
 
-    def close_epoch(self, split: str) -> None:
-        """Write what has been collected since the last time, if anything has, as that of a split; the epoch ends with "valid"."""
-        if not self.forward:
-            return
+    def close(self) -> None:
+        """Write what has been collected of the split; the epoch ends with "valid"."""
+        split = self.split
         steps, converged = np.concatenate(self.forward, axis=1)
         row: list[Any] = [self.epoch, split, f"{steps.mean():.2f}", int(steps.max()), f"{converged.mean():.4f}"]
         said = f"equilibrium steps mean {row[2]} most {row[3]}, converged {converged.mean():.1%}"

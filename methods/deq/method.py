@@ -30,7 +30,7 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     """Train by the suite's loop; write how the equilibria converged to the log and to ``convergence.csv``."""
     log = ConvergenceLog(run)
     training.fit(model, train, valid, run, learner=partial(EquilibriumLearner, log=log))
-    log.close_epoch("valid")
+    log.close()
 
 
 class EquilibriumLearner(training.TorchLearner):
@@ -42,11 +42,10 @@ class EquilibriumLearner(training.TorchLearner):
 
     def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
         """Take one step, without warnings of an adjoint that ends early: the log counts them."""
-        self.log.close_epoch("valid")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             outcome = super().step(images, labels, rate)
-        self.log.add(self.layer.certificate)
+        self.log.add("train", self.layer.certificate)
         return outcome
 
     def objective(self, scores: Tensor, truth: Tensor) -> Tensor:
@@ -56,7 +55,6 @@ class EquilibriumLearner(training.TorchLearner):
 
     def judge(self, images: np.ndarray, labels: np.ndarray) -> Outcome:
         """Return the outcome in evaluation mode."""
-        self.log.close_epoch("train")
         outcome = super().judge(images, labels)
-        self.log.add(self.layer.certificate)
+        self.log.add("valid", self.layer.certificate)
         return outcome

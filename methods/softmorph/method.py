@@ -53,4 +53,4 @@ def anneal(module, progress):
 def recovery_operators():
     """Return SMorph, LMorph and SMorph with annealed sharpness for the study of operator recovery."""
     learned = [RecoveryOperator(kind, partial(SoftOperation, kind=kind), learning_rate=0.3) for kind in RECOVERY]
-    return [*learned, RecoveryOperator("smorph-annealed", annealed, learning_rate=0.1, prepare_step=anneal)]
+    return [*learned, RecoveryOperator("smorph-annealed", annealed, learning_rate=0.03, prepare_step=anneal)]

@@ -39,7 +39,9 @@ def drawn(made_up_figures):
 
 def test_every_figure_of_a_full_run_is_drawn(made_up_figures, drawn):
     assert {entry["name"] for entry in drawn} >= EXPECTED
-    assert {entry["name"] for entry in made_up_figures if not entry["drawn"]} == {"robustness"}
+    assert {entry["name"] for entry in made_up_figures if not entry["drawn"]} == {
+        *("robustness", "robustness-noise", "recovery", "recovery-success", "recovery-gradients", "nonsmooth"),
+    }
 
 
 def test_every_figure_points_to_its_table(made_up_run, drawn):

@@ -109,6 +109,7 @@ def test_figures_are_drawn_and_name_what_failed(evidence, tmp_path):
         for drawing in drawn:
             assert isinstance(drawing, Drawing)
             drawing.figure.canvas.draw()
+    assert [drawing.name for drawing in drawn] == ["recovery-functions", "recovery-success", "recovery-gradients"]
     assert "10 seeds" in drawn[0].caption
     assert "digits-dilation-disk-zero-broken" in drawn[1].caption
     assert "max-plus 25 %" in drawn[2].caption

@@ -38,6 +38,7 @@ OPERATOR_TITLES = {
     "variational-annealed": "variational, level annealed",
 }
 FACE = {"random": "full", "zero": "none", "near-identity": "bottom"}  # how a marker is filled
+MOST_COLUMNS = 12  # of pictures in one figure
 GROUPED = ["operation", "initialisation", "operator"]
 
 
@@ -67,12 +68,15 @@ def success_counts(runs: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, .
 
 
 def draw_recovered(evidence: Evidence) -> list[Drawing | Absent]:
-    """One figure a source of images: a column a target, a row an operator, from the first initialisation."""
+    """A column a target, a row an operator, from the first initialisation; one figure a source of images if they are many."""
     runs = recovery_runs(evidence)
     if runs.empty:
         return [Absent("recovery", "Recovered structuring functions", "this run has no study of operator recovery")]
     learned = _functions(evidence)
-    return [_pictures(runs[runs["source"] == source], source, learned) for source in dict.fromkeys(runs["source"])]
+    sources = list(dict.fromkeys(runs["source"]))
+    if runs["dataset"].nunique() <= MOST_COLUMNS:
+        return [_pictures(runs, "functions", sources, learned)]
+    return [_pictures(runs[runs["source"] == source], source, [source], learned) for source in sources]
 
 
 def _functions(evidence: Evidence) -> dict[str, np.ndarray]:
@@ -85,7 +89,7 @@ def _functions(evidence: Evidence) -> dict[str, np.ndarray]:
     return found
 
 
-def _pictures(runs: pd.DataFrame, source: str, learned: Mapping[str, np.ndarray]) -> Drawing:
+def _pictures(runs: pd.DataFrame, name: str, sources: Sequence[str], learned: Mapping[str, np.ndarray]) -> Drawing:
     start = str(runs["initialisation"].iloc[0])
     runs = runs[runs["initialisation"] == start]
     order = {name: place for place, name in enumerate(OPERATIONS)}
@@ -93,17 +97,21 @@ def _pictures(runs: pd.DataFrame, source: str, learned: Mapping[str, np.ndarray]
         dict.fromkeys(runs["dataset"]), key=lambda name: order.get(name.partition("-")[2].split("-")[0], 9)
     )
     operators = operator_names(runs)
+
+    def where(rows: pd.DataFrame) -> str:
+        return f"\n{rows['source'].iloc[0]}" if len(sources) > 1 else ""
+
     figure = new_figure(0.62 * (len(operators) + 1) + 0.75)
     axes = figure.subplots(len(operators) + 1, len(datasets), squeeze=False)
     picture = None
     for column, dataset in enumerate(datasets):
         mine = runs[runs["dataset"] == dataset]
-        axes[0, column].set_title(f"{mine['operation'].iloc[0]}\n{mine['element'].iloc[0]}", fontsize=7.5)
+        axes[0, column].set_title(f"{mine['operation'].iloc[0]}\n{mine['element'].iloc[0]}" + where(mine), fontsize=7.5)
         picture = _show(axes[0, column], learned.get(f"{dataset}/true"))
         for row, operator in enumerate(operators, start=1):
             _show(axes[row, column], _middle(mine[mine["operator"] == operator], learned))
-    for row, name in enumerate(["true", *map(operator_title, operators)]):
-        axes[row, 0].set_ylabel(name.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=8)
+    for row, label in enumerate(["true", *map(operator_title, operators)]):
+        axes[row, 0].set_ylabel(label.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=8)
     if picture is not None:
         bar = figure.colorbar(picture, ax=list(axes.flat), fraction=0.012, pad=0.01)
         bar.set_ticks([-1, -0.5, 0], labels=["−1", "−0.5", "0"])
@@ -111,11 +119,12 @@ def _pictures(runs: pd.DataFrame, source: str, learned: Mapping[str, np.ndarray]
     seeds = runs["seed"].nunique()
     caption = (
         f"Structuring functions below their highest value, {runs['operator'].nunique()} operators from the initialisation "
-        f"“{start}” on {source}: for each the seed whose error is in the middle of {count(seeds, 'seed')} (a neighbour at −1 "
+        f"“{start}” on {sentence_list(sources)}: for each the seed whose error is in the middle of {count(seeds, 'seed')} (a neighbour at −1 "
         f"cannot win). The first row made the pairs; openings and closings are the same for every translate of their element."
     )
     alt = f"Grid of pictures: {count(len(datasets), 'target')} by {count(len(operators), 'operator')}."
-    return Drawing(f"recovery-{source}", f"Recovered from {source}", caption, alt, "studies/recovery.csv", figure)
+    title = f"Recovered from {sentence_list(sources)}"
+    return Drawing(f"recovery-{name}", title, caption, alt, "studies/recovery.csv", figure)
 
 
 def _middle(runs: pd.DataFrame, learned: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -111,7 +111,8 @@ class Lasso:
 
     def reference(self) -> Arrays:
         """As `Problem`: exhaustive search, then the equation of the support entry by entry."""
-        found = exhaustive.sparse_code_gradient(*self.arguments.values(), self.cotangent)
+        x, dictionary, strength = self.arguments.values()
+        found = exhaustive.sparse_code_gradient(x, dictionary, strength, self.cotangent)
         return found._asdict()
 
     def differentiate(self, way: str, value: float) -> Differentiated:
@@ -194,7 +195,7 @@ class TotalVariation:
         changed = {**self.arguments, name: self.arguments[name] + change}
         return TotalVariation(replace(self.instance, arguments=changed))
 
-    def _solution(self, arguments: Mapping[str, Tensor], **methods: Any) -> Any:
+    def _solution(self, arguments: Mapping[str, Any], **methods: Any) -> Any:
         given = {"solver": Newton(tolerance=1e-14, max_steps=200), "adjoint": Implicit(tolerance=1e-12), **methods}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # 1e-14 is asked for, rounding decides what is reached
