@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pandas as pd
+from scipy import stats
 
 from morphobench.exhibits import Cell, Exhibit, number_cell
 from morphobench.figures.evidence import Evidence
 from morphobench.figures.recovery import operator_names, operator_title, recovery_runs, success_counts
-from morphobench.figures.wording import count, number, sentence_list
+from morphobench.figures.wording import count, number, sentence_list, signed
 from morphobench.inference import proportion_difference, proportion_interval
 
 __all__ = ["Compared", "compare_with", "recovery", "recovery_sentences"]
@@ -107,6 +108,7 @@ def recovery_sentences(evidence: Evidence) -> list[str]:
         f"{count(runs['seed'].nunique(), 'seed')} each, all runs taken together ({100 * evidence.level:g} % score interval) and "
         f"the median share of the window with gradient: {'; '.join(told)}."
     ]
+    sentences += _density_sentence(runs)
     if SPARSE in operators:
         sentences += [
             _beside(operator, compare_with(runs, operator, evidence.level))
@@ -114,6 +116,19 @@ def recovery_sentences(evidence: Evidence) -> list[str]:
             if operator != SPARSE
         ]
     return sentences
+
+
+def _density_sentence(runs: pd.DataFrame) -> list[str]:
+    """Whether runs whose gradient reaches more of the window recover the element more often."""
+    means = runs.groupby([*CASE, "operator"])[["gradient_share", "success"]].mean()
+    if len(means) < 3 or means.nunique().min() < 2:
+        return []
+    correlation = float(stats.spearmanr(means["gradient_share"], means["success"]).statistic)
+    return [
+        f"Over all {len(means)} combinations of case and operator, the rank correlation (Spearman) between the share of the window "
+        f"with gradient and the share of runs that recovered the element is {signed(correlation)}: 1 would mean that the denser "
+        f"gradient always recovers more, 0 that density alone tells nothing."
+    ]
 
 
 def _beside(operator: str, compared: list[Compared]) -> str:

@@ -71,11 +71,14 @@ def evidence(empty, tmp_path):
 
 
 def test_the_sentences_say_the_counts_with_their_intervals(evidence):
-    first, annealed, own = recovery_exhibits.recovery_sentences(evidence)
+    first, density, annealed, own = recovery_exhibits.recovery_sentences(evidence)
     assert "2 cases" in first
     assert "10 seeds" in first
     assert "max-plus 50 % [30, 70] with gradient at 25 % of the window" in first
     assert "my-own 50 %" in first
+    assert "Over all 6 combinations" in density
+    # Ranks of the shares 1.5 and 4.5, of successes 2, 4 and 5, 3, 1, 6: 3 / sqrt(12 * 17.5).
+    assert "+0.2070: 1 would mean" in density
     assert "at least as often as max-plus in 1 of 2 cases, and more often with an interval above 0 in 1" in annealed
     assert "opening by disk, digits, start random (5 against 6 of 10, difference −0.10 [−0.45, +0.29])" in annealed
     assert "dilation by disk" in own
@@ -83,7 +86,7 @@ def test_the_sentences_say_the_counts_with_their_intervals(evidence):
 
 def test_an_operator_that_never_loses_has_no_exception(evidence):
     good = evidence.recovery[evidence.recovery["operation"] == "dilation"]
-    annealed = recovery_exhibits.recovery_sentences(dataclasses.replace(evidence, recovery=good))[1]
+    annealed = recovery_exhibits.recovery_sentences(dataclasses.replace(evidence, recovery=good))[2]
     assert annealed.endswith("in 1 of 1 case, and more often with an interval above 0 in 1.")
 
 
