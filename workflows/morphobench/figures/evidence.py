@@ -15,6 +15,10 @@ import yaml
 from morphobench import counterparts, ranking, statistics
 from morphobench.layout import RunFolder
 from morphobench.robustness import COLUMNS as ROBUSTNESS
+from morphobench.studies.gradient_accuracy import COLUMNS as GRADIENTS
+from morphobench.studies.nonsmooth import COLUMNS as NONSMOOTH
+from morphobench.studies.operator_recovery import COLUMNS as RECOVERY
+from morphobench.studies.solver_cost import COLUMNS as SOLVERS
 
 __all__ = [
     "BENCHMARKS",
@@ -29,50 +33,6 @@ __all__ = [
     "typed",
 ]
 
-GRADIENTS = [
-    *["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device", "mode", "setting"],
-    *["value", "parameter", "relative_error", "cosine", "median_s", "q25_s", "q75_s", "spread", "repeats"],
-    *["peak_bytes", "iterations", "adjoint_iterations", "certificate", "forward_tolerance", "forward_residual"],
-    *["forward_error", "active", "kink", "relative_error_smooth", "coordinates", "hull", "hull_violation"],
-    *[
-        "image_size",
-        "kernel_size",
-        "logit_level",
-        "coupling",
-        "ridge",
-        "edge_smoothing",
-        "threads",
-        "load",
-        "status",
-        "message",
-    ],
-]
-SOLVERS = [
-    *["cell", "instance", "role", "family", "solver", "version", "framework", "backend", "dtype", "device", "phase"],
-    *["tolerance", "median_s", "q25_s", "q75_s", "spread", "cold_s", "repeats", "peak_bytes", "iterations"],
-    *["residual", "error", "reached", "image_size", "batch", "channels", "kernel_size", "coupling", "pixels_per_s"],
-    *["bytes_per_s", "threads", "load", "status", "message"],
-]
-RECOVERY = [
-    *["cell", "instance", "dataset", "source", "operation", "element", "method", "operator", "initialisation", "seed"],
-    *[
-        "learning_rate",
-        "steps",
-        "valid_error",
-        "output_error",
-        "element_error",
-        "dice",
-        "depth_error",
-        "success",
-        "steps_to_success",
-    ],
-    *["gradient_share", "seconds", "framework", "device", "threads", "load", "status", "message"],
-]
-NONSMOOTH = [
-    *["cell", "instance", "layer", "seed", "distance", "position", "margin", "way", "value", "parameter"],
-    *["relative_error", "cosine", "derivative", "left", "right", "hull_violation", "singular", "seconds"],
-    *["framework", "device", "threads", "load", "status", "message"],
-]
 STUDY_TEXTS = {
     *["cell", "instance", "role", "family", "operator", "data", "solver", "version", "framework", "backend", "dtype"],
     *["device", "mode", "setting", "parameter", "phase", "status", "message", "run"],
