@@ -17,6 +17,7 @@ from .implicit_graph import Convergence, Limits, equilibrium
 from .well_posedness import project_rows, scale_rows
 
 CONSTRAINTS = ("projection", "parametrisation")
+INPUTS = ("own", "gathered")
 
 
 def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
@@ -25,18 +26,21 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
         raise InvalidPlugin(
             f"ignn: key 'well_posedness': found {params['well_posedness']!r}, expected {' or '.join(CONSTRAINTS)}"
         )
+    if params["input"] not in INPUTS:
+        raise InvalidPlugin(f"ignn: key 'input': found {params['input']!r}, expected {' or '.join(INPUTS)}")
     layer = ImplicitGraph(
         task.input_shape[0],
         params["hidden"],
         kappa=params["kappa"],
         well_posedness=params["well_posedness"],
+        gathered=params["input"] == "gathered",
         limits=Limits(params["tolerance"], params["max_steps"]),
     )
     return ImplicitGraphNetwork(layer, task.outputs, params["dropout"], params["normalise"])
 
 
 class ImplicitGraph(nn.Module):
-    """The equilibrium X = relu(W X A + Omega U), with ||W||_inf lambda_PF(A) <= kappa.
+    """The equilibrium X = relu(W X A + Omega U), or X = relu(W X A + Omega U (A + 1)), with ||W||_inf lambda_PF(A) <= kappa.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class ImplicitGraph(nn.Module):
     well_posedness : str
         ``"projection"``: W is projected before each call (in evaluation mode a copy of it, since evaluation changes nothing);
         ``"parametrisation"``: rows that are too long are scaled, and the gradient goes through the scaling.
+    gathered : bool
+        Whether the input of a node is that of its neighbours too, the second of the two equations.
     limits : Limits
         Of the iterations.
 
@@ -60,8 +66,11 @@ class ImplicitGraph(nn.Module):
         Of the last call.
     """
 
-    def __init__(self, features: int, hidden: int, *, kappa: float, well_posedness: str, limits: Limits):
+    def __init__(
+        self, features: int, hidden: int, *, kappa: float, well_posedness: str, gathered: bool, limits: Limits
+    ):
         super().__init__()
+        self.gathered = gathered
         self.kappa, self.well_posedness, self.limits = kappa, well_posedness, limits
         deviation = 1 / math.sqrt(hidden)
         self.weight = nn.Parameter(torch.empty(hidden, hidden).uniform_(-deviation, deviation))
@@ -76,6 +85,8 @@ class ImplicitGraph(nn.Module):
         if self.graph is None or not self.graph.fits(edges, inputs):
             self.graph = Adjacency(edges, len(x), inputs)
             self.radius = self.kappa / perron_frobenius(self.graph)
+        if self.gathered:
+            inputs = inputs + self.graph.gather(inputs)
         self.convergence = Convergence()
         return equilibrium(self.well_posed_weight(), inputs, self.graph, self.limits, self.convergence)
 

@@ -82,14 +82,14 @@ def test_an_edge_carries_from_its_source_to_its_target(project):
     assert (layer(x, edges) > 0).any(1).tolist() == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize("variant", ["projection", "parametrisation"])
+@pytest.mark.parametrize("variant", ["projection", "parametrisation", "gathered"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_gradients_agree_with_finite_differences(project, name, variant):
     nodes, edges = GRAPHS[name]
     net, x = network(project, variant, normalise=False), features(nodes).requires_grad_()
     # Rows inside the ball for the projection, which differences would cross; outside for the parametrisation.
     with torch.no_grad():
-        net.layer.weight.mul_(0.5 if variant == "projection" else 2.0)
+        net.layer.weight.mul_(2.0 if variant == "parametrisation" else 0.5)
     target = torch.tensor(np.random.default_rng(4).standard_normal((nodes, 2)))
 
     def loss():
@@ -106,7 +106,9 @@ def test_gradients_agree_with_finite_differences(project, name, variant):
 def away_from_kinks(layer, x, edges):
     with torch.no_grad():
         y = layer(x, edges)
-        before = layer.graph.gather(y) @ layer.well_posed_weight().T + x @ layer.omega.T
+        inputs = x @ layer.omega.T
+        inputs = inputs + layer.graph.gather(inputs) if layer.gathered else inputs
+        before = layer.graph.gather(y) @ layer.well_posed_weight().T + inputs
     return bool((before.abs() > 1e-3).all())
 
 
@@ -196,7 +198,7 @@ def test_the_projection_is_the_nearest_matrix(plugin):
         assert (((weight - nearest) * (other - nearest)).sum(1) <= 1e-12).all()
 
 
-@pytest.mark.parametrize("variant", ["projection", "parametrisation"])
+@pytest.mark.parametrize("variant", ["projection", "parametrisation", "gathered"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_training_steps_leave_the_layer_well_posed_and_its_iterations_bounded(project, name, variant):
     nodes, edges = GRAPHS[name]
