@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from morphobench import metrics, training
-from morphobench.contract import PRIMARY_METRIC, Budget, Diverged, InvalidPlugin, OutOfTime, Run, Split, Task
+from morphobench.contract import (
+    PRIMARY_METRIC,
+    Budget,
+    Diverged,
+    Graph,
+    GraphSplit,
+    InvalidPlugin,
+    OutOfTime,
+    Run,
+    Split,
+    Task,
+)
 from morphobench.protocol import Outcome, Tally
 
 
@@ -169,3 +180,13 @@ def test_frozen_parameters_are_not_counted():
     model = linear()
     model[1].bias.requires_grad = False
     assert training.count_parameters(model) == 32
+
+
+def test_splits_of_two_graphs_are_refused(tmp_path):
+    edges = np.array([[0], [1]])
+    splits = [
+        GraphSplit(Graph(np.full((2, 16), value, np.float32), edges), np.array([0]), np.array([0])) for value in (0, 1)
+    ]
+    run = make_run(tmp_path, kind="node_classification")
+    with pytest.raises(ValueError, match="valid: found another graph than that of train"):
+        training.fit(linear(), *splits, run)

@@ -14,6 +14,7 @@ from varmorph.jax.certificates import BackwardCertificate, Certificate, ForwardC
 from varmorph.jax.coupled import joint_closing, joint_opening, regularised_dilation
 from varmorph.jax.coupled_layers import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.jax.energy import Edges, Energy, Ridge
+from varmorph.jax.equilibrium import equilibrium
 from varmorph.jax.functional import (
     black_top_hat,
     closing,
@@ -116,6 +117,7 @@ __all__ = [
     "closing",
     "closing_by_reconstruction",
     "dilation",
+    "equilibrium",
     "erosion",
     "extended_maxima",
     "external_gradient",

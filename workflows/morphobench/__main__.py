@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command("collect-study", _collect_study, "collect the cells of a study into its tables", "study", "config")
     command("cell", _cell, "run one cell of a study again and print its rows", "study", "name", "framework", "config")
     command("statistics", _statistics, "compare: methods, published or reference", "step", "config")
-    command("figures", _figures, "draw the figures", "config")
+    command("figures", _figures, "draw the figures", "config").add_argument("--processes", type=int, default=1)
     command("report", _report, "write the report", "config")
     command("expect", _expect, "write the scores of a run, or the rates it tried, to results/reference", "config")
     command("verify", _verify, "print the comparison with the reference; exit 1 on drift", "config")
@@ -274,7 +274,7 @@ def _figures(house: House, options: argparse.Namespace) -> None:
     from morphobench.figures import draw_figures
 
     run = house.run(load_configuration(options.config, house)["run"])
-    draw_figures(run, run.report / "figures")
+    draw_figures(run, run.report / "figures", processes=options.processes)
 
 
 def _report(house: House, options: argparse.Namespace) -> None:

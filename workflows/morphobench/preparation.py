@@ -40,6 +40,8 @@ class Manifest:
     outputs: int
     class_names: tuple[str, ...]
     data_hash: str
+    sweep: str = ""
+    at: float | None = None
 
 
 def prepare_dataset(house: House, identifier: str) -> Manifest:
@@ -146,6 +148,8 @@ def _write_arrays(
         outputs=train.labels.shape[1] if task == "restoration" else len(classes),
         class_names=classes,
         data_hash=data_hash,
+        sweep=info.sweep,
+        at=info.variant_number(variant),
     )
 
 
@@ -176,6 +180,8 @@ def _empty(identifier: str, info: DatasetInfo | BrokenPlugin, status: str, messa
         citation=info.citation,
         summary=info.summary,
         class_names=info.variant_classes(variant),
+        sweep=info.sweep,
+        at=info.variant_number(variant),
     )
 
 

@@ -91,6 +91,7 @@ class DatasetInfo:
     classes: tuple[str, ...]
     files: tuple[Mapping[str, Any], ...]
     variants: Mapping[str, Mapping[str, Any]]
+    sweep: str
 
     def variant_task(self, variant: str) -> str:
         """Kind of task of one variant."""
@@ -103,6 +104,11 @@ class DatasetInfo:
     def variant_classes(self, variant: str) -> tuple[str, ...]:
         """Class names of one variant."""
         return tuple(self.variants[variant].get("classes", self.classes))
+
+    def variant_number(self, variant: str) -> float | None:
+        """Where one variant lies in the sweep of the variants, None if it takes no part in one."""
+        number = self.variants[variant].get("at")
+        return float(number) if self.sweep and number is not None else None
 
 
 def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:

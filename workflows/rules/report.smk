@@ -25,11 +25,12 @@ rule draw_figures:
         f"{RESULTS}/logs/draw_figures.log",
     conda:
         "../../environment.yml"
+    threads: 4
     params:
         config=CONFIG,
         settings=SETTINGS,
     shell:
-        "python -m morphobench figures --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m morphobench figures --config {params.config:q} --processes {threads} 2>&1 | tee {log:q}"
 
 
 # One self-contained page that opens offline.

@@ -1,4 +1,4 @@
-"""Fixed points of nonlinear relaxation: the equilibrium view, plain and accelerated."""
+"""Fixed points of nonlinear relaxation, or of any map: the equilibrium view, plain and accelerated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from varmorph.convergence import check_memory, check_share
 from varmorph.jax.conjugate_gradients import dot
 from varmorph.jax.energy import Energy, Evaluation
 from varmorph.jax.relaxation import relaxed
-from varmorph.jax.solvers.iteration import Goal, Solver, hold, no_steps, spread_over
+from varmorph.jax.solvers.iteration import Goal, MapSolver, hold, no_steps, spread_over
 
 __all__ = ["Anderson", "FixedPoint"]
 
@@ -25,21 +25,22 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedPoint(Solver):
+class FixedPoint(MapSolver):
     """Nonlinear Jacobi iteration: every unknown becomes the separable solution between its neighbours, all at once.
 
     It reaches a coarse solution quickly; then the error shrinks by a constant factor that tends to 1 as the coupling
     grows, so that high accuracy takes many steps. Where a sweep does not lower the energy (neighbours that answer each
     other may swing), half of each further one is taken: on a grid, whose pixels have two colours, that lowers it always.
+    For `equilibrium` a sweep is the map that is given, and the same share of each is taken.
 
     Parameters
     ----------
     tolerance, max_steps, on_failure
         See `Solver`.
     inner_steps : int
-        Most steps of the scalar problems.
+        Most steps of the scalar problems; a map has none.
     share : float
-        Share of each sweep that is taken at first, in (0, 1]; less than 1 damps the iteration.
+        Share of each sweep that is taken, in (0, 1]; less than 1 damps the iteration. Of energies: at first.
     """
 
     max_steps: int = 2000
@@ -49,6 +50,12 @@ class FixedPoint(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share(self.share)
+
+    def first(self, z: jax.Array) -> None:
+        return None
+
+    def advance(self, history: None, z: jax.Array, image: jax.Array) -> tuple[jax.Array, None]:
+        return (image if self.share == 1 else z + self.share * (image - z)), None
 
     def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _State:
         at = energy.evaluate(z)
@@ -65,16 +72,22 @@ class FixedPoint(Solver):
         return _State(at, value, share), no_steps(active)
 
 
-class _History(NamedTuple):
-    at: Evaluation
-    images: jax.Array  # (memory, N, C, ...), the sweeps of the last iterates
+class History(NamedTuple):
+    """The last sweeps of an accelerated iteration."""
+
+    images: jax.Array  # (memory, N, C, ...), where they led
     moves: jax.Array  # what each sweep added, 0 where there is none yet
     norm: jax.Array  # (N, C), of the last move that was accepted
     last_sweep: jax.Array  # of the shape of z
 
 
+class _Accelerated(NamedTuple):
+    at: Evaluation
+    history: History
+
+
 @dataclass(frozen=True, kw_only=True)
-class Anderson(Solver):
+class Anderson(MapSolver):
     """Anderson acceleration of `FixedPoint`: the combination of the last sweeps that would have moved least.
 
     A combination after which the sweep moves twice as far as before is dropped for a plain sweep, and its history with
@@ -89,7 +102,7 @@ class Anderson(Solver):
     regularisation : float
         Added to the normal equations, relative to their trace.
     inner_steps : int
-        Most steps of the scalar problems.
+        Most steps of the scalar problems; a map has none.
     """
 
     max_steps: int = 1000
@@ -101,27 +114,31 @@ class Anderson(Solver):
         super().__post_init__()
         check_memory(self.memory)
 
-    def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _History:
+    def first(self, z: jax.Array) -> History:
         none = jnp.zeros((self.memory, *z.shape), z.dtype)
-        return _History(energy.evaluate(z), none, none, jnp.full(z.shape[:2], jnp.inf, z.dtype), z)
+        return History(none, none, jnp.full(z.shape[:2], jnp.inf, z.dtype), z)
 
-    def step(
-        self, energy: Energy, goal: Goal, state: _History, active: jax.Array, residual: jax.Array
-    ) -> tuple[_History, jax.Array]:
-        z = state.at.z
-        image = relaxed(energy, z, self.inner_steps)
+    def advance(self, history: History, z: jax.Array, image: jax.Array) -> tuple[jax.Array, History]:
         move = image - z
-        norm = jnp.sqrt(stop_gradient(dot(move, move))).reshape(active.shape)
-        worse = norm > 2 * state.norm
+        norm = jnp.sqrt(stop_gradient(dot(move, move))).reshape(z.shape[:2])
+        worse = norm > 2 * history.norm
         # A problem that has become worse starts again from its last plain sweep, with a history of one.
         forgotten = spread_over(worse, z)
-        image = jnp.where(forgotten, state.last_sweep, image)
-        images = jnp.concatenate((jnp.where(forgotten, 0.0, state.images[1:]), image[None]))
-        moves = jnp.where(forgotten, 0.0, jnp.concatenate((state.moves[1:], move[None])))
+        image = jnp.where(forgotten, history.last_sweep, image)
+        images = jnp.concatenate((jnp.where(forgotten, 0.0, history.images[1:]), image[None]))
+        moves = jnp.where(forgotten, 0.0, jnp.concatenate((history.moves[1:], move[None])))
         combined = jnp.where(forgotten, image, self._combine(images, moves))
-        at = energy.evaluate(hold(active, combined, z))
-        norm = jnp.where(worse, jnp.inf, norm)
-        return _History(at, images, moves, norm, image), no_steps(active)
+        return combined, History(images, moves, jnp.where(worse, jnp.inf, norm), image)
+
+    def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _Accelerated:
+        return _Accelerated(energy.evaluate(z), self.first(z))
+
+    def step(
+        self, energy: Energy, goal: Goal, state: _Accelerated, active: jax.Array, residual: jax.Array
+    ) -> tuple[_Accelerated, jax.Array]:
+        z = state.at.z
+        combined, history = self.advance(state.history, z, relaxed(energy, z, self.inner_steps))
+        return _Accelerated(energy.evaluate(hold(active, combined, z)), history), no_steps(active)
 
     def _combine(self, images: jax.Array, moves: jax.Array) -> jax.Array:
         """Minimise |sum_j c_j moves_j| over sum c = 1, and combine the sweeps by c."""

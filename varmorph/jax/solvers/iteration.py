@@ -18,7 +18,7 @@ from jax.lax import stop_gradient
 from varmorph.convergence import SolverSettings
 from varmorph.jax.energy import Energy, Evaluation, Extent, frozen
 
-__all__ = ["Goal", "Run", "Solver", "hold", "no_steps", "spread_over"]
+__all__ = ["Goal", "MapSolver", "Run", "Solver", "hold", "no_steps", "spread_over"]
 
 
 def spread_over(per_problem: jax.Array, z: jax.Array) -> jax.Array:
@@ -148,3 +148,15 @@ class Solver(SolverSettings, ABC):
         last = stop_gradient(self.final_residual(frozen(energy), extent, frozen(end.state)))
         last = jnp.where(end.residual > goal.tolerance, last, end.residual)
         return Run(end.state.at, last <= goal.tolerance, end.iterations, last, end.linear_steps, end.identified)
+
+
+class MapSolver(Solver):
+    """A solver that finds the fixed points of any map, not only of the relaxation of an energy."""
+
+    @abstractmethod
+    def first(self, z: jax.Array) -> Any:
+        """Make the history of an iteration that starts at z (N, C, ...)."""
+
+    @abstractmethod
+    def advance(self, history: Any, z: jax.Array, image: jax.Array) -> tuple[jax.Array, Any]:
+        """Return the iterate that follows z and the image of z, and the history with both."""

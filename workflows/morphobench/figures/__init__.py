@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from morphobench.figures.scores import draw_parameters, draw_scores, draw_times
 from morphobench.figures.segmentations import TestData, draw_segmentations
 from morphobench.figures.solvers import draw_layer_ratios, draw_phases
 from morphobench.figures.structuring import draw_levels, draw_structuring_functions
+from morphobench.figures.sweeps import draw_sweeps
 from morphobench.figures.throughput import draw_throughput
 from morphobench.figures.training import draw_training
 from morphobench.files import write_json
 from morphobench.layout import RunFolder, find_house
 
 __all__ = ["draw_figures"]
+
+Drawer = Callable[[Evidence, TestData], Iterable[Drawing | Absent]]
 
 SINGLE = (
     draw_scores,
@@ -55,7 +60,9 @@ SINGLE = (
 )
 
 
-def draw_figures(run: RunFolder, out: Path, test_data: TestData | None = None) -> list[dict[str, Any]]:
+def draw_figures(
+    run: RunFolder, out: Path, test_data: TestData | None = None, *, processes: int = 1
+) -> list[dict[str, Any]]:
     """Draw every figure for which there are data.
 
     Parameters
@@ -65,7 +72,9 @@ def draw_figures(run: RunFolder, out: Path, test_data: TestData | None = None) -
     out : Path
         Folder for ``<name>.svg``, ``.pdf``, ``.png`` and ``figures.json``.
     test_data : callable, optional
-        Gives the test split of a data set; default: the prepared data of this checkout.
+        Gives the test split of a data set; default: the prepared data of this checkout. Several processes use the default.
+    processes : int
+        How many processes share the figures.
 
     Returns
     -------
@@ -73,26 +82,52 @@ def draw_figures(run: RunFolder, out: Path, test_data: TestData | None = None) -
         The content of ``figures.json``: name, title, caption, alt, source (a CSV below the results folder) and files,
         or name, title and the reason why the figure was not drawn.
     """
-    evidence = read_evidence(run)
-    listed: list[dict[str, Any]] = []
-    with drawing_style():
-        for drawn in _all(evidence, test_data or _prepared_data(evidence)):
-            if isinstance(drawn, Absent):
-                listed.append({"name": drawn.name, "title": drawn.title, "drawn": False, "reason": drawn.reason})
-                continue
-            files = save(drawn.figure, out, drawn.name)
-            entry = {key: getattr(drawn, key) for key in ("name", "title", "caption", "alt", "source")}
-            listed.append({**entry, "drawn": True, "files": files})
+    places = range(len(DRAWERS))
+    if processes > 1 and test_data is None:
+        shares = [(run, out, places[first::processes]) for first in range(processes)]
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            drawn = dict(
+                entry for share in pool.map(_draw_share, *zip(*shares, strict=True)) for entry in share.items()
+            )
+    else:
+        drawn = _draw_share(run, out, places, test_data)
+    listed = [entry for place in places for entry in drawn[place]]
     write_json(out / "figures.json", listed)
     return listed
 
 
-def _all(evidence: Evidence, test_data: TestData) -> Iterator[Drawing | Absent]:
-    for draw in SINGLE:
-        yield draw(evidence)
-    yield from draw_recovered(evidence)
-    yield from draw_segmentations(evidence, test_data)
-    yield from draw_structuring_functions(evidence)
+def _draw_share(
+    run: RunFolder, out: Path, places: Sequence[int], test_data: TestData | None = None
+) -> dict[int, list[dict[str, Any]]]:
+    """Draw what the `DRAWERS` at some places give; return what is to be listed, by place."""
+    evidence = read_evidence(run)
+    with drawing_style():
+        return {
+            place: [_saved(figure, out) for figure in DRAWERS[place](evidence, test_data or _prepared_data(evidence))]
+            for place in places
+        }
+
+
+def _saved(drawn: Drawing | Absent, out: Path) -> dict[str, Any]:
+    if isinstance(drawn, Absent):
+        return {"name": drawn.name, "title": drawn.title, "drawn": False, "reason": drawn.reason}
+    files = save(drawn.figure, out, drawn.name)
+    entry = {key: getattr(drawn, key) for key in ("name", "title", "caption", "alt", "source")}
+    return {**entry, "drawn": True, "files": files}
+
+
+def _alone(draw: Callable[[Evidence], Drawing | Absent]) -> Drawer:
+    return lambda evidence, _: [draw(evidence)]
+
+
+# In the order of the list; each gives any number of figures.
+DRAWERS: tuple[Drawer, ...] = (
+    *map(_alone, SINGLE),
+    lambda evidence, _: draw_sweeps(evidence),
+    lambda evidence, _: draw_recovered(evidence),
+    draw_segmentations,
+    lambda evidence, _: draw_structuring_functions(evidence),
+)
 
 
 def _prepared_data(evidence: Evidence) -> TestData:

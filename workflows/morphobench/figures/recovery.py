@@ -157,7 +157,7 @@ def draw_recovery_success(evidence: Evidence) -> Drawing | Absent:
     counts = success_counts(runs, GROUPED)
     figure = new_figure(2.1 * ((len(operations) + 1) // 2) + 0.8)
     axes = figure.subplots((len(operations) + 1) // 2, min(2, len(operations)), squeeze=False, sharey=True).flat
-    for axis, operation in zip(axes, operations, strict=False):
+    for operation, axis in zip(operations, axes, strict=False):  # in this order, no panel is lost
         for place, operator in enumerate(operators):
             shift = 0.13 * (place - (len(operators) - 1) / 2)
             for position, start in enumerate(starts):
