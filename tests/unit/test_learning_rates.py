@@ -1,17 +1,23 @@
 import pandas as pd
-import yaml
+import pytest
+
+from morphobench.registry import discover_methods
 
 
-def test_every_stored_learning_rate_is_the_best_on_validation(project):
-    table = pd.read_csv(project.reference / "learning_rates.csv")
-    means = table.groupby(["method", "learning_rate"])["validation_score"].mean().unstack()
-    assert len(means) >= 6
-    for method, best in means.idxmax(axis=1).items():
-        declared = yaml.safe_load((project.methods / method / "method.yaml").read_text())
-        assert declared["params"]["learning_rate"] == best, method
+@pytest.fixture
+def tried(project):
+    return pd.read_csv(project.reference / "learning_rates.csv")
 
 
-def test_every_method_tried_the_same_rates(project):
-    table = pd.read_csv(project.reference / "learning_rates.csv")
-    tried = table.groupby(["dataset", "method"])["learning_rate"].apply(sorted)
-    assert all(rates == tried.iloc[0] for rates in tried)
+def test_every_stored_learning_rate_is_the_best_on_validation(project, tried):
+    means = tried.groupby(["method", "variant", "learning_rate"])["validation_score"].mean().unstack()
+    assert len(means) >= 14
+    methods = discover_methods(project.methods)
+    for (method, variant), best in means.idxmax(axis=1).items():
+        info = methods[method]
+        assert {**info.params, **info.variants[variant]}["learning_rate"] == best, (method, variant)
+
+
+def test_every_method_tried_the_same_rates(tried):
+    rates = tried.groupby(["dataset", "method", "variant"])["learning_rate"].apply(sorted)
+    assert all(one == rates.iloc[0] for one in rates)

@@ -103,7 +103,7 @@ def test_an_edited_key_of_the_config_runs_again_what_it_touches_and_nothing_else
     cells, chunks = 4, 2
     toy.write_config(text.replace("epochs: 3", "epochs: 4"))
     planned = jobs(toy.snakemake("-n", TABLE))
-    assert (planned["run_trials_0"], planned["run_trials_1"], planned["score_trials"]) == (2, 2, 2)
+    assert (planned["run_trials_0"], planned["run_trials_1"], planned["score_trials"]) == (2, 2, 1)
     toy.write_config(text + "tuning: {mode: grid}\n")
     planned = jobs(toy.snakemake("-n", TABLE))
     assert planned["run_trials_0"] + planned["run_trials_1"] == cells * chunks
@@ -157,7 +157,7 @@ def test_a_step_that_fails_is_a_failed_job_and_names_the_file(toy):
     assert toy.snakemake(TABLE).returncode == 0
     folder = toy.root / "results/try/trials/toy/coin/default"
     (folder / "seed-0/predictions.npz").write_bytes(b"not a zip file")
-    (folder / "scores.parquet").unlink()
+    (toy.root / "results/try/scores/toy.parquet").unlink()
     (toy.root / TABLE).unlink()
     done = toy.snakemake(TABLE)
     assert done.returncode != 0

@@ -64,7 +64,7 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
         norm = _norm(residual)
         stuck = now.stuck | (cycle.stuck & (norm > tolerance))
         active = (norm > tolerance) & (norm < 0.9 * now.norm) & ~stuck
-        return _Progress(value, residual, norm, active, stuck, now.steps + cycle.steps, now.taken + cycle.count)
+        return _Progress(value, residual, norm, active, stuck, now.steps + cycle.steps, now.taken + cycle.taken)
 
     none = jnp.zeros(norm.shape, jnp.int32)
     begin = _Progress(
@@ -100,7 +100,7 @@ class _Cycle(NamedTuple):
     going: jax.Array
     stuck: jax.Array
     steps: jax.Array
-    count: jax.Array
+    taken: jax.Array
 
 
 def _cycle(matrix: Operator, residual: jax.Array, active: jax.Array, tolerance: float, most: jax.Array) -> _Cycle:
@@ -113,10 +113,10 @@ def _cycle(matrix: Operator, residual: jax.Array, active: jax.Array, tolerance: 
     begin = _Cycle(norm, basis, rest, active, jnp.zeros(problems, bool), none, jnp.int32(0))
 
     def goes_on(cycle: _Cycle) -> jax.Array:
-        return (cycle.count < jnp.minimum(RESTART, most)) & cycle.going.any()
+        return (cycle.taken < jnp.minimum(RESTART, most)) & cycle.going.any()
 
     def extend(cycle: _Cycle) -> _Cycle:
-        cycle = _extended(cycle, matrix(cycle.basis[:, cycle.count]))
+        cycle = _extended(cycle, matrix(cycle.basis[:, cycle.taken]))
         last = jnp.linalg.qr(cycle.hessenberg, mode="complete").Q[:, 0, -1]
         return cycle._replace(going=cycle.going & (cycle.norm * jnp.abs(last) > tolerance))
 
@@ -125,7 +125,7 @@ def _cycle(matrix: Operator, residual: jax.Array, active: jax.Array, tolerance: 
 
 def _extended(cycle: _Cycle, image: jax.Array) -> _Cycle:
     """Add the image (N, D) of the last direction to the basis."""
-    length, place, column = _norm(image), cycle.count, jnp.zeros_like(cycle.basis[..., 0])
+    length, place, column = _norm(image), cycle.taken, jnp.zeros_like(cycle.basis[..., 0])
     for _ in range(2):  # twice, so that rounding does not cost orthogonality
         part = jnp.einsum("nkd,nd->nk", cycle.basis, image)
         image, column = image - jnp.einsum("nkd,nk->nd", cycle.basis, part), column + part

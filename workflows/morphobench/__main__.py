@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     cell = ("dataset", "method", "variant")
     command("run-trials", _run_trials, "run a chunk of seeds", "config", *cell, "seeds")
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
-    command("score", _score, "score the trials of a cell", "config", *cell)
+    command("score", _score, "score the trials of a data set", "config", "dataset")
     command("collect", _collect, "collect records and scores into tables", "config")
     study = "run a study in one framework (gradients, solvers, recovery, nonsmooth), or tabulate the operator benchmarks (benchmarks)"
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
@@ -175,12 +175,12 @@ def _retry_failed(house: House, options: argparse.Namespace) -> None:
 
 
 def _score(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration
-    from morphobench.scoring import score_cell
+    from morphobench.configuration import load_configuration, make_plan
+    from morphobench.scoring import score_dataset
 
     configuration = load_configuration(options.config, house)
-    run = house.run(configuration["run"])
-    score_cell(house, run, options.dataset, options.method, options.variant, configuration["seeds"])
+    run, cells = house.run(configuration["run"]), make_plan(configuration, house).cells
+    score_dataset(house, run, options.dataset, cells, configuration["seeds"])
 
 
 def _collect(house: House, options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from morphobench.preparation import labels_of_test, read_manifest
 from morphobench.records import Record, read_record
 from morphobench.schemas import Mistake
 
-__all__ = ["collect_tables", "score_cell", "tried_learning_rates"]
+__all__ = ["collect_tables", "score_dataset", "tried_learning_rates"]
 
 SCORE_COLUMNS = [
     "run",
@@ -35,25 +35,31 @@ SCORE_COLUMNS = [
 ]
 
 
-def score_cell(house: House, run: RunFolder, dataset: str, method: str, variant: str, seeds: Iterable[int]) -> None:
-    """Write ``scores.csv`` of one cell: a row for each seed, split and metric; a failed seed has an empty value."""
+Cells = Iterable[tuple[str, str, str]]  # data set, method, variant
+
+
+def score_dataset(house: House, run: RunFolder, dataset: str, cells: Cells, seeds: Sequence[int]) -> None:
+    """Score the cells of one data set: a row for each seed, split and metric; a failed seed has an empty value."""
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     labels = labels_of_test(house, manifest) if manifest.status == "ok" else None
     rows: list[dict[str, object]] = []
-    for seed in seeds:
-        folder = run.trial(dataset, method, variant, seed)
-        record = read_record(folder / "record.json")
-        primary = PRIMARY_METRIC.get(record.task, "")
-        if labels is None or record.status != "ok":
-            rows.append(_row(record, "test", primary, None))
-            continue
-        values = _test_scores(folder, record.task, labels)
-        rows += [_row(record, "test", name, value) for name, value in values.items()]
-        validation = _validation_score(folder, record)
-        if validation is not None:
-            rows.append(_row(record, "valid", primary, validation))
-    table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
-    write_table(run.trials / dataset / method / variant / "scores", table)
+    for name, method, variant in cells:
+        for seed in seeds if name == dataset else ():
+            rows += _rows(run.trial(dataset, method, variant, seed), labels)
+    write_table(run.scores / dataset, pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
+
+
+def _rows(folder: Path, labels: np.ndarray | None) -> list[dict[str, object]]:
+    """Rows of one trial."""
+    record = read_record(folder / "record.json")
+    primary = PRIMARY_METRIC.get(record.task, "")
+    if labels is None or record.status != "ok":
+        return [_row(record, "test", primary, None)]
+    rows = [_row(record, "test", name, value) for name, value in _test_scores(folder, record.task, labels).items()]
+    validation = _validation_score(folder, record)
+    if validation is not None:
+        rows.append(_row(record, "valid", primary, validation))
+    return rows
 
 
 def _test_scores(folder: Path, task: str, labels: np.ndarray) -> dict[str, float]:
@@ -82,15 +88,15 @@ def _row(record: Record, split: str, metric: str, value: float | None) -> dict[s
     return {name: getattr(record, name) for name in shared} | {"split": split, "metric": metric, "value": value}
 
 
-def collect_tables(run: RunFolder, cells: Iterable[tuple[str, str, str]], seeds: list[int]) -> None:
-    """Write the tables ``trials`` and ``scores`` of a run from its records."""
-    trials, scores = [], []
+def collect_tables(run: RunFolder, cells: Cells, seeds: Sequence[int]) -> None:
+    """Write the tables ``trials`` and ``scores`` of a run from its records and from the scores of each data set."""
+    trials, datasets = [], dict[str, None]()
     for dataset, method, variant in cells:
         trials += [_trial_row(read_record(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
-        scores.append(pd.read_parquet(run.trials / dataset / method / variant / "scores.parquet"))
+        datasets[dataset] = None
     write_table(run.tables / "trials", pd.DataFrame(trials))
-    filled = [table.astype({"value": "float64"}) for table in scores]
-    write_table(run.tables / "scores", pd.concat(filled, ignore_index=True))
+    scores = [pd.read_parquet(run.scores / f"{dataset}.parquet") for dataset in datasets]
+    write_table(run.tables / "scores", pd.concat(scores, ignore_index=True))
 
 
 def _trial_row(record: Record) -> dict[str, object]:
@@ -133,6 +139,7 @@ def tried_learning_rates(run: RunFolder) -> pd.DataFrame:
             {
                 "dataset": record.dataset,
                 "method": record.method,
+                "variant": record.variant,
                 "learning_rate": float(rate),
                 "validation_score": score,
                 "commit": commit,

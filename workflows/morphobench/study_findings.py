@@ -26,6 +26,13 @@ def gradient_sentences(evidence: Evidence) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
+KINDS = {
+    "separable": "separable operators",
+    **dict.fromkeys(("regularised", "regularised-huber", "joint"), "coupled operators"),
+    "geodesic": "reconstruction, whose values are copies of single pixels",
+}
+
+
 def _implicit_sentence(evidence: Evidence) -> str:
     """Error of implicit gradients at the tightest tolerance and of one step."""
     table = precise(clean_gradients(evidence))
@@ -33,16 +40,16 @@ def _implicit_sentence(evidence: Evidence) -> str:
     table = table[table["mode"].isin(["implicit", "one-step"]) & (table["value"].isna() | (table["value"] == tightest))]
     if table.empty:
         return ""
-    separable = table["family"] == "separable"
     said = []
-    for kind, part in (("separable operators", table[separable]), ("others", table[~separable])):
+    kinds = table["family"].map(KINDS).fillna("operators of methods")
+    for kind, part in table.groupby(kinds, sort=False):
         errors = part.groupby(["series", "framework"], sort=False)["error"].agg(["median", "max"]).reset_index()
         told = [
             f"{row['series']} ({FRAMEWORK_TITLES.get(row['framework'], row['framework'])}) "
             f"{scientific(row['median'])}, largest {scientific(row['max'])}"
             for row in errors.to_dict("records")
         ]
-        said += [f"{kind}: {'; '.join(told)}"] if told else []
+        said += [f"{kind}: {'; '.join(told)}"]
     return (
         f"Median relative error of the gradients against the float64 reference at the tightest setting over "
         f"{count(table['instance'].nunique(), 'instance')} and {count(table['parameter'].nunique(), 'parameter group')}, "

@@ -44,6 +44,7 @@ GPU_LIMIT = int(workflow.global_resources["gpu"].value)
 EVERY_CORE = workflow.global_resources["_cores"].value or 4
 
 PLAN = make_plan(CONFIGURATION, HOUSE)
+DATASETS_TRIED = list(dict.fromkeys(dataset for dataset, _, _ in PLAN.cells))
 RUN = CONFIGURATION["run"]
 RESULTS = f"results/{RUN}"
 REPORT = f"reports/{RUN}"
@@ -97,10 +98,18 @@ def records_of(wildcards):
     )
 
 
-def scores_of_all_cells():
+def records_on_dataset(wildcards):
     return [
-        expand(f"{CELL}/scores.parquet", dataset=d, method=m, variant=v)[0]
+        record
         for d, m, v in PLAN.cells
+        if d == wildcards.dataset
+        for record in expand(
+            f"{CELL}/seed-{{seed}}/record.json",
+            dataset=d,
+            method=m,
+            variant=v,
+            seed=CONFIGURATION["seeds"],
+        )
     ]
 
 

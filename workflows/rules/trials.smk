@@ -34,30 +34,30 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             " --seeds {params.seeds} 2>&1 | tee {log:q}"
 
 
-# Reads predictions and test labels, writes every metric of the task.
+# Reads predictions and test labels, writes every metric of the task. One process for all trials of a data set: scoring takes
+# milliseconds, starting seconds.
 rule score_trials:
     input:
-        records_of,
+        records_on_dataset,
         sources("scoring", "metrics"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
-        f"{CELL}/scores.csv",
-        f"{CELL}/scores.parquet",
+        f"{RESULTS}/scores/{{dataset}}.csv",
+        f"{RESULTS}/scores/{{dataset}}.parquet",
     log:
-        f"{RESULTS}/logs/score_trials/{{dataset}}--{{method}}--{{variant}}.log",
+        f"{RESULTS}/logs/score_trials/{{dataset}}.log",
     conda:
         "../../environment.yml"
     params:
         config=CONFIG,
     shell:
-        "python -m morphobench score --config {params.config:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
-        " --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
+        "python -m morphobench score --config {params.config:q} --dataset {wildcards.dataset:q} 2>&1 | tee {log:q}"
 
 
 # Gathers records and scores into two tidy tables.
 rule collect:
     input:
-        scores_of_all_cells(),
+        expand(f"{RESULTS}/scores/{{dataset}}.parquet", dataset=DATASETS_TRIED),
         sources("scoring"),
     output:
         multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),

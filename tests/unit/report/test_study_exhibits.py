@@ -127,7 +127,7 @@ def test_sentences_hold_the_numbers_of_the_table(evidence):
     one_step = table[(table["mode"] == "one-step") & table["setting"].str.startswith("gradient") & (table["kink"] == 0)]
     rows = one_step[(one_step["framework"] == "torch") & (one_step["family"] == "separable")]
     expected = f"one step, gradient descent (PyTorch) {scientific(rows['relative_error'].median())}, largest"
-    assert expected in said[0].split(". Others: ")[0]
+    assert expected in said[0].split(". Coupled operators: ")[0]
 
 
 def test_without_a_study_nothing_is_said_and_no_row_is_shown(empty):

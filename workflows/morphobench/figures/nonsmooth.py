@@ -82,7 +82,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, layer: str) -> None:
         mine = rows[rows["way"] == way]
         for step, (value, group) in enumerate(mine.groupby("value", dropna=False)):
             errors = group.groupby("distance")["relative_error"].median().clip(lower=FLOOR)
-            label = " ".join(filter(None, (WAY_TITLES[way], setting_title(way, float(str(value)), layer))))
+            label = ", ".join(filter(None, (WAY_TITLES[way], setting_title(way, float(str(value)), layer))))
             axis.plot(
                 errors.index,
                 errors,
