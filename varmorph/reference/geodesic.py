@@ -31,7 +31,7 @@ def reconstruction(
     if bias is None:
         bias = _neighbourhood(connectivity)
     u, before = np.minimum(as_image(marker), as_image(mask)), None
-    while before is None or (u != before).any():
+    while before is None or not np.array_equal(u, before, equal_nan=True):
         before, u = u, np.minimum(as_image(mask), np.maximum(u, dilation(u, bias)))
     return u
 
@@ -99,7 +99,7 @@ def leveling(marker: ArrayLike, reference: ArrayLike, *, connectivity: int = 8) 
     """
     flat, upper = _neighbourhood(connectivity), as_image(reference)
     m, before = as_image(marker), None
-    while before is None or (m != before).any():
+    while before is None or not np.array_equal(m, before, equal_nan=True):
         before, m = m, np.maximum(erosion(m, flat), np.minimum(dilation(m, flat), upper))
     return m
 

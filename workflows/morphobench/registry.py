@@ -92,6 +92,7 @@ class DatasetInfo:
     files: tuple[Mapping[str, Any], ...]
     variants: Mapping[str, Mapping[str, Any]]
     sweep: str
+    made_from: tuple[str, ...]
 
     def variant_task(self, variant: str) -> str:
         """Kind of task of one variant."""
@@ -248,9 +249,13 @@ def _library_sources(house: House, framework: str) -> list[Path]:
     return [path for path in found if path.relative_to(house.library).parts[0] not in others]
 
 
-def dataset_sources(info: DatasetInfo) -> list[Path]:
-    """Return the files that decide what ``prepare`` and ``load`` give."""
-    return sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
+def dataset_sources(info: DatasetInfo | MethodInfo | BrokenPlugin) -> list[Path]:
+    """Return the files of a plugin; of a data set also those of the data sets that it is made from."""
+    made_from = info.made_from if isinstance(info, DatasetInfo) else ()
+    folders = [info.folder, *(info.folder.parent / name for name in made_from)]
+    return sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file()
+    )
 
 
 def _imports(sources: list[Path], package: str) -> bool:

@@ -134,7 +134,8 @@ rule benchmark_operators:
     params:
         config=CONFIG,
         seconds=STUDIES.get("benchmarks", {}).get("seconds"),
+        only=STUDIES.get("benchmarks", {}).get("only"),
     shell:
         "(OMP_NUM_THREADS={threads} python -m pytest tests/benchmarks -q -p no:cacheprovider"
-        " --benchmark-only --benchmark-max-time={params.seconds} --benchmark-json={output.json:q}"
+        " --benchmark-only -k {params.only:q} --benchmark-max-time={params.seconds} --benchmark-json={output.json:q}"
         " && python -m morphobench study benchmarks --config {params.config:q}) 2>&1 | tee {log:q}"

@@ -10,6 +10,7 @@ from morphobench.registry import (
     BrokenPlugin,
     MethodInfo,
     code_hash,
+    dataset_sources,
     discover_datasets,
     discover_methods,
     load_method,
@@ -110,3 +111,10 @@ def test_bytes_become_floats_between_0_and_1():
     split = Split(np.array([[[[0, 255]]]], dtype=np.uint8), np.zeros(1)).as_float()
     assert split.images.dtype == np.float32
     assert split.images.max() == 1.0
+
+
+def test_a_data_set_depends_on_those_it_is_made_from(project):
+    datasets = discover_datasets(project.datasets)
+    sources = dataset_sources(datasets["superpixels"])
+    assert set(dataset_sources(datasets["vessels"])) < set(sources)
+    assert project.datasets / "degraded-digits" / "dataset.py" in sources

@@ -104,3 +104,10 @@ def test_opening_by_reconstruction_keeps_the_shape_of_what_it_keeps(connectivity
 def test_an_unknown_connectivity_is_refused():
     with pytest.raises(ValueError, match="connectivity must be 4 or 8, found 6"):
         reference.leveling(image(0), image(1), connectivity=6)
+
+
+def test_what_is_not_a_number_spreads_and_ends():
+    mask = np.array([[[[1.0, np.nan, 1.0, 2.0]]]])
+    with np.errstate(invalid="ignore"):
+        found = reference.reconstruction(np.zeros((1, 1, 1, 4)), mask)
+    assert np.isnan(found[..., 1]).all()
