@@ -147,12 +147,18 @@ class ScratchHouse:
         )
 
 
+@pytest.fixture(scope="session")
+def new_house():
+    """Make an empty scratch checkout in a folder."""
+    return ScratchHouse
+
+
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path, new_house):
     """Return an empty scratch checkout."""
     root = tmp_path / "house"
     root.mkdir()
-    return ScratchHouse(root)
+    return new_house(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The workflow on toy plugins: resume, re-run, failures, mistakes. The smoke tier itself runs in `make check`."""
 
+import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,12 +25,33 @@ statistics: {baseline: coin}
 TABLE = "results/try/tables/scores.csv"
 
 
-@pytest.fixture
-def toy(house):
+def furnished(house):
     house.add_dataset("toy")
     house.add_method("coin")
     house.add_method("dice")
     house.write_config(CONFIG)
+    return house
+
+
+@pytest.fixture
+def toy(house):
+    return furnished(house)
+
+
+@pytest.fixture(scope="module")
+def finished_once(new_house, tmp_path_factory):
+    """The same checkout after a run."""
+    house = furnished(new_house(tmp_path_factory.mktemp("finished")))
+    done = house.snakemake(TABLE)
+    assert done.returncode == 0, done.stderr
+    return house
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A copy of it."""
+    house = copy.copy(finished_once)
+    house.root = shutil.copytree(finished_once.root, tmp_path / "copy")
     return house
 
 
@@ -50,7 +73,7 @@ def jobs(done):
 
 def test_a_killed_run_goes_on_and_gives_the_same_predictions_and_scores(toy):
     for name in ("coin", "dice"):
-        toy.add_method(name, sleep=1.0)
+        toy.add_method(name, sleep=0.5)
     environment = toy.environment
     process = subprocess.Popen(
         toy.snakemake_command(TABLE),
@@ -83,14 +106,13 @@ def test_a_killed_run_goes_on_and_gives_the_same_predictions_and_scores(toy):
     pd.testing.assert_frame_equal(scores, pd.read_csv(toy.root / TABLE))
 
 
-def test_editing_one_plugin_runs_its_trials_again_and_no_others(toy):
-    assert toy.snakemake(TABLE).returncode == 0
-    before = predictions(toy)
-    toy.add_method("dice", scores="rng.random(model.task.score_shape(images))")
-    planned = toy.snakemake("-n", TABLE)
+def test_editing_one_plugin_runs_its_trials_again_and_no_others(finished):
+    before = predictions(finished)
+    finished.add_method("dice", scores="rng.random(model.task.score_shape(images))")
+    planned = finished.snakemake("-n", TABLE)
     assert jobs(planned)["run_trials_0"] == jobs(planned)["run_trials_1"] == 1
-    assert toy.snakemake(TABLE).returncode == 0
-    after = predictions(toy)
+    assert finished.snakemake(TABLE).returncode == 0
+    after = predictions(finished)
     changed = {trial for trial in after if not np.array_equal(before[trial], after[trial])}
     assert changed == {trial for trial in after if "/dice/" in trial}
 
@@ -113,17 +135,15 @@ def test_an_edited_key_of_the_config_runs_again_what_it_touches_and_nothing_else
     assert not {"run_trials_0", "run_trials_1", "score_trials"} & set(planned)
 
 
-def test_nothing_is_left_to_do_after_a_run(toy):
-    assert toy.snakemake(TABLE).returncode == 0
-    again = toy.snakemake("-n", TABLE)
+def test_nothing_is_left_to_do_after_a_run(finished):
+    again = finished.snakemake("-n", TABLE)
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_snakemakes_own_report_needs_no_number_of_cores(toy):
-    assert toy.snakemake(TABLE).returncode == 0
+def test_snakemakes_own_report_needs_no_number_of_cores(finished):
     command = [sys.executable, "-m", "snakemake", TABLE, "--configfile", "config.yaml", "--report", "own.html"]
-    subprocess.run(command, cwd=toy.root, env=toy.environment, capture_output=True, timeout=120, check=True)
-    assert "run_trials_0" in (toy.root / "own.html").read_text(encoding="utf-8")
+    subprocess.run(command, cwd=finished.root, env=finished.environment, capture_output=True, timeout=120, check=True)
+    assert "run_trials_0" in (finished.root / "own.html").read_text(encoding="utf-8")
 
 
 def test_failures_are_rows_and_do_not_stop_the_run(toy):
@@ -153,13 +173,12 @@ def test_failures_are_rows_and_do_not_stop_the_run(toy):
     assert set(trials.loc[trials["method"] == "hopeless", "status"]) == {"ok"}
 
 
-def test_a_step_that_fails_is_a_failed_job_and_names_the_file(toy):
-    assert toy.snakemake(TABLE).returncode == 0
-    folder = toy.root / "results/try/trials/toy/coin/default"
+def test_a_step_that_fails_is_a_failed_job_and_names_the_file(finished):
+    folder = finished.root / "results/try/trials/toy/coin/default"
     (folder / "seed-0/predictions.npz").write_bytes(b"not a zip file")
-    (toy.root / "results/try/scores/toy.parquet").unlink()
-    (toy.root / TABLE).unlink()
-    done = toy.snakemake(TABLE)
+    (finished.root / "results/try/scores/toy.parquet").unlink()
+    (finished.root / TABLE).unlink()
+    done = finished.snakemake(TABLE)
     assert done.returncode != 0
     assert "seed-0/predictions.npz" in done.stdout + done.stderr
 
@@ -183,22 +202,12 @@ def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, messa
     assert not (toy.root / "results/try").exists()
 
 
-def test_the_project_itself_passes_snakemakes_lint_and_plans_every_tier(project):
-    import sys
-
-    for tier in ("smoke", "default", "full"):
-        config = f"workflows/config/{tier}.yaml"
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "-n",
-            "--quiet",
-            "--cores",
-            "2",
-            "--configfile",
-            config,
-            "--nolock",
-        ]
-        done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, timeout=200, check=False)
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit"])
+def test_every_tier_of_the_project_is_planned(project, tier, tmp_path):
+    # One seed, since Snakemake takes a minute to plan the thousands of trials of the full tier.
+    one_seed = tmp_path / "one-seed.yaml"
+    one_seed.write_text("seeds: [0]\n")
+    chosen = ["--configfile", f"workflows/config/{tier}.yaml", str(one_seed)]
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "2", "--nolock", *chosen]
+    done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
