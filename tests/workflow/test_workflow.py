@@ -176,7 +176,7 @@ def test_failures_are_rows_and_do_not_stop_the_run(toy):
 def test_a_step_that_fails_is_a_failed_job_and_names_the_file(finished):
     folder = finished.root / "results/try/trials/toy/coin/default"
     (folder / "seed-0/predictions.npz").write_bytes(b"not a zip file")
-    (finished.root / "results/try/scores/toy.parquet").unlink()
+    (finished.root / "results/try/trials/toy/scores.parquet").unlink()
     (finished.root / TABLE).unlink()
     done = finished.snakemake(TABLE)
     assert done.returncode != 0

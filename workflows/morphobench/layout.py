@@ -88,11 +88,6 @@ class RunFolder:
         """Records and predictions of every trial."""
         return self.results / "trials"
 
-    @property
-    def scores(self) -> Path:
-        """Scores of the trials of each data set (CSV and Parquet), which the table of all scores is made from."""
-        return self.results / "scores"
-
     def trial(self, dataset: str, method: str, variant: str, seed: int) -> Path:
         """Folder of one trial."""
         return self.trials / dataset / method / variant / f"seed-{seed}"

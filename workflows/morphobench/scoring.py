@@ -39,14 +39,14 @@ Cells = Iterable[tuple[str, str, str]]  # data set, method, variant
 
 
 def score_dataset(house: House, run: RunFolder, dataset: str, cells: Cells, seeds: Sequence[int]) -> None:
-    """Score the cells of one data set: a row for each seed, split and metric; a failed seed has an empty value."""
+    """Write ``scores.csv`` of one data set: a row for each seed, split and metric; a failed seed has an empty value."""
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     labels = labels_of_test(house, manifest) if manifest.status == "ok" else None
     rows: list[dict[str, object]] = []
     for name, method, variant in cells:
         for seed in seeds if name == dataset else ():
             rows += _rows(run.trial(dataset, method, variant, seed), labels)
-    write_table(run.scores / dataset, pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
+    write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
 
 
 def _rows(folder: Path, labels: np.ndarray | None) -> list[dict[str, object]]:
@@ -95,7 +95,7 @@ def collect_tables(run: RunFolder, cells: Cells, seeds: Sequence[int]) -> None:
         trials += [_trial_row(read_record(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
         datasets[dataset] = None
     write_table(run.tables / "trials", pd.DataFrame(trials))
-    scores = [pd.read_parquet(run.scores / f"{dataset}.parquet") for dataset in datasets]
+    scores = [pd.read_parquet(run.trials / dataset / "scores.parquet") for dataset in datasets]
     write_table(run.tables / "scores", pd.concat(scores, ignore_index=True))
 
 

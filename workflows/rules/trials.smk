@@ -42,8 +42,8 @@ rule score_trials:
         sources("scoring", "metrics"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
-        f"{RESULTS}/scores/{{dataset}}.csv",
-        f"{RESULTS}/scores/{{dataset}}.parquet",
+        f"{RESULTS}/trials/{{dataset}}/scores.csv",
+        f"{RESULTS}/trials/{{dataset}}/scores.parquet",
     log:
         f"{RESULTS}/logs/score_trials/{{dataset}}.log",
     conda:
@@ -57,7 +57,7 @@ rule score_trials:
 # Gathers records and scores into two tidy tables.
 rule collect:
     input:
-        expand(f"{RESULTS}/scores/{{dataset}}.parquet", dataset=DATASETS_TRIED),
+        expand(f"{RESULTS}/trials/{{dataset}}/scores.parquet", dataset=DATASETS_TRIED),
         sources("scoring"),
     output:
         multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),
