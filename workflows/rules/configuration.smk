@@ -40,8 +40,10 @@ if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", len(gpus()))
 GPU_LIMIT = int(workflow.global_resources["gpu"].value)
 
+
 # For jobs that measure time: nothing runs beside them. Without --cores (on a cluster, for --report) Snakemake knows no number.
 EVERY_CORE = workflow.global_resources["_cores"].value or 4
+TIMING_CORES = EVERY_CORE if CONFIGURATION["quiet"] else 1
 
 PLAN = make_plan(CONFIGURATION, HOUSE)
 DATASETS_TRIED = list(dict.fromkeys(dataset for dataset, _, _ in PLAN.cells))

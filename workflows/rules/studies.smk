@@ -15,7 +15,7 @@ rule study:
         f"{RESULTS}/logs/study/{{study}}--{{framework}}.log",
     conda:
         "../../environment.yml"
-    threads: EVERY_CORE
+    threads: TIMING_CORES
     resources:
         gpu=min(1, GPU_LIMIT),
     params:
@@ -130,7 +130,7 @@ rule benchmark_operators:
         f"{RESULTS}/logs/benchmark_operators.log",
     conda:
         "../../environment.yml"
-    threads: EVERY_CORE
+    threads: TIMING_CORES
     params:
         config=CONFIG,
         seconds=STUDIES.get("benchmarks", {}).get("seconds"),
