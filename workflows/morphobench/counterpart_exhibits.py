@@ -52,16 +52,20 @@ def counterpart_sentences(evidence: Evidence) -> list[str]:
         entry, other = entry_of(found[0]), Entry(found[0]["counterpart"], found[0]["variant"])
         zero = sum(not math.isnan(row["low"]) and row["low"] <= 0 <= row["high"] for row in found)
         told = sum(not math.isnan(row["low"]) for row in found)
-        low, high = (signed(value) for value in (rows["difference"].min(), rows["difference"].max()))
+        differences = _span(signed(rows["difference"].min()), signed(rows["difference"].max()))
+        ratios = _span(number(rows["fit_ratio"].min()), number(rows["fit_ratio"].max()))
         text = (
             f"“{evidence.title(entry)}” beside “{evidence.title(other)}”, the same network and batches by "
             f"{found[0]['framework']} and by {found[0]['counterpart_framework']}: over {count(len(found), 'data set')} the "
-            f"mean difference of the test score lies between {low} and {high}"
+            f"mean difference of the test score is {differences}"
         )
         text += f", and {zero} of {told} {percent(evidence.level)} intervals contain zero" if told else ""
-        fastest, slowest = number(rows["fit_ratio"].min()), number(rows["fit_ratio"].max())
-        text += f". Training takes {fastest} to {slowest} times as long"
+        text += f". Training takes {ratios} times as long"
         if rows["compile_s"].notna().any():
             text += f", after up to {seconds(rows['compile_s'].max())} of compilation in each process"
         sentences.append(f"{text}.")
     return sentences
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

@@ -88,7 +88,7 @@ def test_the_report_says_how_far_the_frameworks_differ(tables, tmp_path):
     assert sentence.startswith(
         "“net-jax” beside “net”, the same network and batches by jax and by torch: over 1 data set"
     )
-    assert "lies between +0.0100 and +0.0100" in sentence
-    assert "Training takes 0.5 to 0.5 times as long, after up to 10 s of compilation in each process." in sentence
+    assert "test score is +0.0100, and" in sentence
+    assert "Training takes 0.5 times as long, after up to 10 s of compilation in each process." in sentence
     (row,) = counterpart_exhibits.counterparts(evidence).rows
     assert [cell.text for cell in row[:5]] == ["net-jax", "net", "d", "accuracy", "+0.0100"]
