@@ -202,7 +202,7 @@ def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, messa
     assert not (toy.root / "results/try").exists()
 
 
-@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit"])
+@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit", "recovery"])
 def test_every_tier_of_the_project_is_planned(project, tier, tmp_path):
     # One seed, since Snakemake takes a minute to plan the thousands of trials of the full tier.
     one_seed = tmp_path / "one-seed.yaml"
