@@ -26,7 +26,7 @@ def prepare(variant: str, cache: Path) -> None:
 
 
 def load(variant: str, cache: Path, split: str) -> GraphSplit:
-    """Return one split: features (nodes, 4), namely mean and standard deviation of the grey values, row and column."""
+    """Return one split: features (nodes, 4), namely mean and standard deviation of the grey values, row and column, standardised."""
     return load_graph_split(cache / "superpixels.npz", split)
 
 
@@ -58,8 +58,15 @@ def make(variant: str, splits: dict[str, Split]) -> dict[str, GraphSplit]:
             owners.append(name)
     graph, origin = disjoint_union(graphs)
     label, owner = np.concatenate(labels), np.array(owners)[origin]
+    graph = Graph(standardised(graph.x, owner == "train"), graph.edges)
     nodes = {name: np.flatnonzero(owner == name) for name in splits}
     return {name: GraphSplit(graph, chosen, label[chosen]) for name, chosen in nodes.items()}
+
+
+def standardised(x: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Shift and scale each feature so that it has mean 0 and standard deviation 1 over the training nodes."""
+    mean, deviation = x[known].mean(axis=0), x[known].std(axis=0)
+    return ((x - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
 
 
 def superpixels(image: np.ndarray, count: int) -> np.ndarray:

@@ -71,3 +71,10 @@ def test_superpixels_that_touch_are_joined_in_both_directions(plugin):
     assert graph.edges.tolist() == [[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]]
     np.testing.assert_allclose(graph.x[:, 0], [0.2, 1.0, 0.5], rtol=1e-6)
     assert plugin("superpixels").majority((image > 0.55).astype(int), segments).tolist() == [0, 1, 0]
+
+
+def test_features_of_superpixels_are_standardised_over_the_training_nodes_alone(plugin):
+    x = np.array([[1.0, 5.0], [3.0, 5.0], [100.0, 7.0]], np.float32)
+    found = plugin("superpixels").standardised(x, np.array([True, True, False]))
+    np.testing.assert_allclose(found, [[-1, 0], [1, 0], [98, 2]])
+    assert found.dtype == np.float32
