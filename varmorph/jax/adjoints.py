@@ -37,6 +37,7 @@ __all__ = [
     "Unrolled",
     "attach",
     "certify",
+    "checked_adjoint",
     "messenger",
     "numbers_of",
     "pull_back",
@@ -200,6 +201,16 @@ def pull_back(adjoint: LinearAdjoint, energy: Energy, z: jax.Array, q: jax.Array
     found = neumann_series(hessian, q, terms) if terms else conjugate_gradients(hessian, q, goal, max_steps)
     alone = ~hessian.reaches_known() & (energy.connections().diagonal > 0)
     return AdjointSolution(*found, alone.any(tuple(range(2, alone.ndim))))
+
+
+def checked_adjoint(adjoint: Adjoint | None) -> Adjoint:
+    """Require an adjoint, or None for the default."""
+    adjoint = Implicit() if adjoint is None else adjoint
+    if not isinstance(adjoint, Adjoint):
+        raise TypeError(
+            f"adjoint must be one of varmorph.jax's adjoints, such as Implicit(), found {type(adjoint).__name__}"
+        )
+    return adjoint
 
 
 def certify(adjoint: LinearAdjoint, found: AdjointSolution) -> BackwardCertificate:

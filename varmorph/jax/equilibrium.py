@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.lax import stop_gradient
 
-from varmorph.adjoints import Adjoint, Implicit, LinearAdjoint
-from varmorph.jax.adjoints import Truncated, numbers_of, sent
+from varmorph.adjoints import Adjoint, LinearAdjoint
+from varmorph.jax.adjoints import Truncated, checked_adjoint, numbers_of, sent
 from varmorph.jax.adjoints import settle as settle_backward
 from varmorph.jax.certificates import ActiveSet, BackwardCertificate, Certificate, ForwardCertificate, apply_policy
 from varmorph.jax.minimal_residuals import GeneralSolution, geometric_series, minimal_residuals
@@ -112,15 +112,11 @@ def equilibrium(
 
 def _checked_methods(solver: MapSolver | None, adjoint: Adjoint | None) -> tuple[MapSolver, Adjoint]:
     solver = Anderson() if solver is None else solver
-    adjoint = Implicit() if adjoint is None else adjoint
     if not isinstance(solver, MapSolver):
         raise TypeError(
             f"solver must be FixedPoint() or Anderson(), found {type(solver).__name__}: the others minimise an energy"
         )
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(
-            f"adjoint must be one of varmorph.jax's adjoints, such as Implicit(), found {type(adjoint).__name__}"
-        )
+    adjoint = checked_adjoint(adjoint)
     if isinstance(adjoint, Truncated) and not isinstance(adjoint.through, MapSolver):
         raise TypeError(f"Truncated goes through FixedPoint() or Anderson() here, found {adjoint.through}")
     return solver, adjoint

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from varmorph.convergence import check_start
-from varmorph.jax.adjoints import Adjoint, Implicit, LinearAdjoint, Truncated, attach, messenger, sent
+from varmorph.jax.adjoints import Adjoint, LinearAdjoint, Truncated, attach, checked_adjoint, messenger, sent
 from varmorph.jax.certificates import ActiveSet, BackwardCertificate, Certificate, ForwardCertificate, apply_policy
 from varmorph.jax.energy import Energy, frozen
 from varmorph.jax.solvers import Newton, Solver
@@ -110,15 +110,11 @@ def minimise(
 def checked_methods(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Adjoint]:
     """Require a solver and an adjoint, or None for the default of either."""
     solver = Newton() if solver is None else solver
-    adjoint = Implicit() if adjoint is None else adjoint
     if not isinstance(solver, Solver):
         raise TypeError(
             f"solver must be one of varmorph.jax's solvers, such as Newton(), found {type(solver).__name__}"
         )
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(
-            f"adjoint must be one of varmorph.jax's adjoints, such as Implicit(), found {type(adjoint).__name__}"
-        )
+    adjoint = checked_adjoint(adjoint)
     return solver, adjoint
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Unrolled",
     "attach",
     "certify",
+    "checked_adjoint",
     "goal",
     "refuse_second_derivatives",
     "settle",
@@ -82,6 +83,16 @@ def _pull_back(adjoint: LinearAdjoint, hessian: Laplacian, q: Tensor) -> LinearS
     if terms:
         return neumann_series(hessian, q, terms)
     return conjugate_gradients(hessian, q, goal(adjoint, q.dtype), max_steps)
+
+
+def checked_adjoint(adjoint: Adjoint | None) -> Adjoint:
+    """Require an adjoint, or None for the default."""
+    adjoint = Implicit() if adjoint is None else adjoint
+    if not isinstance(adjoint, Adjoint):
+        raise TypeError(
+            f"adjoint must be one of varmorph.torch's adjoints, such as Implicit(), found {type(adjoint).__name__}"
+        )
+    return adjoint
 
 
 def certify(

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.adjoints import Adjoint, Implicit, LinearAdjoint
-from varmorph.torch.adjoints import Truncated, certify, goal
+from varmorph.adjoints import Adjoint, LinearAdjoint
+from varmorph.torch.adjoints import Truncated, certify, checked_adjoint, goal
 from varmorph.torch.adjoints import settle as settle_backward
 from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate
 from varmorph.torch.minimal_residuals import GeneralSolution, geometric_series, minimal_residuals
@@ -102,15 +102,11 @@ def equilibrium(
 
 def _checked_methods(solver: MapSolver | None, adjoint: Adjoint | None) -> tuple[MapSolver, Adjoint]:
     solver = Anderson() if solver is None else solver
-    adjoint = Implicit() if adjoint is None else adjoint
     if not isinstance(solver, MapSolver):
         raise TypeError(
             f"solver must be FixedPoint() or Anderson(), found {type(solver).__name__}: the others minimise an energy"
         )
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(
-            f"adjoint must be one of varmorph.torch's adjoints, such as Implicit(), found {type(adjoint).__name__}"
-        )
+    adjoint = checked_adjoint(adjoint)
     if isinstance(adjoint, Truncated) and not isinstance(adjoint.through, MapSolver):
         raise TypeError(f"Truncated goes through FixedPoint() or Anderson() here, found {adjoint.through}")
     return solver, adjoint

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.adjoints import Adjoint, Implicit
+from varmorph.adjoints import Adjoint
 from varmorph.convergence import check_start
-from varmorph.torch.adjoints import attach
+from varmorph.torch.adjoints import attach, checked_adjoint
 from varmorph.torch.backends import implementation
 from varmorph.torch.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy import Energy
@@ -93,15 +93,11 @@ def minimise(
 def checked_methods(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Solver, Adjoint]:
     """Require a solver and an adjoint, or None for the default of either."""
     solver = Newton() if solver is None else solver
-    adjoint = Implicit() if adjoint is None else adjoint
     if not isinstance(solver, Solver):
         raise TypeError(
             f"solver must be one of varmorph.torch's solvers, such as Newton(), found {type(solver).__name__}"
         )
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(
-            f"adjoint must be one of varmorph.torch's adjoints, such as Implicit(), found {type(adjoint).__name__}"
-        )
+    adjoint = checked_adjoint(adjoint)
     return solver, adjoint
 
 

@@ -52,9 +52,9 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def write_table(stem: Path, table: pd.DataFrame) -> None:
     """Write ``table`` as ``stem.csv`` and ``stem.parquet``, each whole or not at all."""
-    with atomic(stem.with_suffix(".csv")) as temporary:
+    with atomic(stem.with_name(f"{stem.name}.csv")) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-    with atomic(stem.with_suffix(".parquet")) as temporary:
+    with atomic(stem.with_name(f"{stem.name}.parquet")) as temporary:
         table.to_parquet(temporary, index=False)
 
 

@@ -234,7 +234,7 @@ def split_dataset_id(identifier: str) -> tuple[str, str]:
 
 def method_sources(house: House, info: MethodInfo | BrokenPlugin) -> list[Path]:
     """Return every file whose change can change what a trial of this method computes; those of other frameworks cannot."""
-    own = sorted(path for path in info.folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
+    own = _plugin_files(info.folder)
     names, library = list(TRIAL_MODULES), []
     if isinstance(info, MethodInfo):
         names += MODULES[info.framework]
@@ -252,10 +252,12 @@ def _library_sources(house: House, framework: str) -> list[Path]:
 def dataset_sources(info: DatasetInfo | MethodInfo | BrokenPlugin) -> list[Path]:
     """Return the files of a plugin; of a data set also those of the data sets that it is made from."""
     made_from = info.made_from if isinstance(info, DatasetInfo) else ()
-    folders = [info.folder, *(info.folder.parent / name for name in made_from)]
-    return sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file()
-    )
+    return _plugin_files(info.folder, *(info.folder.parent / name for name in made_from))
+
+
+def _plugin_files(*folders: Path) -> list[Path]:
+    found = (path for folder in folders for path in folder.rglob("*"))
+    return sorted(path for path in found if path.suffix in {".py", ".yaml"} and path.is_file())
 
 
 def _imports(sources: list[Path], package: str) -> bool:

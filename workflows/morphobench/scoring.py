@@ -43,8 +43,8 @@ def score_dataset(house: House, run: RunFolder, dataset: str, cells: Cells, seed
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     labels = labels_of_test(house, manifest) if manifest.status == "ok" else None
     rows: list[dict[str, object]] = []
-    for name, method, variant in cells:
-        for seed in seeds if name == dataset else ():
+    for _, method, variant in (cell for cell in cells if cell[0] == dataset):
+        for seed in seeds:
             rows += _rows(run.trial(dataset, method, variant, seed), labels)
     write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
 

@@ -105,13 +105,7 @@ def records_on_dataset(wildcards):
         record
         for d, m, v in PLAN.cells
         if d == wildcards.dataset
-        for record in expand(
-            f"{CELL}/seed-{{seed}}/record.json",
-            dataset=d,
-            method=m,
-            variant=v,
-            seed=CONFIGURATION["seeds"],
-        )
+        for record in expand(records_of(wildcards), dataset=d, method=m, variant=v)
     ]
 
 

@@ -108,6 +108,11 @@ class Evidence:
         ]
         return [Entry(method, variant) for _, method, _, variant in sorted(rows)]
 
+    def entries_in(self, table: pd.DataFrame) -> list[Entry]:
+        """Those of the entries that a table with columns method and variant holds, in their order."""
+        held = set(table[["method", "variant"]].itertuples(index=False, name=None))
+        return [entry for entry in self.entries if entry in held]
+
     @property
     def dataset_names(self) -> list[str]:
         """Data sets in the order of the configuration, then those that only included runs have."""

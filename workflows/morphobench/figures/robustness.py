@@ -84,8 +84,7 @@ def _grid(evidence: Evidence, means: pd.DataFrame, titles: Mapping[str, str], x:
     if not datasets:
         return None
     look = looks(evidence)
-    tried = set(spoiled[["method", "variant"]].itertuples(index=False, name=None))
-    entries = [entry for entry in evidence.entries if tuple(entry) in tried]
+    entries = evidence.entries_in(spoiled)
     height = 1.9 if len(corruptions) > 2 else 2.6
     figure = new_figure(height * len(datasets) + 0.2 * ((len(entries) + 1) // 2) + 0.3)
     axes = figure.subplots(len(datasets), len(corruptions), squeeze=False, sharex=True, sharey="row")

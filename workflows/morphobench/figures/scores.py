@@ -84,8 +84,7 @@ def draw_scores(evidence: Evidence) -> Drawing | Absent:
         for start in range(0, len(members), COLUMNS):
             part = members[start : start + COLUMNS]
             tried = evidence.trials[evidence.trials["dataset"].isin(part)]
-            pairs = set(tried[["method", "variant"]].itertuples(index=False, name=None))
-            entries = [entry for entry in evidence.entries if entry in pairs and not evidence.is_control(entry)]
+            entries = [entry for entry in evidence.entries_in(tried) if not evidence.is_control(entry)]
             rows.append((entries, part))
     rows = [row for row in rows if row[0]]
     if not rows:
@@ -219,8 +218,7 @@ def _scatter(evidence: Evidence, table: pd.DataFrame, label: str) -> Figure:
     look = looks(evidence)
     columns = panel_columns(len(datasets))
     rows = math.ceil(len(datasets) / columns)
-    pairs = set(table[["method", "variant"]].itertuples(index=False, name=None))
-    entries = [entry for entry in evidence.entries if entry in pairs]
+    entries = evidence.entries_in(table)
     figure = new_figure(2.5 * rows + 0.2 * math.ceil(len(entries) / 2) + 0.2, PAGE_WIDTH if columns > 1 else 5.5)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for dataset, axis in zip(datasets, axes, strict=False):

@@ -12,6 +12,7 @@ from morphobench.figures.canvas import Drawing, log_axis, looks, new_figure
 from morphobench.figures.evidence import Entry, Evidence
 from morphobench.figures.scores import entry_legend, percent
 from morphobench.figures.wording import metric_title, number, sentence_list
+from morphobench.registry import split_dataset_id
 
 __all__ = ["draw_sweeps"]
 
@@ -23,7 +24,7 @@ def draw_sweeps(evidence: Evidence) -> Iterator[Drawing]:
     means = evidence.primary_means()
     places = {name: evidence.datasets.get(name, {}).get("at") for name in evidence.dataset_names}
     means = means.assign(at=pd.to_numeric(means["dataset"].map(places))).dropna(subset=["at"])
-    for name, part in means.groupby(means["dataset"].str.split(".").str[0], sort=False):
+    for name, part in means.groupby(means["dataset"].map(lambda name: split_dataset_id(name)[0]), sort=False):
         if part["at"].nunique() > 1:
             yield _draw(evidence, str(name), part.sort_values("at"))
 
@@ -33,8 +34,7 @@ def _draw(evidence: Evidence, name: str, means: pd.DataFrame) -> Drawing:
     axis_title = str(evidence.datasets[first]["sweep"])
     metric = PRIMARY_METRIC[evidence.task(first)]
     look = looks(evidence)
-    tried = set(means[["method", "variant"]].itertuples(index=False, name=None))
-    entries = [entry for entry in evidence.entries if tuple(entry) in tried]
+    entries = evidence.entries_in(means)
     figure = new_figure(3.4 + 0.2 * ((len(entries) + 1) // 2), 6.5)
     axis = figure.subplots()
     for entry in entries:
