@@ -288,19 +288,26 @@ def _report(house: House, options: argparse.Namespace) -> None:
 
 def _expect(house: House, options: argparse.Namespace) -> None:
     from morphobench.configuration import load_configuration
+    from morphobench.figures.evidence import read_evidence
     from morphobench.files import atomic
+    from morphobench.recovery_exhibits import recovered_elements
     from morphobench.scoring import tried_learning_rates
     from morphobench.statistics import expected_numbers
 
     configuration = load_configuration(options.config, house)
-    run = house.run(configuration["run"])
+    name = configuration["run"]
+    run = house.run(name)
     if configuration["tuning"]["mode"] == "grid":
-        path, table = house.reference / "learning_rates.csv", tried_learning_rates(run)
+        tables = {"learning_rates": tried_learning_rates(run)}
     else:
-        path, table = house.reference / f"{configuration['run']}.csv", expected_numbers(run.tables)
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
-    print(f"wrote {path}")
+        tables = {name: expected_numbers(run.tables), f"{name}_elements": recovered_elements(read_evidence(run))}
+    for stem, table in tables.items():
+        if table.empty:
+            continue
+        path = house.reference / f"{stem}.csv"
+        with atomic(path) as temporary:
+            table.to_csv(temporary, index=False)
+        print(f"wrote {path}")
 
 
 def _verify(house: House, options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from morphobench.figures.recovery import operator_names, operator_title, recover
 from morphobench.figures.wording import count, number, sentence_list, signed
 from morphobench.inference import proportion_difference, proportion_interval
 
-__all__ = ["Compared", "compare_with", "recovery", "recovery_sentences"]
+__all__ = ["Compared", "compare_with", "recovered_elements", "recovery", "recovery_sentences"]
 
 SPARSE = "max-plus"  # whose gradient reaches one neighbour of each window
 CASE = ["source", "operation", "element", "initialisation"]
@@ -66,6 +66,20 @@ def recovery(evidence: Evidence) -> Exhibit:
         "median over the seeds that succeeded of the first step at which the element was right"
     )
     return Exhibit("recovery", caption, columns, rows, "recovery.csv", frozenset(range(5, len(columns))))
+
+
+def recovered_elements(evidence: Evidence) -> pd.DataFrame:
+    """Every case and operator in the form of a committed table: how many of how many runs recovered the element, and how."""
+    groups = recovery_runs(evidence).groupby([*CASE, "operator", "learning_rate", "steps"], sort=False)
+    found = groups.agg(
+        recovered=("success", "sum"),
+        runs=("success", "size"),
+        element_error=("element_error", "mean"),
+        output_error=("output_error", "mean"),
+        steps_to_success=("steps_to_success", "median"),
+        gradient_share=("gradient_share", "mean"),
+    )
+    return found.round(4).reset_index()
 
 
 def compare_with(runs: pd.DataFrame, operator: str, level: float) -> list[Compared]:

@@ -11,7 +11,13 @@ import pytest
 from morphobench import recovery_exhibits
 from morphobench.figures.canvas import Absent, Drawing, drawing_style
 from morphobench.figures.evidence import RECOVERY, read_evidence, typed
-from morphobench.figures.recovery import draw_gradient_shares, draw_recovered, draw_recovery_success, operator_names
+from morphobench.figures.recovery import (
+    draw_gradient_shares,
+    draw_recovered,
+    draw_recovery_success,
+    operator_names,
+    recovery_runs,
+)
 from morphobench.layout import House
 
 # Seeds of ten that succeed, by operator and operation.
@@ -42,6 +48,7 @@ def made_up():
                     "initialisation": "random",
                     "seed": seed,
                     "learning_rate": 0.03,
+                    "steps": 300,
                     "element_error": 0.0 if seed < successes else 0.3,
                     "output_error": 0.01 * seed,
                     "dice": 0.9,
@@ -96,6 +103,33 @@ def test_the_table_has_a_row_a_case_and_operator(evidence):
     shown = {(row[4].text, row[0].text): row[5].text for row in table.rows}
     assert shown["max-plus", "dilation"] == "4 of 10"
     assert shown["variational, level annealed", "opening"] == "5 of 10"
+
+
+def test_the_committed_form_counts_each_case(evidence):
+    table = recovery_exhibits.recovered_elements(evidence)
+    assert (
+        dict(zip(zip(table["operator"], table["operation"], strict=True), table["recovered"], strict=True)) == SUCCESSES
+    )
+    assert set(table["runs"]) == {10}
+    assert table["output_error"].tolist() == [0.045] * len(SUCCESSES)
+
+
+def test_pictures_find_the_function_of_a_seed_whatever_the_first_one(evidence):
+    seeds = evidence.recovery["seed"]
+    evidence = dataclasses.replace(evidence, recovery=evidence.recovery.assign(seed=seeds + 100))
+    runs = recovery_runs(evidence)
+    mine = runs[(runs["operator"] == "max-plus") & (runs["operation"] == "opening")]
+    assert mine["place"].tolist() == list(range(10))
+    folder = evidence.folders["made-up"].studies
+    folder.mkdir(parents=True)
+    name = "digits-opening-disk-random-max-plus/max-plus"
+    np.savez(folder / "recovery_functions.npz", **{name: np.arange(10.0)[:, None, None] * -np.eye(7) / 10})
+    with drawing_style():
+        drawing = draw_recovered(evidence)[0]
+    shown = [image.get_array().min() for axis in drawing.figure.axes for image in axis.get_images()]
+    assert (
+        pytest.approx(-0.4) in shown
+    )  # the fifth of ten runs: of 6 without error that with the fifth smallest output error
 
 
 def test_operators_of_plugins_follow_the_known_ones(evidence):

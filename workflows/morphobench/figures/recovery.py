@@ -48,8 +48,9 @@ def operator_title(operator: str) -> str:
 
 
 def recovery_runs(evidence: Evidence) -> pd.DataFrame:
-    """Rows of the runs that ended, one a seed."""
-    return measured(evidence.recovery)
+    """Rows of the runs that ended, one a seed; ``place`` is where `recovery_functions.npz` keeps what it learned."""
+    runs = measured(evidence.recovery)
+    return runs.assign(place=runs.groupby(["cell", "operator"], sort=False).cumcount())
 
 
 def operator_names(runs: pd.DataFrame) -> list[str]:
@@ -134,7 +135,7 @@ def _middle(runs: pd.DataFrame, learned: Mapping[str, np.ndarray]) -> np.ndarray
     ranked = runs.sort_values(["element_error", "output_error"], kind="stable")
     row = ranked.iloc[(len(ranked) - 1) // 2]
     functions = learned.get(f"{row['cell']}/{row['operator']}")
-    return None if functions is None else functions[int(row["seed"])]
+    return None if functions is None else functions[int(row["place"])]
 
 
 def _show(axis: Axes, function: np.ndarray | None) -> Any:
