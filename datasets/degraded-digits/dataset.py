@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.splits import first_samples, load_split, prepare_splits, recipe, stratified_split
 from morphobench.synthesis import coverage, disc_depth, enlarge, mnist_digits, quantise, smooth_field, turn, unit_vector
 
 SPLIT_SEED = 20240605
 SEED = 20240606
 SIZES = {"train": 600, "valid": 150, "test": 250}
+SMALL = {"train": 200, "valid": 50, "test": 100}  # of the variant small: the first of each split
 DIGITS = {"train": 3000, "valid": 750, "test": 1250}  # digits to draw from: no digit serves two splits
 SIDE = 32
 SHAPE = (SIDE, SIDE)
@@ -25,7 +26,8 @@ def prepare(variant: str, cache: Path) -> None:
 
 def load(variant: str, cache: Path, split: str) -> Split:
     """Return one split: uint8 images (N, 1, 32, 32), int64 masks (N, 32, 32), 0 background and 1 digit."""
-    return load_split(cache / "degraded-digits.npz", split)
+    whole = load_split(cache / "degraded-digits.npz", split)
+    return first_samples(whole, SMALL[split]) if variant == "small" else whole
 
 
 def make() -> dict[str, Split]:

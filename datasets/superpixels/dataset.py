@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache as remembered
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from morphobench.graphs import both_directions, disjoint_union
 from morphobench.registry import DatasetInfo, discover_datasets, load_dataset
 from morphobench.splits import load_graph_split, prepare_splits, recipe
 
-SIZES = {"train": 200, "valid": 50, "test": 100}  # images, the first of each split
 SUPERPIXELS = {"degraded-digits": 80, "vessels": 150}  # asked for in each image; SLIC makes about as many
 COMPACTNESS = 0.1  # distance in grey values that weighs as much as the distance of neighbouring superpixels
 DATASETS = Path(__file__).parents[1]
@@ -39,12 +39,11 @@ def described(variant: str) -> DatasetInfo:
 
 
 def images_of(source: DatasetInfo, cache: Path) -> dict[str, Split]:
-    """Return the first images of each split with their masks, grey values in [0, 1]."""
+    """Return the images of its variant ``small`` with their masks, grey values in [0, 1]."""
     module, folder = load_dataset(source), cache / source.name
     folder.mkdir(exist_ok=True)
-    module.prepare("default", folder)
-    whole = {name: module.load("default", folder, name).as_float() for name in SPLITS}
-    return {name: Split(split.images[: SIZES[name]], split.labels[: SIZES[name]]) for name, split in whole.items()}
+    module.prepare("small", folder)
+    return {name: module.load("small", folder, name).as_float() for name in SPLITS}
 
 
 def make(variant: str, splits: dict[str, Split]) -> dict[str, GraphSplit]:
@@ -103,21 +102,29 @@ def majority(mask: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return (2 * np.bincount(segments.ravel(), mask.ravel()) > np.bincount(segments.ravel())).astype(np.int64)
 
 
-def pixel_dice(variant: str, cache: Path, scores: np.ndarray) -> float:
-    """Return the mean Dice coefficient of the test images when every pixel gets the class of its superpixel.
+def on_images(variant: str, cache: Path, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give every pixel of the test images the scores of its superpixel.
 
     Parameters
     ----------
     scores : ndarray
-        (nodes, 2) of the test nodes in their order, as ``predictions.npz`` keeps them. The true classes, one-hot, give the most that
-        any method can reach on these superpixels.
-    """
-    from morphobench.metrics import dice
+        (nodes, 2) of the test nodes in their order.
 
-    test, first, masks = images_of(described(variant), cache)["test"], 0, []
-    classes = scores.argmax(axis=1)
+    Returns
+    -------
+    tuple of ndarray
+        Scores (N, 2, H, W), and the masks (N, H, W) they are to be compared with.
+    """
+    nodes, masks = nodes_of_pixels(variant, cache)
+    return np.moveaxis(scores[nodes], -1, 1), masks
+
+
+@remembered
+def nodes_of_pixels(variant: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the place among the test nodes of each pixel of the test images, and the masks, both (N, H, W)."""
+    test, first, nodes = images_of(described(variant), cache)["test"], 0, []
     for image in test.images[:, 0]:
         segments = superpixels(image, SUPERPIXELS[variant])
-        masks.append(classes[first + segments])
+        nodes.append(first + segments)
         first += int(segments.max()) + 1
-    return dice(np.moveaxis(np.eye(2)[np.stack(masks)], -1, 1), test.labels)
+    return np.stack(nodes), test.labels

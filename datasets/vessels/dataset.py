@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import load_split, prepare_splits, recipe
+from morphobench.splits import first_samples, load_split, prepare_splits, recipe
 from morphobench.synthesis import binomial_blur, coverage, disc_depth, quantise, smooth_field, turn, unit_vector
 
 SEED = 20240604
 SIZES = {"train": 300, "valid": 75, "test": 125}
+SMALL = {"train": 200, "valid": 50, "test": 100}  # of the variant small: the first of each split
 SIDE = 64
 SHAPE = (SIDE, SIDE)
 
@@ -36,7 +37,8 @@ def prepare(variant: str, cache: Path) -> None:
 
 def load(variant: str, cache: Path, split: str) -> Split:
     """Return one split: uint8 images (N, 1, 64, 64), int64 masks (N, 64, 64), 0 background and 1 vessel."""
-    return load_split(cache / "vessels.npz", split)
+    whole = load_split(cache / "vessels.npz", split)
+    return first_samples(whole, SMALL[split]) if variant == "small" else whole
 
 
 def make() -> dict[str, Split]:

@@ -9,7 +9,7 @@ import pytest
 from morphobench.contract import SPLITS, DataUnavailable, GraphSplit
 from morphobench.graphs import flaw_of, same_graph
 from morphobench.layout import cache_folder
-from morphobench.preparation import prepare_dataset
+from morphobench.preparation import labels_of_test, on_images_of, prepare_dataset
 from morphobench.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
 
 
@@ -90,6 +90,24 @@ def test_no_test_image_is_trained_on(loaded):
     seen = {image.tobytes() for name in ("train", "valid") for image in splits[name].images}
     again = sum(image.tobytes() in seen for image in splits["test"].images)
     assert again <= 0.01 * len(splits["test"].images), f"{again} test images occur in train or valid"
+
+
+def test_a_graph_made_of_images_goes_back_to_them(dataset_identifier, project, loaded):
+    info, variant, splits = loaded
+    if not info.variant_images(variant):
+        return
+    name, images_variant = split_dataset_id(info.variant_images(variant))
+    images = discover_datasets(project.datasets)[name]
+    assert isinstance(images, DatasetInfo), f"variant {variant} names images of {name}: {images.why}"
+    assert images.variant_task(images_variant) == "segmentation"
+    prepared = prepare_dataset(project, info.variant_images(variant))
+    classes = len(info.variant_classes(variant))
+    on_images = on_images_of(project, prepare_dataset(project, dataset_identifier))
+    found, masks = on_images(np.random.default_rng(0).random((len(splits["test"]), classes)))
+    assert np.array_equal(masks, labels_of_test(project, prepared)), (
+        "other images than those of the data set that is named"
+    )
+    assert found.shape == (len(masks), classes, *masks.shape[1:])
 
 
 def test_preparing_twice_gives_the_same_data(dataset_identifier, project, loaded):

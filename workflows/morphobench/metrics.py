@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import ndimage, special
 
-__all__ = ["METRICS", "SMALLER_IS_BETTER", "metric_names", "score"]
+__all__ = ["METRICS", "SMALLER_IS_BETTER", "score", "score_on_images"]
 
 SMALLER_IS_BETTER = ("ece", "hd95")
 
@@ -148,14 +148,24 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
 }
 
 
-def metric_names(task: str) -> list[str]:
-    """Names of the metrics of a task, the primary one first."""
-    return list(METRICS[task])
-
-
 def score(task: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return every metric of the task; one that is not defined for these labels is left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = {name: metric(scores, labels) for name, metric in METRICS[task].items()}
     return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+OnImages = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def score_on_images(on_images: OnImages, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the Dice coefficient of the pixels of images for scores (nodes, K) of their parts, and for the true classes.
+
+    Parameters
+    ----------
+    on_images : callable
+        Takes scores of nodes to the pixels: returns scores (N, K, H, W) and masks (N, H, W).
+    """
+    true = np.eye(scores.shape[1])[labels]
+    return {"dice": dice(*on_images(scores)), "dice_limit": dice(*on_images(true))}

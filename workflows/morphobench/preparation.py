@@ -6,7 +6,7 @@ Trials read the arrays and never import dataset plugins; they are given no test 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from morphobench.layout import House, cache_folder
 from morphobench.registry import BrokenPlugin, DatasetInfo, discover_datasets, load_dataset, split_dataset_id
 from morphobench.splits import arrays_of, split_from
 
-__all__ = ["Manifest", "labels_of_test", "load_trial_data", "prepare_dataset", "read_manifest", "task_of"]
+__all__ = [
+    "Manifest",
+    "labels_of_test",
+    "load_trial_data",
+    "on_images_of",
+    "prepare_dataset",
+    "read_manifest",
+    "task_of",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Manifest:
     data_hash: str
     sweep: str = ""
     at: float | None = None
+    images: str = ""
 
 
 def prepare_dataset(house: House, identifier: str) -> Manifest:
@@ -61,8 +70,7 @@ def prepare_dataset(house: House, identifier: str) -> Manifest:
 
 def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, AnySplit]:
     module = load_dataset(info)
-    cache = cache_folder(house) / info.name / variant
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = _cache_of(house, info, variant)
     try:
         module.prepare(variant, cache)
         splits = {split: module.load(variant, cache, split) for split in SPLITS}
@@ -76,6 +84,13 @@ def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, AnySpl
     if info.variant_task(variant) == "node_classification":
         _check_one_graph(f"{where}split)", splits)
     return splits
+
+
+def _cache_of(house: House, info: DatasetInfo, variant: str) -> Path:
+    """Return the folder that a plugin may keep files of a variant in."""
+    folder = cache_folder(house) / info.name / variant
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _check_one_graph(where: str, splits: Mapping[str, GraphSplit]) -> None:
@@ -150,6 +165,7 @@ def _write_arrays(
         data_hash=data_hash,
         sweep=info.sweep,
         at=info.variant_number(variant),
+        images=info.variant_images(variant),
     )
 
 
@@ -182,6 +198,7 @@ def _empty(identifier: str, info: DatasetInfo | BrokenPlugin, status: str, messa
         class_names=info.variant_classes(variant),
         sweep=info.sweep,
         at=info.variant_number(variant),
+        images=info.variant_images(variant),
     )
 
 
@@ -219,6 +236,21 @@ def load_trial_data(house: House, manifest: Manifest) -> tuple[AnySplit, AnySpli
 def labels_of_test(house: House, manifest: Manifest) -> np.ndarray:
     """Return the test labels; for scoring and for the report, never for training."""
     return _array(house, manifest, "test_labels")
+
+
+def on_images_of(house: House, manifest: Manifest) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return what takes scores of the test nodes to the pixels of the images that the graph is made of; for scoring.
+
+    Raises
+    ------
+    InvalidPlugin
+        If the plugin does not import.
+    """
+    name, variant = split_dataset_id(manifest.id)
+    info = discover_datasets(house.datasets)[name]
+    if isinstance(info, BrokenPlugin):
+        raise InvalidPlugin(info.why)
+    return functools.partial(load_dataset(info).on_images, variant, _cache_of(house, info, variant))
 
 
 def images_of_test(house: House, manifest: Manifest) -> np.ndarray:

@@ -106,6 +106,10 @@ class DatasetInfo:
         """Class names of one variant."""
         return tuple(self.variants[variant].get("classes", self.classes))
 
+    def variant_images(self, variant: str) -> str:
+        """Id of the data set for segmentation whose images the graph of one variant is made of, "" for none."""
+        return str(self.variants[variant].get("images", ""))
+
     def variant_number(self, variant: str) -> float | None:
         """Where one variant lies in the sweep of the variants, None if it takes no part in one."""
         number = self.variants[variant].get("at")
@@ -203,6 +207,11 @@ def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None
         missing = {"prepare", "load"} - found
         if missing:
             raise Mistake(f"{shown}: function {' and '.join(sorted(missing))} not found; expected prepare and load")
+        made_of_images = [name for name, values in declared.get("variants", {}).items() if "images" in (values or {})]
+        if made_of_images and "on_images" not in found:
+            raise Mistake(
+                f"{shown}: function on_images not found; expected, since variant {made_of_images[0]} names images"
+            )
         return
     if len(found & {"operator", "build"}) != 1:
         both = "both" if {"operator", "build"} <= found else "neither"

@@ -14,7 +14,7 @@ from morphobench import metrics
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.files import write_table
 from morphobench.layout import House, RunFolder
-from morphobench.preparation import labels_of_test, read_manifest
+from morphobench.preparation import labels_of_test, on_images_of, read_manifest
 from morphobench.records import Record, read_record
 from morphobench.schemas import Mistake
 
@@ -42,34 +42,41 @@ def score_dataset(house: House, run: RunFolder, dataset: str, cells: Cells, seed
     """Write ``scores.csv`` of one data set: a row for each seed, split and metric; a failed seed has an empty value."""
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     labels = labels_of_test(house, manifest) if manifest.status == "ok" else None
+    on_images = on_images_of(house, manifest) if manifest.images and manifest.status == "ok" else None
     rows: list[dict[str, object]] = []
     for _, method, variant in (cell for cell in cells if cell[0] == dataset):
         for seed in seeds:
-            rows += _rows(run.trial(dataset, method, variant, seed), labels)
+            rows += _rows(run.trial(dataset, method, variant, seed), labels, on_images)
     write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
 
 
-def _rows(folder: Path, labels: np.ndarray | None) -> list[dict[str, object]]:
+def _rows(folder: Path, labels: np.ndarray | None, on_images: metrics.OnImages | None) -> list[dict[str, object]]:
     """Rows of one trial."""
     record = read_record(folder / "record.json")
     primary = PRIMARY_METRIC.get(record.task, "")
     if labels is None or record.status != "ok":
         return [_row(record, "test", primary, None)]
-    rows = [_row(record, "test", name, value) for name, value in _test_scores(folder, record.task, labels).items()]
+    scores, truth = _predictions(folder, labels)
+    found = metrics.score(record.task, scores, truth)
+    if on_images is not None:
+        found |= metrics.score_on_images(on_images, scores, truth)
+    rows = [_row(record, "test", name, value) for name, value in found.items()]
     validation = _validation_score(folder, record)
     if validation is not None:
         rows.append(_row(record, "valid", primary, validation))
     return rows
 
 
-def _test_scores(folder: Path, task: str, labels: np.ndarray) -> dict[str, float]:
+def _predictions(folder: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of one trial in the order of the test samples, and their labels."""
     path = folder / "predictions.npz"
     try:
         with np.load(path, allow_pickle=False) as predictions:
             scores, index = predictions["scores"], predictions["index"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise Mistake(f"{path}: not readable ({error}); remove its folder and run again") from error
-    return metrics.score(task, scores, labels[index])
+    order = np.argsort(index)
+    return scores[order], labels[index[order]]
 
 
 def _validation_score(folder: Path, record: Record) -> float | None:

@@ -17,6 +17,7 @@ from morphobench.files import atomic, digest, digest_files
 __all__ = [
     "arrays_of",
     "content_digest",
+    "first_samples",
     "load_graph_split",
     "load_split",
     "prepare_splits",
@@ -100,6 +101,11 @@ def split_from(read: Callable[[str], np.ndarray], name: str, *, graph: bool, lab
         whole, nodes = Graph(read("graph_x"), read("graph_edges")), read(f"{name}_nodes")
         return GraphSplit(whole, nodes, read(f"{name}_labels") if labelled else np.zeros(0, dtype=np.int64))
     return Split(read(f"{name}_images"), read(f"{name}_labels") if labelled else np.zeros(0))
+
+
+def first_samples(split: Split, count: int) -> Split:
+    """Return the first images of a split with their labels."""
+    return Split(split.images[:count], split.labels[:count])
 
 
 def prepare_splits(path: Path, made_by: str, make: Callable[[], Mapping[str, AnySplit]]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from morphobench.contract import SPLITS, Graph, GraphSplit
 from morphobench.download import CorruptFile
 from morphobench.graphs import flaw_of
 from morphobench.layout import data_folders
+from morphobench.metrics import score_on_images
 
 
 class Malicious:
@@ -78,3 +80,42 @@ def test_features_of_superpixels_are_standardised_over_the_training_nodes_alone(
     found = plugin("superpixels").standardised(x, np.array([True, True, False]))
     np.testing.assert_allclose(found, [[-1, 0], [1, 0], [98, 2]])
     assert found.dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def superpixel_cache(plugin, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("superpixels")
+    plugin("superpixels").prepare("degraded-digits", folder)
+    return folder
+
+
+def test_pixels_have_the_scores_of_their_superpixel(plugin, superpixel_cache):
+    superpixels, digits = plugin("superpixels"), plugin("degraded-digits")
+    test = superpixels.load("degraded-digits", superpixel_cache, "test")
+    numbers = np.arange(len(test), dtype=float)
+    on_images, masks = superpixels.on_images("degraded-digits", superpixel_cache, np.stack([-numbers, numbers], axis=1))
+    pictures = digits.load("small", superpixel_cache / "degraded-digits", "test")
+    assert on_images.shape == (100, 2, 32, 32)
+    assert np.array_equal(masks, pictures.labels)
+    nodes, areas = np.unique(on_images[:, 1], return_counts=True)
+    assert np.array_equal(nodes, numbers)
+    grey = np.bincount(on_images[:, 1].astype(int).ravel(), pictures.as_float().images.ravel()) / areas
+    x = test.graph.x[test.nodes, 0]  # standardised, so equal but for shift and scale
+    assert np.corrcoef(grey, x)[0, 1] > 1 - 1e-6
+
+
+def test_the_true_classes_reach_the_limit_and_no_others_more(plugin, superpixel_cache):
+    test = plugin("superpixels").load("degraded-digits", superpixel_cache, "test")
+    on_images = partial(plugin("superpixels").on_images, "degraded-digits", superpixel_cache)
+    found = score_on_images(on_images, np.eye(2)[test.labels], test.labels)
+    assert found["dice"] == found["dice_limit"]
+    assert 0.8 < found["dice_limit"] < 0.9
+    background = score_on_images(on_images, np.eye(2)[np.zeros_like(test.labels)], test.labels)
+    assert background == {"dice": 0.0, "dice_limit": found["dice_limit"]}
+
+
+def test_small_variants_are_the_first_pictures(plugin, cache_of, splits_of):
+    for name in ("degraded-digits", "vessels"):
+        small = plugin(name).load("small", cache_of(name), "test")
+        assert np.array_equal(small.images, splits_of(name)["test"].images[:100])
+        assert np.array_equal(small.labels, splits_of(name)["test"].labels[:100])

@@ -71,6 +71,14 @@ def test_a_data_set_without_load_is_broken(house):
     assert "function load not found" in discover_datasets(house.root / "datasets")["toy"].why
 
 
+def test_a_graph_of_images_needs_the_way_back(house):
+    folder = house.add_dataset("toy")
+    with (folder / "dataset.yaml").open("a") as description:
+        description.write("variants: {parts: {images: pictures.small}}\n")
+    why = discover_datasets(house.root / "datasets")["toy"].why
+    assert why == "datasets/toy/dataset.py: function on_images not found; expected, since variant parts names images"
+
+
 def test_importing_a_plugin_that_fails_says_what_failed(house):
     house.add_method("coin", code="import nowhere\ndef build(t, p): ...\ndef fit(*a): ...\ndef predict(*a): ...\n")
     with pytest.raises(InvalidPlugin, match=r"coin/method.py: does not import: ModuleNotFoundError.*nowhere"):

@@ -11,6 +11,7 @@ from typing import Any
 from morphobench.contract import Split
 from morphobench.figures.benchmarks import draw_benchmarks
 from morphobench.figures.canvas import Absent, Drawing, drawing_style, save
+from morphobench.figures.common_tasks import draw_common_tasks
 from morphobench.figures.coupled_solvers import draw_accuracy, draw_iterations
 from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.figures.gradient_cosines import draw_cosines
@@ -124,6 +125,7 @@ def _alone(draw: Callable[[Evidence], Drawing | Absent]) -> Drawer:
 DRAWERS: tuple[Drawer, ...] = (
     *map(_alone, SINGLE),
     lambda evidence, _: draw_sweeps(evidence),
+    lambda evidence, _: draw_common_tasks(evidence),
     lambda evidence, _: draw_recovered(evidence),
     draw_segmentations,
     lambda evidence, _: draw_structuring_functions(evidence),

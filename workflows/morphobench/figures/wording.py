@@ -24,6 +24,7 @@ METRIC_TITLES = {
     "auc": "AUC",
     "ece": "calibration error (ECE)",
     "dice": "Dice",
+    "dice_limit": "Dice of the true classes",
     "iou": "IoU",
     "cldice": "clDice",
     "hd95": "Hausdorff 95 % (pixels)",
