@@ -79,7 +79,7 @@ def recovered_elements(evidence: Evidence) -> pd.DataFrame:
         steps_to_success=("steps_to_success", "median"),
         gradient_share=("gradient_share", "mean"),
     )
-    return found.round(4).reset_index()
+    return found.reset_index().round(4).astype({"steps": int, "recovered": int})
 
 
 def compare_with(runs: pd.DataFrame, operator: str, level: float) -> list[Compared]:
@@ -122,6 +122,7 @@ def recovery_sentences(evidence: Evidence) -> list[str]:
         f"{count(runs['seed'].nunique(), 'seed')} each, all runs taken together ({100 * evidence.level:g} % score interval) and "
         f"the median share of the window with gradient: {'; '.join(told)}."
     ]
+    sentences += _start_sentences(runs, operators)
     sentences += _density_sentence(runs)
     if SPARSE in operators:
         sentences += [
@@ -130,6 +131,21 @@ def recovery_sentences(evidence: Evidence) -> list[str]:
             if operator != SPARSE
         ]
     return sentences
+
+
+def _start_sentences(runs: pd.DataFrame, operators: list[str]) -> list[str]:
+    """How often each operator recovered the element from each start."""
+    starts = list(dict.fromkeys(runs["initialisation"]))
+    counts = success_counts(runs, ["initialisation", "operator"])
+    told = []
+    for start in starts:
+        shares = [
+            f"{operator_title(operator)} {100 * counts[start, operator][0] / counts[start, operator][1]:.0f} %"
+            for operator in operators
+            if (start, operator) in counts
+        ]
+        told.append(f"{start}: {sentence_list(shares)}")
+    return [f"By start, {'; '.join(told)}."] if len(starts) > 1 else []
 
 
 def _density_sentence(runs: pd.DataFrame) -> list[str]:

@@ -91,6 +91,16 @@ def test_the_sentences_say_the_counts_with_their_intervals(evidence):
     assert "dilation by disk" in own
 
 
+def test_shares_are_said_by_start_if_there_are_several(evidence):
+    again = evidence.recovery.assign(initialisation="zero", success=lambda runs: runs["seed"] < 2)
+    both = dataclasses.replace(evidence, recovery=pd.concat([evidence.recovery, again[again["status"] == "ok"]]))
+    by_start = recovery_exhibits.recovery_sentences(both)[1]
+    assert by_start == (
+        "By start, random: max-plus 50 %, variational, level annealed 70 % and my-own 50 %; "
+        "zero: max-plus 20 %, variational, level annealed 20 % and my-own 20 %."
+    )
+
+
 def test_an_operator_that_never_loses_has_no_exception(evidence):
     good = evidence.recovery[evidence.recovery["operation"] == "dilation"]
     annealed = recovery_exhibits.recovery_sentences(dataclasses.replace(evidence, recovery=good))[2]

@@ -105,9 +105,15 @@ def _pictures(runs: pd.DataFrame, name: str, sources: Sequence[str], learned: Ma
     figure = new_figure(0.62 * (len(operators) + 1) + 0.75)
     axes = figure.subplots(len(operators) + 1, len(datasets), squeeze=False)
     picture = None
+    fontsize, before = 7.5 if len(datasets) <= MOST_COLUMNS else 6.5, ""
     for column, dataset in enumerate(datasets):
         mine = runs[runs["dataset"] == dataset]
-        axes[0, column].set_title(f"{mine['operation'].iloc[0]}\n{mine['element'].iloc[0]}" + where(mine), fontsize=7.5)
+        operation = str(mine["operation"].iloc[0])
+        named = (
+            operation if operation != before or len(sources) > 1 else ""
+        )  # once for its columns: many would run together
+        axes[0, column].set_title(f"{named}\n{mine['element'].iloc[0]}" + where(mine), fontsize=fontsize)
+        before = operation
         picture = _show(axes[0, column], learned.get(f"{dataset}/true"))
         for row, operator in enumerate(operators, start=1):
             _show(axes[row, column], _middle(mine[mine["operator"] == operator], learned))
