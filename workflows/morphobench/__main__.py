@@ -300,7 +300,8 @@ def _expect(house: House, options: argparse.Namespace) -> None:
     if configuration["tuning"]["mode"] == "grid":
         tables = {"learning_rates": tried_learning_rates(run)}
     else:
-        tables = {name: expected_numbers(run.tables), f"{name}_elements": recovered_elements(read_evidence(run))}
+        tables = {name: expected_numbers(run.tables)}
+    tables[f"{name}_elements"] = recovered_elements(read_evidence(run))
     for stem, table in tables.items():
         if table.empty:
             continue

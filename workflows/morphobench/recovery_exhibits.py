@@ -75,6 +75,7 @@ def recovered_elements(evidence: Evidence) -> pd.DataFrame:
         recovered=("success", "sum"),
         runs=("success", "size"),
         element_error=("element_error", "mean"),
+        valid_error=("valid_error", "mean"),
         output_error=("output_error", "mean"),
         steps_to_success=("steps_to_success", "median"),
         gradient_share=("gradient_share", "mean"),

@@ -50,6 +50,7 @@ def made_up():
                     "learning_rate": 0.03,
                     "steps": 300,
                     "element_error": 0.0 if seed < successes else 0.3,
+                    "valid_error": 0.01 * seed,
                     "output_error": 0.01 * seed,
                     "dice": 0.9,
                     "depth_error": 0.1,
