@@ -297,11 +297,11 @@ def _expect(house: House, options: argparse.Namespace) -> None:
     configuration = load_configuration(options.config, house)
     name = configuration["run"]
     run = house.run(name)
+    tables = {f"{name}_elements": recovered_elements(read_evidence(run))}
     if configuration["tuning"]["mode"] == "grid":
-        tables = {"learning_rates": tried_learning_rates(run)}
+        tables["learning_rates"] = tried_learning_rates(run)
     else:
-        tables = {name: expected_numbers(run.tables)}
-    tables[f"{name}_elements"] = recovered_elements(read_evidence(run))
+        tables[name] = expected_numbers(run.tables)
     for stem, table in tables.items():
         if table.empty:
             continue
