@@ -183,6 +183,23 @@ def test_a_step_that_fails_is_a_failed_job_and_names_the_file(finished):
     assert "seed-0/predictions.npz" in done.stdout + done.stderr
 
 
+def test_a_run_is_verified_against_the_numbers_it_is_expected_to_give(finished):
+    done = finished.morphobench("expect", "--config", "results/try/config.yaml")
+    assert done.returncode == 0, done.stderr
+    path = finished.root / "results/reference/try.csv"
+    assert sorted(path.parent.iterdir()) == [path]  # no file for studies that the run does not have
+    done = finished.snakemake("verify")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(path)
+    accuracy = table["metric"] == "accuracy"
+    assert f"0 of {accuracy.sum() + (table['metric'] == 'auc').sum()} scores" in done.stdout
+    table.loc[accuracy & (table["method"] == "coin"), "expected"] += 0.1
+    table.to_csv(path, index=False)
+    done = finished.snakemake("verify")
+    assert done.returncode != 0
+    assert "1 of " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -202,7 +219,7 @@ def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, messa
     assert not (toy.root / "results/try").exists()
 
 
-@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit", "recovery"])
+@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit", "superpixels", "recovery"])
 def test_every_tier_of_the_project_is_planned(project, tier, tmp_path):
     # One seed, since Snakemake takes a minute to plan the thousands of trials of the full tier.
     one_seed = tmp_path / "one-seed.yaml"
