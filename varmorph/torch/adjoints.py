@@ -152,6 +152,6 @@ class _Attached(torch.autograd.Function):
             )
         hessian = energy.hessian(residuals)
         v, iterations, residual = _pull_back(adjoint, hessian, q)
-        singular = (~hessian.reaches_known() & (energy.connections.diagonal > 0)).flatten(1).any(1)
+        singular = (~hessian.reaches_known() & energy.connections.joined).flatten(1).any(1)
         certificate.backward = certify(adjoint, iterations, residual, singular, shape)
         return (-settle(adjoint, certificate.backward, v), *(None,) * (5 + len(residuals)))

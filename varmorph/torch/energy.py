@@ -63,6 +63,13 @@ class Ridge(NamedTuple):
         return self.weight * (z - self.anchor)
 
 
+class Connections(NamedTuple):
+    """Which unknowns edges of positive weight join to a known value, and which to anything; both of the shape of z."""
+
+    reaches_known: Tensor
+    joined: Tensor
+
+
 class Evaluation(NamedTuple):
     """An energy at one point.
 
@@ -165,10 +172,15 @@ class Energy:
         )
 
     @cached_property
-    def connections(self) -> Laplacian:
-        """The Laplacian of the weights: which unknowns are joined at all."""
+    def connections(self) -> Connections:
+        """Which unknowns are joined at all.
+
+        Two masks instead of the Laplacian of the weights: it refers to this energy, and a cycle would keep every tensor of both
+        until Python looks for cycles.
+        """
         weights = [edges.weight.detach().expand(shape) for edges, shape in zip(self.edges, self.shapes, strict=True)]
-        return Laplacian(self, weights)
+        laplacian = Laplacian(self, weights)
+        return Connections(laplacian.reaches_known(), laplacian.diagonal > 0)
 
     @cached_property
     def shapes(self) -> list[torch.Size]:

@@ -119,7 +119,7 @@ def minimise_parts(
     certificate = Certificate(_forward_certificate(energy, run, shape))
     value = attach(adjoint, energy, run.at, certificate, shape)
     finite = spread_over(energy.spread.isfinite(), value)
-    defined = energy.connections.reaches_known() & finite
+    defined = energy.connections.reaches_known & finite
     value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)
     value = settle(solver, run.converged, run.residual, value)
     return Solution(value, certificate, value.detach())
@@ -171,7 +171,7 @@ def _weighted_mean(energy: Energy) -> Tensor:
 def _forward_certificate(energy: Energy, run: Run, shape: tuple[int, ...]) -> ForwardCertificate:
     with torch.no_grad():
         residuals = tuple(r.detach() for r in run.at.residuals)
-        regular = energy.hessian(residuals).reaches_known() | (energy.connections.diagonal <= 0)
+        regular = energy.hessian(residuals).reaches_known() | ~energy.connections.joined
         unique, margin = regular.flatten(2).all(-1), energy.margin(residuals)
     counts = (run.iterations, run.linear_steps, run.identified)
     return forward_certificate(run.converged, run.residual, margin, counts, unique, shape)

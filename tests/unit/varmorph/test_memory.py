@@ -6,7 +6,20 @@ import gc
 import pytest
 import torch
 
-from varmorph.torch import FixedPoint, Implicit, Newton, Unrolled, reconstruction, regularised_dilation
+from varmorph.torch import (
+    FixedPoint,
+    Implicit,
+    Newton,
+    Unrolled,
+    backend,
+    graph_dilation,
+    joint_graph_opening,
+    joint_opening,
+    reconstruction,
+    regularised_dilation,
+    variational_dilation,
+    variational_graph_dilation,
+)
 
 
 def live_storages():
@@ -80,3 +93,42 @@ def test_unrolling_keeps_every_iteration(dilate):
     (few, kept), (many, kept_after_many) = (dilate(FixedPoint(tolerance=t), Unrolled()) for t in (1e-2, 1e-8))
     assert many >= 4 * few
     assert kept_after_many >= 3 * kept
+
+
+EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
+LEVELS = torch.tensor([[-2.0, -2.0], [2.0, 2.0]])
+BY_GRAPH = {
+    "separable": lambda x: variational_graph_dilation(x, EDGES, None, None, 2.0).value,
+    "coupled": lambda x: variational_graph_dilation(x, EDGES, None, None, 2.0, coupling=1.0).value,
+    "joint": lambda x: joint_graph_opening(x, EDGES, None, None, LEVELS, 1.0).value,
+    "exact": lambda x: graph_dilation(x, EDGES),
+}
+BY_IMAGE = {
+    "regularised": lambda x: regularised_dilation(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), 2.0, 1.0).value,
+    "joint image": lambda x: joint_opening(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), LEVELS, 1.0).value,
+    "variational": lambda x: variational_dilation(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), 2.0),
+}
+
+
+@pytest.mark.parametrize("implementation", ["auto", "tensor"])
+@pytest.mark.parametrize("name", [*BY_GRAPH, *BY_IMAGE])
+def test_a_step_leaves_nothing_that_waits_for_the_garbage_collector(name, implementation):
+    """A cycle of references keeps the tensors of a step: memory grows with the steps, since nothing tells Python how large they are."""
+    operator = {**BY_GRAPH, **BY_IMAGE}[name]
+    x = noise(4, 2) if name in BY_GRAPH else noise(1, 2, 6, 6)
+    x.requires_grad_()
+
+    def step():
+        operator(x).sum().backward()
+
+    gc.disable()
+    try:
+        with backend(implementation):
+            step()  # what is made once
+            gc.collect()
+            before = set(live_storages())
+            step()
+        left = [tensor.shape for place, tensor in live_storages().items() if place not in before]
+    finally:
+        gc.enable()
+    assert left == []
