@@ -88,6 +88,13 @@ def _refuse(trial: Trial) -> bool:
     return True
 
 
+def _clear(trial: Trial) -> None:
+    """Remove what an earlier attempt left: beside the record of a failure nothing may lie that another one computed."""
+    for path in trial.folder.glob("*"):
+        if path.is_file():
+            path.unlink()
+
+
 def _leave(trial: Trial, status: str, message: str, log_tail: list[str] | None = None) -> None:
     print(
         f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}] {status}: {message}", flush=True
@@ -100,7 +107,7 @@ def _leave(trial: Trial, status: str, message: str, log_tail: list[str] | None =
 def _run_worker(house: House, config: Path, trials: list[Trial], store: Store, device: str) -> list[Trial]:
     """Run one worker until it ends or is killed; return the trials it did not get to."""
     for trial in trials:
-        (trial.folder / "record.json").unlink(missing_ok=True)
+        _clear(trial)
     first = trials[0]
     job = {
         "root": str(house.root),

@@ -131,6 +131,16 @@ def test_an_edited_plugin_is_trained_again_and_not_restored(toy):
     assert "restored" not in output
 
 
+def test_a_failure_leaves_nothing_of_an_earlier_success(toy):
+    run_trials(toy, "coin", seeds=(0,))
+    folder = House(toy.root).run("try").trial("toy", "coin", "default", 0)
+    assert (folder / "predictions.npz").is_file()
+    toy.add_method("coin", code=numpy_method(fit="raise ValueError('no')"))
+    records, _ = run_trials(toy, "coin", seeds=(0,))
+    assert records[0].status == "error"
+    assert not (folder / "predictions.npz").exists()
+
+
 def test_a_data_set_that_is_not_to_be_had_is_a_row_and_not_the_methods_fault(toy):
     code = (toy.root / "datasets/toy/dataset.py").read_text()
     code = code.replace("    pass", "    raise DataUnavailable('no network')").replace(
