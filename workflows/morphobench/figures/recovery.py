@@ -109,9 +109,8 @@ def _pictures(runs: pd.DataFrame, name: str, sources: Sequence[str], learned: Ma
     for column, dataset in enumerate(datasets):
         mine = runs[runs["dataset"] == dataset]
         operation = str(mine["operation"].iloc[0])
-        named = (
-            operation if operation != before or len(sources) > 1 else ""
-        )  # once for its columns: many would run together
+        # Once for its columns: many would run together.
+        named = operation if operation != before or len(sources) > 1 else ""
         axes[0, column].set_title(f"{named}\n{mine['element'].iloc[0]}" + where(mine), fontsize=fontsize)
         before = operation
         picture = _show(axes[0, column], learned.get(f"{dataset}/true"))
