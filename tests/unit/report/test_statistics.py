@@ -204,10 +204,13 @@ def test_drift_is_flagged_beyond_the_tolerance_and_for_lost_numbers(made_up_run,
     same = statistics.compare_reference(made_up_run.tables, tmp_path / "same.csv", tmp_path, {"accuracy": 0.0})
     assert len(same) == len(expected)
     assert not same["drift"].any()
-    expected.assign(expected=expected["expected"] + 0.1).to_csv(tmp_path / "moved.csv", index=False)
-    assert statistics.compare_reference(made_up_run.tables, tmp_path / "moved.csv", tmp_path, {"accuracy": 0.05})[
-        "drift"
-    ].all()
+    errors = same["tolerance"].to_numpy()  # nothing is tolerated but what the seeds differ by
+    for far, drifted in ((0.99, False), (1.01, True)):
+        expected.assign(expected=same["found"].to_numpy() + far * np.maximum(errors, 0.05)).to_csv(
+            tmp_path / "moved.csv", index=False
+        )
+        moved = statistics.compare_reference(made_up_run.tables, tmp_path / "moved.csv", tmp_path, {"accuracy": 0.05})
+        assert (moved["drift"] == drifted).all()
     expected.assign(method="gone").to_csv(tmp_path / "gone.csv", index=False)
     assert statistics.compare_reference(made_up_run.tables, tmp_path / "gone.csv", tmp_path, {"accuracy": 9.0})[
         "drift"
