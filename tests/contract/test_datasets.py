@@ -8,7 +8,7 @@ import pytest
 
 from morphobench.contract import SPLITS, DataUnavailable, GraphSplit
 from morphobench.graphs import flaw_of, same_graph
-from morphobench.layout import cache_folder
+from morphobench.layout import dataset_cache
 from morphobench.preparation import labels_of_test, on_images_of, prepare_dataset
 from morphobench.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
 
@@ -20,8 +20,7 @@ def loaded(dataset_identifier, project, monkeypatch):
     info = discover_datasets(project.datasets)[name]
     assert isinstance(info, DatasetInfo), f"{name} is invalid: {info.why}"
     module = load_dataset(info)
-    cache = cache_folder(project) / name / variant
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = dataset_cache(project, name, variant)
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
     try:
         module.prepare(variant, cache)

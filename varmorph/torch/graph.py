@@ -442,11 +442,11 @@ def _node_by_node(
     """Solve a separable problem exactly, and certify it."""
     z = _each_node(pulls, level, penalty, mu)
     certificate = certify(energy, z.detach(), shape)
-    # Made now: a hook that names z would keep it, and all that it was computed from, until Python looks for cycles.
-    done = torch.ones(shape, dtype=torch.bool, device=z.device)
-    nothing = torch.zeros(shape, dtype=z.dtype, device=z.device)
 
+    # It may not name z: a cycle would keep z, and all that it was computed from, until Python looks for cycles.
     def passed(_: Tensor) -> None:
+        done = torch.ones_like(certificate.forward.converged)
+        nothing = torch.zeros_like(certificate.forward.residual)
         certificate.backward = BackwardCertificate(done, nothing.long(), nothing, ~done)
 
     if z.requires_grad:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from morphobench.exhibits import Cell, Exhibit, entry_of, number_cell
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.exhibits import Cell, Exhibit, number_cell
+from morphobench.figures.evidence import Entry, Evidence, entry_of
 from morphobench.figures.scores import percent
 from morphobench.figures.wording import count, interval, metric_title, number, seconds, signed
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from morphobench.contract import PRIMARY_METRIC
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.figures.evidence import Evidence, entry_of
 from morphobench.figures.wording import (
     interval,
     metric_title,
@@ -27,7 +27,6 @@ __all__ = [
     "coverage",
     "dataset_table",
     "differences",
-    "entry_of",
     "failures",
     "method_table",
     "number_cell",
@@ -71,11 +70,6 @@ def number_cell(value: Any, say: Callable[[float], str] = number) -> Cell:
 def _row_link(source: str, position: int) -> Cell:
     """Link to a row of a CSV (RFC 7111 counts rows from 1, the header being the first)."""
     return Cell(f"row {position + 2}", position, "source", f"tables/{source}#row={position + 2}")
-
-
-def entry_of(row: Mapping[Any, Any] | pd.Series) -> Entry:
-    """Method and variant of a row."""
-    return Entry(row["method"], row["variant"])
 
 
 def _numeric(columns: Sequence[str], *texts: str) -> frozenset[int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from morphobench.cost_findings import solver_sentences
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.figures.evidence import Entry, Evidence, entry_of
 from morphobench.figures.scores import percent
 from morphobench.figures.wording import count, interval, metric_title, score, sentence_list, signed
 from morphobench.inference import seeds_needed
@@ -50,12 +50,8 @@ def short_answer(evidence: Evidence) -> list[str]:
 def variational_differences(evidence: Evidence) -> list[Row]:
     """Rows of the differences that are about variational methods, in the order of the data sets."""
     order = {name: place for place, name in enumerate(evidence.dataset_names)}
-    rows = [row for row in evidence.differences.to_dict("records") if evidence.family(_entry(row)) == "variational"]
+    rows = [row for row in evidence.differences.to_dict("records") if evidence.family(entry_of(row)) == "variational"]
     return sorted(rows, key=lambda row: order[row["dataset"]])
-
-
-def _entry(row: Row) -> Entry:
-    return Entry(row["method"], row["variant"])
 
 
 def _verdict(row: Row) -> str:
@@ -67,7 +63,7 @@ def _verdict(row: Row) -> str:
 def _summary(evidence: Evidence, rows: Sequence[Row]) -> str:
     """Count the comparisons by where their interval lies."""
     verdicts = [_verdict(row) for row in rows]
-    methods = sentence_list(dict.fromkeys(f"“{evidence.title(_entry(row))}”" for row in rows))
+    methods = sentence_list(dict.fromkeys(f"“{evidence.title(entry_of(row))}”" for row in rows))
     says = {
         "higher": "above zero (the variational method scores higher)",
         "lower": "below zero (the variational method scores lower)",
@@ -85,7 +81,7 @@ def _summary(evidence: Evidence, rows: Sequence[Row]) -> str:
 
 def difference_sentence(evidence: Evidence, row: Row) -> str:
     """One paired difference with its interval, and the two means it is between."""
-    metric, entry = row["metric"], _entry(row)
+    metric, entry = row["metric"], entry_of(row)
     means = evidence.primary_means()
     means = means[means["dataset"] == row["dataset"]].set_index(["method", "variant"])
 

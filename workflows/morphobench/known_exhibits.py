@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from morphobench.exhibits import Cell, Exhibit, entry_of, number_cell
-from morphobench.figures.evidence import Evidence
+from morphobench.exhibits import Cell, Exhibit, number_cell
+from morphobench.figures.evidence import Evidence, entry_of
 from morphobench.figures.wording import interval, metric_title, score, signed
 
 __all__ = ["published", "reference"]

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["House", "RunFolder", "cache_folder", "data_folders", "find_house"]
+__all__ = ["House", "RunFolder", "cache_folder", "data_folders", "dataset_cache", "find_house"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,13 @@ def cache_folder(house: House) -> Path:
     """Folder for prepared data: ``$MORPHOBENCH_CACHE``, else ``.cache/morphobench`` in the checkout."""
     given = os.environ.get("MORPHOBENCH_CACHE")
     return Path(given).expanduser().resolve() if given else house.root / ".cache" / "morphobench"
+
+
+def dataset_cache(house: House, name: str, variant: str) -> Path:
+    """Return the folder that the plugin of a data set may keep files of a variant in; make it if it is not there."""
+    folder = cache_folder(house) / name / variant
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def data_folders() -> list[Path]:

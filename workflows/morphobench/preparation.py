@@ -16,7 +16,7 @@ import numpy as np
 from morphobench.contract import SPLITS, AnySplit, DataUnavailable, GraphSplit, InvalidPlugin, Split, Task
 from morphobench.files import atomic, digest, write_json
 from morphobench.graphs import flaw_of, same_graph
-from morphobench.layout import House, cache_folder
+from morphobench.layout import House, cache_folder, dataset_cache
 from morphobench.registry import BrokenPlugin, DatasetInfo, discover_datasets, load_dataset, split_dataset_id
 from morphobench.splits import arrays_of, split_from
 
@@ -70,7 +70,7 @@ def prepare_dataset(house: House, identifier: str) -> Manifest:
 
 def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, AnySplit]:
     module = load_dataset(info)
-    cache = _cache_of(house, info, variant)
+    cache = dataset_cache(house, info.name, variant)
     try:
         module.prepare(variant, cache)
         splits = {split: module.load(variant, cache, split) for split in SPLITS}
@@ -84,13 +84,6 @@ def _load_all(house: House, info: DatasetInfo, variant: str) -> dict[str, AnySpl
     if info.variant_task(variant) == "node_classification":
         _check_one_graph(f"{where}split)", splits)
     return splits
-
-
-def _cache_of(house: House, info: DatasetInfo, variant: str) -> Path:
-    """Return the folder that a plugin may keep files of a variant in."""
-    folder = cache_folder(house) / info.name / variant
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _check_one_graph(where: str, splits: Mapping[str, GraphSplit]) -> None:
@@ -250,7 +243,7 @@ def on_images_of(house: House, manifest: Manifest) -> Callable[[np.ndarray], tup
     info = discover_datasets(house.datasets)[name]
     if isinstance(info, BrokenPlugin):
         raise InvalidPlugin(info.why)
-    return functools.partial(load_dataset(info).on_images, variant, _cache_of(house, info, variant))
+    return functools.partial(load_dataset(info).on_images, variant, dataset_cache(house, name, variant))
 
 
 def images_of_test(house: House, manifest: Manifest) -> np.ndarray:

@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import Any
 
 from morphobench.contract import PRIMARY_METRIC
-from morphobench.exhibits import Cell, Exhibit, entry_of, number_cell
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.exhibits import Cell, Exhibit, number_cell
+from morphobench.figures.evidence import Entry, Evidence, entry_of
 from morphobench.figures.robustness import NOISES, TITLES, corrupted_means
 from morphobench.figures.wording import metric_title, score, signed
 

@@ -307,12 +307,13 @@ def compare_reference(tables: Path, reference: Path, out: Path, tolerances: Mapp
         standard errors of the difference of two means over as many seeds: training amplifies rounding, so that on another
         processor a seed gives another draw. A number that is expected and not found is drift.
     """
-    found = expected_numbers(tables).rename(columns={"expected": "found"})
+    values = _test_values(tables)
+    error = values.std() * np.sqrt(2 / values.count())
+    found = pd.DataFrame({"found": values.mean(), "error": error}).reset_index()
     table = read_table(reference, REFERENCE_INPUT)[REFERENCE_INPUT]
     table = table[table["metric"].isin(list(tolerances))].merge(found, on=REFERENCE_INPUT[:-1], how="left")
-    error = (_test_values(tables).std() * np.sqrt(2 / _test_values(tables).count())).rename("error").reset_index()
-    errors = table.merge(error, on=REFERENCE_INPUT[:-1], how="left")["error"].astype(float)
-    limit = np.maximum(table["metric"].map(dict(tolerances)).astype(float), LARGEST_DRIFT * errors.fillna(0.0))
+    errors = table["error"].astype(float).fillna(0.0)
+    limit = np.maximum(table["metric"].map(dict(tolerances)).astype(float), LARGEST_DRIFT * errors)
     # an equal number may come back from CSV with another last digit
     difference = (table["found"].astype(float) - table["expected"].astype(float)).abs()
     table = table.assign(tolerance=limit, drift=~(difference <= limit + 1e-12))[REFERENCE]

@@ -14,7 +14,7 @@ from morphobench.processes import alone, granted_device, run_worker
 from morphobench.provenance import provenance
 from morphobench.records import write_record
 from morphobench.registry import BrokenPlugin, discover_methods
-from morphobench.trial import Store, Trial
+from morphobench.trial import TRIAL_FILES, Store, Trial
 
 __all__ = ["make_trials", "supervise"]
 
@@ -65,7 +65,11 @@ def supervise(house: House, config: Path, dataset: str, method: str, variant: st
             record = trial.blank_record("ok", "", {})
             if store.restore(record.key, trial.folder):
                 print(f"[{dataset} {method}/{variant} seed {trial.seed}] restored from the store", flush=True)
-            elif not _refuse(trial):
+                continue
+            # Beside the record of a failure nothing may lie that an earlier attempt computed.
+            for name in TRIAL_FILES:
+                (trial.folder / name).unlink(missing_ok=True)
+            if not _refuse(trial):
                 waiting.append(trial)
         while waiting:
             waiting = _run_worker(house, config, waiting, store, device)
@@ -88,13 +92,6 @@ def _refuse(trial: Trial) -> bool:
     return True
 
 
-def _clear(trial: Trial) -> None:
-    """Remove what an earlier attempt left: beside the record of a failure nothing may lie that another one computed."""
-    for path in trial.folder.glob("*"):
-        if path.is_file():
-            path.unlink()
-
-
 def _leave(trial: Trial, status: str, message: str, log_tail: list[str] | None = None) -> None:
     print(
         f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}] {status}: {message}", flush=True
@@ -106,8 +103,6 @@ def _leave(trial: Trial, status: str, message: str, log_tail: list[str] | None =
 
 def _run_worker(house: House, config: Path, trials: list[Trial], store: Store, device: str) -> list[Trial]:
     """Run one worker until it ends or is killed; return the trials it did not get to."""
-    for trial in trials:
-        _clear(trial)
     first = trials[0]
     job = {
         "root": str(house.root),

@@ -16,6 +16,7 @@ from study_tables import gradient_table, solver_table
 from morphobench import inference, statistics
 from morphobench.contract import PRIMARY_METRIC, Split
 from morphobench.figures import canvas, draw_figures
+from morphobench.figures.evidence import Evidence, read_evidence
 from morphobench.layout import House, RunFolder
 
 SEEDS = range(6)
@@ -258,3 +259,9 @@ def made_up_figures(made_up_run: RunFolder) -> list[dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(canvas, "FORMATS", ("svg",))
         return draw_figures(made_up_run, made_up_run.report / "figures", test_split)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Evidence:
+    """What is known of a run that has nothing."""
+    return read_evidence(House(tmp_path).run("made-up"))

@@ -7,15 +7,12 @@ import pytest
 
 from morphobench.figures.canvas import drawing_style
 from morphobench.figures.common_tasks import draw_common_tasks
-from morphobench.figures.evidence import read_evidence
-from morphobench.layout import House
 
 DICE = {"digits.small": {"unet": 0.9, "majority": 0.0}, "graphs.digits": {"far": 0.71, "near": 0.6, "majority": 0.0}}
 
 
 @pytest.fixture
-def evidence(tmp_path):
-    empty = read_evidence(House(tmp_path).run("made-up"))
+def evidence(empty):
     rows = []
     for dataset, scores in DICE.items():
         for method, mean in scores.items():

@@ -9,9 +9,8 @@ import pytest
 
 from morphobench import nonsmooth_exhibits
 from morphobench.figures.canvas import Absent, Drawing, drawing_style
-from morphobench.figures.evidence import NONSMOOTH, read_evidence, typed
+from morphobench.figures.evidence import NONSMOOTH, typed
 from morphobench.figures.nonsmooth import draw_nonsmooth
-from morphobench.layout import House
 from morphobench.studies import nonsmooth
 
 
@@ -54,11 +53,6 @@ def made_up():
     rows.append(row("collinear", "pathological", "implicit", derivative=1.0, singular=True))
     rows.append(row("lasso", "generic", "unrolled") | {"status": "error", "message": "boom"})
     return typed(pd.DataFrame(rows, columns=NONSMOOTH)).assign(run="made-up")
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return read_evidence(House(tmp_path).run("made-up"))
 
 
 @pytest.fixture

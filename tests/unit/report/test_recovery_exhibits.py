@@ -10,7 +10,7 @@ import pytest
 
 from morphobench import recovery_exhibits
 from morphobench.figures.canvas import Absent, Drawing, drawing_style
-from morphobench.figures.evidence import RECOVERY, read_evidence, typed
+from morphobench.figures.evidence import RECOVERY, typed
 from morphobench.figures.recovery import (
     draw_gradient_shares,
     draw_recovered,
@@ -18,7 +18,6 @@ from morphobench.figures.recovery import (
     operator_names,
     recovery_runs,
 )
-from morphobench.layout import House
 
 # Seeds of ten that succeed, by operator and operation.
 SUCCESSES = {
@@ -66,11 +65,6 @@ def made_up():
         rows[-1] | {"cell": "digits-dilation-disk-zero-broken", "status": "error", "message": "boom", "success": None}
     )
     return typed(pd.DataFrame(rows, columns=RECOVERY)).assign(run="made-up")
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return read_evidence(House(tmp_path).run("made-up"))
 
 
 @pytest.fixture
@@ -138,9 +132,8 @@ def test_pictures_find_the_function_of_a_seed_whatever_the_first_one(evidence):
     with drawing_style():
         drawing = draw_recovered(evidence)[0]
     shown = [image.get_array().min() for axis in drawing.figure.axes for image in axis.get_images()]
-    assert (
-        pytest.approx(-0.4) in shown
-    )  # the fifth of ten runs: of 6 without error that with the fifth smallest output error
+    # The fifth of ten runs: of 6 without error that with the fifth smallest output error.
+    assert pytest.approx(-0.4) in shown
 
 
 def test_operators_of_plugins_follow_the_known_ones(evidence):

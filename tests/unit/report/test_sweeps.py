@@ -6,17 +6,14 @@ import pandas as pd
 import pytest
 
 from morphobench.figures.canvas import drawing_style
-from morphobench.figures.evidence import read_evidence
 from morphobench.figures.sweeps import draw_sweeps
-from morphobench.layout import House
 
 SCORES = {"far": [1.0, 0.97, 0.96], "near": [0.96, 0.6, 0.97], "blind": [0.5, 0.5, 0.5]}
 LENGTHS = [5, 20, 100]
 
 
 @pytest.fixture
-def evidence(tmp_path):
-    empty = read_evidence(House(tmp_path).run("made-up"))
+def evidence(empty):
     rows = [
         {"dataset": f"chains.length-{at}", "method": name, "variant": "default", "task": "node_classification"}
         | {

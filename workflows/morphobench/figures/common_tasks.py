@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from morphobench.figures.canvas import Drawing, looks, new_figure
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.figures.evidence import Evidence, entry_of
 from morphobench.figures.scores import percent, said
 from morphobench.figures.wording import metric_title, score
 
@@ -32,12 +32,8 @@ def _means(evidence: Evidence, dataset: str, metric: str, controls: bool = False
     """Rows of the test means of a data set and metric, the highest first."""
     means = evidence.means
     rows = means[(means["dataset"] == dataset) & (means["split"] == "test") & (means["metric"] == metric)]
-    shown = [controls or not evidence.is_control(_entry(row)) for _, row in rows.iterrows()]
+    shown = [controls or not evidence.is_control(entry_of(row)) for _, row in rows.iterrows()]
     return rows[np.asarray(shown, dtype=bool)].sort_values("mean", ascending=False, kind="stable")
-
-
-def _entry(row: pd.Series) -> Entry:
-    return Entry(row["method"], row["variant"])
 
 
 def _draw(evidence: Evidence, parts: dict[str, pd.DataFrame], limit: float) -> Drawing:
@@ -48,11 +44,11 @@ def _draw(evidence: Evidence, parts: dict[str, pd.DataFrame], limit: float) -> D
     axes = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     for axis, (dataset, part) in zip(axes, parts.items(), strict=True):
         for place, (_, row) in enumerate(part.iterrows()):
-            style = look[_entry(row)]
+            style = look[entry_of(row)]
             if not math.isnan(row["low"]):
                 axis.plot([row["low"], row["high"]], [place] * 2, color=style.colour, linewidth=2.4)
             axis.plot(row["mean"], place, marker=style.marker, color=style.colour, markersize=6.5)
-        axis.set_yticks(range(len(part)), [evidence.title(_entry(row)) for _, row in part.iterrows()])
+        axis.set_yticks(range(len(part)), [evidence.title(entry_of(row)) for _, row in part.iterrows()])
         axis.set_ylim(len(part) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
         axis.set_title(evidence.dataset_title(dataset))
@@ -64,8 +60,8 @@ def _draw(evidence: Evidence, parts: dict[str, pd.DataFrame], limit: float) -> D
         f"learn from the same pictures and are tested on the same. A pixel has the class of its superpixel: with the true classes "
         f"that is {score(limit, METRIC)} (dotted), the most that a method on superpixels can reach. Methods on images are trained "
         f"with cross-entropy and the Dice loss, methods on graphs with cross-entropy alone. Highest: {said(best[images])} by "
-        f"{evidence.title(_entry(best[images]))} on images, {said(best[graphs])} by "
-        f"{evidence.title(_entry(best[graphs]))} on superpixels."
+        f"{evidence.title(entry_of(best[images]))} on images, {said(best[graphs])} by "
+        f"{evidence.title(entry_of(best[graphs]))} on superpixels."
     )
     alt = f"Dot plot: {len(on_images)} methods on images above {len(on_graphs)} methods on superpixels."
     title = f"Methods on images and on graphs: {evidence.dataset_title(graphs)}"

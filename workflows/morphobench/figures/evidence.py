@@ -29,6 +29,7 @@ __all__ = [
     "SOLVERS",
     "Entry",
     "Evidence",
+    "entry_of",
     "read_evidence",
     "typed",
 ]
@@ -52,6 +53,11 @@ class Entry(NamedTuple):
 
     method: str
     variant: str
+
+
+def entry_of(row: Mapping[Any, Any] | pd.Series) -> Entry:
+    """Method and variant of a row."""
+    return Entry(row["method"], row["variant"])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.figures.canvas import PAGE_WIDTH, Absent, Drawing, Look, log_axis, looks, new_figure, panel_columns
-from morphobench.figures.evidence import Entry, Evidence
+from morphobench.figures.evidence import Entry, Evidence, entry_of
 from morphobench.figures.wording import count, interval, metric_title, number, score, seconds, sentence_list
 
 __all__ = ["draw_parameters", "draw_scores", "draw_times", "entry_legend", "pareto_front", "percent"]
@@ -168,7 +168,7 @@ def _scores_caption(evidence: Evidence, datasets: Sequence[str]) -> str:
 
 
 def _title(evidence: Evidence, row: pd.Series) -> str:
-    return evidence.title(Entry(row["method"], row["variant"]))
+    return evidence.title(entry_of(row))
 
 
 def _with_cost(evidence: Evidence, cost: str) -> pd.DataFrame:
@@ -224,7 +224,7 @@ def _scatter(evidence: Evidence, table: pd.DataFrame, label: str) -> Figure:
     for dataset, axis in zip(datasets, axes, strict=False):
         part = table[table["dataset"] == dataset].reset_index(drop=True)
         for row in part.to_dict("records"):
-            style = look[Entry(row["method"], row["variant"])]
+            style = look[entry_of(row)]
             if not math.isnan(row["low"]):
                 axis.plot([row["cost"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.4, zorder=2)
             axis.plot(row["cost"], row["mean"], marker=style.marker, color=style.colour, markersize=6.5, zorder=3)

@@ -17,7 +17,7 @@ import numpy as np
 
 from morphobench.contract import SPLITS, DataUnavailable, InvalidPlugin, MorphologicalTarget, RecoveryOperator, Split
 from morphobench.files import atomic, write_json
-from morphobench.layout import find_house
+from morphobench.layout import dataset_cache, find_house
 from morphobench.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
 from morphobench.schemas import Mistake
 from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
@@ -214,8 +214,6 @@ def load_pairs(identifier: str) -> tuple[MorphologicalTarget, dict[str, Split]]:
     InvalidPlugin
         If it does not say how its pairs were made.
     """
-    from morphobench.layout import cache_folder
-
     house = find_house()
     name, variant = split_dataset_id(identifier)
     info = discover_datasets(house.datasets)[name]
@@ -224,8 +222,7 @@ def load_pairs(identifier: str) -> tuple[MorphologicalTarget, dict[str, Split]]:
     module = load_dataset(info)
     if not hasattr(module, "target"):
         raise InvalidPlugin(f"datasets/{name}/dataset.py: function target not found; operator recovery needs it")
-    cache = cache_folder(house) / name / variant
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = dataset_cache(house, name, variant)
     module.prepare(variant, cache)
     return module.target(variant), {split: module.load(variant, cache, split).as_float() for split in SPLITS}
 
