@@ -76,7 +76,7 @@ def describe(model):
 RANDOM_SCORES = "rng.standard_normal(model.task.score_shape(images))"
 
 
-class ScratchHouse:
+class ScratchProject:
     """A checkout in a temporary folder: the project's workflow and harness, toy plugins of the test's own."""
 
     def __init__(self, root: Path) -> None:
@@ -148,22 +148,22 @@ class ScratchHouse:
 
 
 @pytest.fixture(scope="session")
-def new_house():
+def new_scratch():
     """Make an empty scratch checkout in a folder."""
-    return ScratchHouse
+    return ScratchProject
 
 
 @pytest.fixture
-def house(tmp_path, new_house):
+def scratch(tmp_path, new_scratch):
     """Return an empty scratch checkout."""
-    root = tmp_path / "house"
+    root = tmp_path / "scratch"
     root.mkdir()
-    return new_house(root)
+    return new_scratch(root)
 
 
 @pytest.fixture(scope="session")
 def project():
     """Return the checkout that is being tested."""
-    from morphobench.layout import House
+    from morphobench.project.paths import Project
 
-    return House(ROOT)
+    return Project(ROOT)

@@ -36,7 +36,7 @@ class LinearAdjoint(Adjoint):
     def method(self) -> tuple[int, int]:
         """How v is found: the number of terms of a Neumann series, 0 for conjugate gradients, and their most steps."""
 
-    def goal(self, double: bool) -> float:
+    def resolved_tolerance(self, double: bool) -> float:
         """Relative residual up to which v counts as converged; double : whether numbers have double precision."""
         if self.tolerance is not None:
             return self.tolerance

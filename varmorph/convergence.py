@@ -94,7 +94,7 @@ class SolverSettings:
         if not isinstance(self.max_steps, int) or self.max_steps < 0:
             raise ValueError(f"max_steps must be an integer >= 0, found {self.max_steps!r}")
 
-    def goal(self, double: bool) -> float:
+    def resolved_tolerance(self, double: bool) -> float:
         """The tolerance, or its default; double : whether numbers have double precision."""
         if self.tolerance is not None:
             return self.tolerance

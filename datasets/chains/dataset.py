@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Graph, GraphSplit
-from morphobench.graphs import disjoint_union
-from morphobench.splits import load_graph_split, prepare_splits, recipe, stratified_split
+from morphobench.contract.graphs import disjoint_union
+from morphobench.data.splits import load_graph_split, prepare_splits, recipe, stratified_split
 
 SEED = 20201006
 CLASSES = 2

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 
 from morphobench.contract import Graph, GraphSplit
-from morphobench.download import obtain
-from morphobench.graphs import both_directions
-from morphobench.splits import load_graph_split, prepare_splits, recipe
+from morphobench.contract.graphs import both_directions
+from morphobench.data.download import obtain
+from morphobench.data.splits import load_graph_split, prepare_splits, recipe
 
 from .planetoid import read_pickle
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from morphobench.download import CorruptFile
+from morphobench.data.download import CorruptFile
 
 
 class Rows:

@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import first_samples, load_split, prepare_splits, recipe, stratified_split
-from morphobench.synthesis import coverage, disc_depth, enlarge, mnist_digits, quantise, smooth_field, turn, unit_vector
+from morphobench.data.splits import first_samples, load_split, prepare_splits, recipe, stratified_split
+from morphobench.data.synthetic_images import (
+    coverage,
+    disc_depth,
+    enlarge,
+    mnist_digits,
+    quantise,
+    smooth_field,
+    turn,
+    unit_vector,
+)
 
 SPLIT_SEED = 20240605
 SEED = 20240606

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.data.splits import load_split, prepare_splits, recipe, stratified_split
 
 SPLIT_SEED = 20240601
 SIZES = {"train": 1079, "valid": 359, "test": 359}

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from morphobench.contract import Split
-from morphobench.download import CorruptFile, obtain
-from morphobench.splits import read_arrays
+from morphobench.data.download import CorruptFile, obtain
+from morphobench.data.splits import read_arrays
 
 SIDE = 28
 NAMES_IN_FILE = {"train": "train", "valid": "val", "test": "test"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
-from morphobench.synthesis import mnist_digits
+from morphobench.data.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.data.synthetic_images import mnist_digits
 
 SPLIT_SEED = 20240602
 SIZES = {"train": 3500, "valid": 500, "test": 1000}

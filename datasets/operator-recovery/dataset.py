@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import MorphologicalTarget, Split
-from morphobench.splits import load_split, prepare_splits, recipe, stratified_split
-from morphobench.synthesis import mnist_digits
+from morphobench.data.splits import load_split, prepare_splits, recipe, stratified_split
+from morphobench.data.synthetic_images import mnist_digits
 from varmorph import reference
 
 SPLIT_SEED = 20261126

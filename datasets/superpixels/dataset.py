@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import SPLITS, Graph, GraphSplit, InvalidPlugin, Split
-from morphobench.files import digest
-from morphobench.graphs import both_directions, disjoint_union
-from morphobench.registry import DatasetInfo, discover_datasets, load_dataset
-from morphobench.splits import load_graph_split, prepare_splits, recipe
+from morphobench.contract.graphs import both_directions, disjoint_union
+from morphobench.data.splits import load_graph_split, prepare_splits, recipe
+from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset
+from morphobench.project.files import digest
 
 SUPERPIXELS = {"degraded-digits": 80, "vessels": 150}  # asked for in each image; SLIC makes about as many
 COMPACTNESS = 0.1  # distance in grey values that weighs as much as the distance of neighbouring superpixels

@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from morphobench.contract import Split
-from morphobench.splits import first_samples, load_split, prepare_splits, recipe
-from morphobench.synthesis import binomial_blur, coverage, disc_depth, quantise, smooth_field, turn, unit_vector
+from morphobench.data.splits import first_samples, load_split, prepare_splits, recipe
+from morphobench.data.synthetic_images import (
+    binomial_blur,
+    coverage,
+    disc_depth,
+    quantise,
+    smooth_field,
+    turn,
+    unit_vector,
+)
 
 SEED = 20240604
 SIZES = {"train": 300, "valid": 75, "test": 125}

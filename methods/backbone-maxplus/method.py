@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from morphobench.backbones import ChannelHalves
 from morphobench.contract import RecoveryOperator
+from morphobench.training.torch.backbones import ChannelHalves
 from varmorph.torch import Closing2d, Dilation2d, Erosion2d, Opening2d
 
 

@@ -1,6 +1,6 @@
 """The backbone with a depthwise convolution in JAX."""
 
-from morphobench.jax_layers import Conv2d
+from morphobench.training.jax.layers import Conv2d
 
 
 def operator(channels, kernel_size, params):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from morphobench import training
 from morphobench.contract import Run, Split, Task
-from morphobench.protocol import Outcome
+from morphobench.training.loop import Outcome
+from morphobench.training.torch import learner as training
 from varmorph.torch import ConvergenceWarning
 
 from .convergence import ConvergenceLog

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from morphobench.backbones import double
 from morphobench.contract import InvalidPlugin, Task
+from morphobench.training.torch.backbones import double
 from varmorph.torch import (
     Anderson,
     Certificate,

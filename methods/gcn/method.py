@@ -70,7 +70,7 @@ def propagation(edges: Tensor, nodes: int, *, symmetric: bool) -> tuple[Tensor, 
         edges = torch.stack([numbers // nodes, numbers % nodes])
     loops = torch.arange(nodes, device=edges.device).expand(2, nodes)
     edges = torch.cat([edges, loops], dim=1)
-    leaving, arriving = (torch.bincount(ends, minlength=nodes).float() for ends in edges)
+    leaving, arriving = (torch.bincount(endpoints, minlength=nodes).float() for endpoints in edges)
     return edges, (leaving[edges[0]] * arriving[edges[1]]).rsqrt()
 
 

@@ -32,7 +32,7 @@ class Adjacency:
     def __init__(self, edges: Tensor, nodes: int, like: Tensor):
         self.edges, self.nodes = edges.clone(), nodes
         source, target = edges
-        out, into = (torch.bincount(ends, minlength=nodes).double() for ends in (source, target))
+        out, into = (torch.bincount(endpoints, minlength=nodes).double() for endpoints in (source, target))
         values = (out[source] * into[target]).rsqrt().to(like.dtype)
         self.matrix = compressed(source, target, values, nodes)
         self.transposed = compressed(target, source, values, nodes)

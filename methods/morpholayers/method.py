@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from morphobench import backbones
 from morphobench.contract import InvalidPlugin, Task
+from morphobench.training.torch import backbones
 
 from . import initialisers, layers
 from .networks import NETWORKS

@@ -145,9 +145,9 @@ def lines(window: Sequence[int]) -> Tensor:
     steps = torch.arange(-reach, reach + 1)
     down_the_left = [(row, -reach) for row in range(-reach, reach + 1)]
     along_the_top = [(-reach, column) for column in range(-reach + 1, reach)]
-    ends = down_the_left + along_the_top
-    found = torch.zeros(len(ends), height, width, dtype=torch.bool)
-    for line, (row, column) in zip(found, ends, strict=True):
+    endpoints = down_the_left + along_the_top
+    found = torch.zeros(len(endpoints), height, width, dtype=torch.bool)
+    for line, (row, column) in zip(found, endpoints, strict=True):
         line[
             (steps * row / max(reach, 1)).round().long() + reach,
             (steps * column / max(reach, 1)).round().long() + reach,

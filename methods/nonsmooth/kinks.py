@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from morphobench.contract import Run
-from morphobench.protocol import Outcome
-from morphobench.training import TorchLearner
+from morphobench.training.loop import Outcome
+from morphobench.training.torch.learner import TorchLearner
 
 from .layers import SparseWindows, WeightedTotalVariation
 
@@ -23,8 +23,8 @@ class Tally:
     Parameters
     ----------
     margin : float
-        Least distance to a kink in training, relative as `varmorph.torch.sparse.sparse_code` and
-        `varmorph.torch.certificates.ActiveSet` say.
+        Least distance to a kink in training, relative as `varmorph.torch.lasso.sparse_code` and
+        `varmorph.torch.energy.certificates.ActiveSet` say.
     problems, singular : int
         Solved and differentiated in training; how many of them were certified singular.
     pieces : list of Tensor

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from varmorph.torch import Implicit, Newton, RegularisedDilation2d
-from varmorph.torch.certificates import Certificate
-from varmorph.torch.sparse import sparse_code
+from varmorph.torch.energy.certificates import Certificate
+from varmorph.torch.lasso import sparse_code
 
 # Accuracies of single precision that training needs.
 GAP = 1e-5

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from morphobench import training
 from morphobench.contract import InvalidPlugin, Run, Split
+from morphobench.training.torch import learner as training
 
 from .kinks import KinkLearner
 from .layers import SparseWindows, WeightedTotalVariation

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from morphobench.backbones import double
 from morphobench.contract import Task
+from morphobench.training.torch.backbones import double
 
 
 def build(task: Task, params: Mapping[str, Any]) -> nn.Module:

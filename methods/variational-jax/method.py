@@ -5,7 +5,7 @@ from functools import partial
 import equinox as eqx
 import jax.numpy as jnp
 
-from morphobench.jax_backbones import ChannelHalves
+from morphobench.training.jax.backbones import ChannelHalves
 from varmorph.jax import VariationalDilation2d, VariationalErosion2d
 
 

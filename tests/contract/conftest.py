@@ -6,10 +6,10 @@ alone: the others differ in the loss and in the number of scores, which the firs
 
 from pathlib import Path
 
-from morphobench.layout import House
-from morphobench.registry import MethodInfo, discover_datasets, discover_methods, split_dataset_id
+from morphobench.plugins.registry import MethodInfo, discover_datasets, discover_methods, split_dataset_id
+from morphobench.project.paths import Project
 
-HOUSE = House(Path(__file__).resolve().parents[2])
+PROJECT = Project(Path(__file__).resolve().parents[2])
 
 
 def pytest_addoption(parser):
@@ -25,16 +25,16 @@ def pytest_generate_tests(metafunc):
     if "method_task" in metafunc.fixturenames:
         cases = [
             (name, variant, kind)
-            for name, info in wanted(discover_methods(HOUSE.methods)).items()
+            for name, info in wanted(discover_methods(PROJECT.methods)).items()
             for place, variant in enumerate(getattr(info, "variants", ["default"]))
-            for kind in (info.variant_tasks(variant) if isinstance(info, MethodInfo) else ["classification"])
+            for kind in (info.tasks_of(variant) if isinstance(info, MethodInfo) else ["classification"])
             if chosen or not place or kind in ("classification", "segmentation", "node_classification")
         ]
         metafunc.parametrize("method_task", cases, ids=["-".join(case) for case in cases], scope="module")
     if "method_name" in metafunc.fixturenames:
-        metafunc.parametrize("method_name", list(wanted(discover_methods(HOUSE.methods))))
+        metafunc.parametrize("method_name", list(wanted(discover_methods(PROJECT.methods))))
     if "dataset_identifier" in metafunc.fixturenames:
-        found = wanted(discover_datasets(HOUSE.datasets)).items()
+        found = wanted(discover_datasets(PROJECT.datasets)).items()
         names = [
             name if variant == "default" else f"{name}.{variant}"
             for name, info in found
@@ -42,5 +42,5 @@ def pytest_generate_tests(metafunc):
         ]
         metafunc.parametrize("dataset_identifier", names)
     if "dataset_name" in metafunc.fixturenames:
-        names = {split_dataset_id(name)[0] for name in wanted(discover_datasets(HOUSE.datasets))}
+        names = {split_dataset_id(name)[0] for name in wanted(discover_datasets(PROJECT.datasets))}
         metafunc.parametrize("dataset_name", sorted(names))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from morphobench.contract import SPLITS, DataUnavailable, GraphSplit
-from morphobench.graphs import flaw_of, same_graph
-from morphobench.layout import dataset_cache
-from morphobench.preparation import labels_of_test, on_images_of, prepare_dataset
-from morphobench.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.contract.graphs import flaw_of, same_graph
+from morphobench.data.preparation import labels_of_test, on_images_of, prepare_dataset
+from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.project.paths import dataset_cache
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from morphobench import metrics
 from morphobench.contract import OPERATIONS, PRIMARY_METRIC, Budget, Graph, GraphSplit, Run, Split, Task
-from morphobench.frameworks import framework_of, why_unavailable
-from morphobench.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
+from morphobench.evaluation import metrics
+from morphobench.plugins.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
 from morphobench.studies.plugin_operators import load_operators, load_recovery_operators
+from morphobench.training.frameworks import framework_of, why_unavailable
 
 SIZE = 12
 BUDGET = Budget(epochs=12, batch_size=16)

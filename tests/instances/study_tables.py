@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from morphobench.figures.evidence import GRADIENTS, SOLVERS
+from morphobench.report.results import GRADIENTS, SOLVERS
 
 Row = dict[str, Any]
 CPU = "cpu (Example CPU)"

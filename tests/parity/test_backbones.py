@@ -8,9 +8,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 eqx = pytest.importorskip("equinox", reason="equinox is not installed")
 pytest.importorskip("optax", reason="optax is not installed")
 
-from morphobench import backbones, jax_backbones, jax_layers, jax_training  # noqa: E402
 from morphobench.contract import Task  # noqa: E402
-from morphobench.initial_weights import InitialWeights  # noqa: E402
+from morphobench.training.jax import backbones as jax_backbones  # noqa: E402
+from morphobench.training.jax import layers as jax_layers  # noqa: E402
+from morphobench.training.jax import learner as jax_training  # noqa: E402
+from morphobench.training.jax.initial_weights import InitialWeights  # noqa: E402
+from morphobench.training.torch import backbones  # noqa: E402
 
 TASKS = {
     "classification": Task("classification", (2, 13, 9), 3),
@@ -60,7 +63,7 @@ def test_weights_have_the_same_names_and_start_equal_bit_by_bit(kind):
 
 
 def test_as_many_parameters_are_counted(kind):
-    from morphobench import training
+    from morphobench.training.torch import learner as training
 
     model, network = pair(kind)
     assert jax_training.count_parameters(network) == training.count_parameters(model)

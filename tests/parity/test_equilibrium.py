@@ -28,7 +28,7 @@ from varmorph.jax import (  # noqa: E402
     equilibrium,
     solve_with_pullback,
 )
-from varmorph.jax.minimal_residuals import RESTART, minimal_residuals  # noqa: E402
+from varmorph.jax.energy.gmres import RESTART, minimal_residuals  # noqa: E402
 
 SAMPLES, UNKNOWNS = 3, 5
 COTANGENT = drawn(9, SAMPLES, UNKNOWNS).numpy()

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from morphobench.initial_weights import InitialWeights  # noqa: E402
+from morphobench.training.jax.initial_weights import InitialWeights  # noqa: E402
 
 LAYERS = [
     lambda: torch.nn.Conv2d(3, 8, 1),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from morphobench.layout import House
-from morphobench.registry import discover_methods, load_method
+from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.project.paths import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "morphobench_method_morpholayers"
@@ -40,7 +40,7 @@ def name_of(case):
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    load_method(discover_methods(House(ROOT).methods)["morpholayers"], "depthwise")
+    load_method(discover_methods(Project(ROOT).methods)["morpholayers"], "depthwise")
 
 
 def module(name):

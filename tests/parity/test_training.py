@@ -9,9 +9,10 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("optax", reason="optax is not installed")
 
-from morphobench import jax_training, training  # noqa: E402
 from morphobench.contract import Budget, Run, Split, Task  # noqa: E402
-from morphobench.registry import discover_methods, load_method  # noqa: E402
+from morphobench.plugins.registry import discover_methods, load_method  # noqa: E402
+from morphobench.training.jax import learner as jax_training  # noqa: E402
+from morphobench.training.torch import learner as training  # noqa: E402
 
 SCORES = {
     "classification": lambda rng: (rng.standard_normal((30, 3)), rng.integers(0, 3, 30)),

@@ -156,7 +156,7 @@ def test_code_for_xla_has_forward_mode_and_second_derivatives(penalty):
 
 
 def test_an_error_of_a_kernel_reaches_the_caller():
-    from varmorph.jax.foreign import call_kernel
+    from varmorph.jax.backend.ffi import call_kernel
 
     nothing = jax.ShapeDtypeStruct((1,), np.float64)
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"AttributeError: .*no_such_function"):

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from morphobench.contract import Task
-from morphobench.registry import MethodInfo, discover_methods, load_method
+from morphobench.plugins.registry import MethodInfo, discover_methods, load_method
 
 BLOCK = r"`methods/my-average/{}`\n\n```\w+\n(.*?)```"
 
 
 @pytest.fixture
-def example(project, house):
+def example(project, scratch):
     readme = (project.root / "README.md").read_text()
-    folder = house.root / "methods" / "my-average"
+    folder = scratch.root / "methods" / "my-average"
     folder.mkdir()
     for name in ("method.yaml", "method.py"):
         (folder / name).write_text(re.search(BLOCK.format(re.escape(name)), readme, re.DOTALL)[1])
-    return discover_methods(house.root / "methods")["my-average"]
+    return discover_methods(scratch.root / "methods")["my-average"]
 
 
 def test_the_example_method_is_complete_and_about_ten_lines(example):

@@ -25,42 +25,42 @@ statistics: {baseline: coin}
 TABLE = "results/try/tables/scores.csv"
 
 
-def furnished(house):
-    house.add_dataset("toy")
-    house.add_method("coin")
-    house.add_method("dice")
-    house.write_config(CONFIG)
-    return house
+def furnished(scratch):
+    scratch.add_dataset("toy")
+    scratch.add_method("coin")
+    scratch.add_method("dice")
+    scratch.write_config(CONFIG)
+    return scratch
 
 
 @pytest.fixture
-def toy(house):
-    return furnished(house)
+def toy(scratch):
+    return furnished(scratch)
 
 
 @pytest.fixture(scope="module")
-def finished_once(new_house, tmp_path_factory):
+def finished_once(new_scratch, tmp_path_factory):
     """The same checkout after a run."""
-    house = furnished(new_house(tmp_path_factory.mktemp("finished")))
-    done = house.snakemake(TABLE)
+    scratch = furnished(new_scratch(tmp_path_factory.mktemp("finished")))
+    done = scratch.snakemake(TABLE)
     assert done.returncode == 0, done.stderr
-    return house
+    return scratch
 
 
 @pytest.fixture
 def finished(finished_once, tmp_path):
     """A copy of it."""
-    house = copy.copy(finished_once)
-    house.root = shutil.copytree(finished_once.root, tmp_path / "copy")
-    return house
+    scratch = copy.copy(finished_once)
+    scratch.root = shutil.copytree(finished_once.root, tmp_path / "copy")
+    return scratch
 
 
-def predictions(house):
+def predictions(scratch):
     """Return the scores of every trial by its folder."""
     found = {}
-    for path in sorted((house.root / "results/try/trials").rglob("predictions.npz")):
+    for path in sorted((scratch.root / "results/try/trials").rglob("predictions.npz")):
         with np.load(path) as arrays:
-            found[path.relative_to(house.root).parent.as_posix()] = arrays["scores"]
+            found[path.relative_to(scratch.root).parent.as_posix()] = arrays["scores"]
     return found
 
 

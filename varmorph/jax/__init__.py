@@ -8,14 +8,51 @@ for _needed in ("jax", "equinox"):
 
 from varmorph.adjoints import Implicit, Neumann, OneStep, Unrolled
 from varmorph.convergence import ConvergenceError, ConvergenceWarning
-from varmorph.jax.adjoints import Truncated
-from varmorph.jax.backends import backend
-from varmorph.jax.certificates import BackwardCertificate, Certificate, ForwardCertificate
-from varmorph.jax.coupled import joint_closing, joint_opening, regularised_dilation
-from varmorph.jax.coupled_layers import JointClosing2d, JointOpening2d, RegularisedDilation2d
-from varmorph.jax.energy import Edges, Energy, Ridge
-from varmorph.jax.equilibrium import equilibrium
-from varmorph.jax.functional import (
+from varmorph.jax.backend.choice import backend
+from varmorph.jax.energy.adjoints import Truncated
+from varmorph.jax.energy.certificates import BackwardCertificate, Certificate, ForwardCertificate
+from varmorph.jax.energy.energy import Edges, Energy, Ridge
+from varmorph.jax.energy.equilibrium import equilibrium
+from varmorph.jax.energy.incidence import DataEdges, GraphDataEdges, GraphEdges, GridEdges, WindowEdges
+from varmorph.jax.energy.minimisation import Solution, minimise, solve_with_pullback
+from varmorph.jax.energy.penalties import Penalty
+from varmorph.jax.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+from varmorph.jax.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
+from varmorph.jax.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
+from varmorph.jax.layers.window import (
+    BlackTopHat2d,
+    Closing2d,
+    Dilation2d,
+    Erosion2d,
+    Gradient2d,
+    Opening2d,
+    VariationalClosing2d,
+    VariationalDilation2d,
+    VariationalErosion2d,
+    VariationalOpening2d,
+    WhiteTopHat2d,
+)
+from varmorph.jax.operators.coupled import joint_closing, joint_opening, regularised_dilation
+from varmorph.jax.operators.geodesic import (
+    closing_by_reconstruction,
+    extended_maxima,
+    fill_holes,
+    h_convex,
+    h_maxima,
+    h_minima,
+    opening_by_reconstruction,
+    reconstruction,
+    regional_maxima,
+)
+from varmorph.jax.operators.graph import graph_closing, graph_dilation, graph_erosion, graph_opening
+from varmorph.jax.operators.leveling import leveling
+from varmorph.jax.operators.variational_graph import (
+    joint_graph_closing,
+    joint_graph_opening,
+    variational_graph_dilation,
+    variational_graph_erosion,
+)
+from varmorph.jax.operators.window import (
     black_top_hat,
     closing,
     dilation,
@@ -30,43 +67,6 @@ from varmorph.jax.functional import (
     variational_opening,
     white_top_hat,
 )
-from varmorph.jax.geodesic import (
-    closing_by_reconstruction,
-    extended_maxima,
-    fill_holes,
-    h_convex,
-    h_maxima,
-    h_minima,
-    opening_by_reconstruction,
-    reconstruction,
-    regional_maxima,
-)
-from varmorph.jax.geodesic_layers import HMaxima2d, Leveling2d, Reconstruction2d
-from varmorph.jax.graph import graph_closing, graph_dilation, graph_erosion, graph_opening
-from varmorph.jax.incidence import GraphEdges, GraphPulls, Pulls, Sides, WindowEdges
-from varmorph.jax.layers import (
-    BlackTopHat2d,
-    Closing2d,
-    Dilation2d,
-    Erosion2d,
-    Gradient2d,
-    Opening2d,
-    VariationalClosing2d,
-    VariationalDilation2d,
-    VariationalErosion2d,
-    VariationalOpening2d,
-    WhiteTopHat2d,
-)
-from varmorph.jax.leveling import leveling
-from varmorph.jax.minimisation import Solution, minimise, solve_with_pullback
-from varmorph.jax.penalties import Penalty
-from varmorph.jax.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
-from varmorph.jax.variational_graph import (
-    joint_graph_closing,
-    joint_graph_opening,
-    variational_graph_dilation,
-    variational_graph_erosion,
-)
 
 __all__ = [
     "ADMM",
@@ -78,6 +78,7 @@ __all__ = [
     "Closing2d",
     "ConvergenceError",
     "ConvergenceWarning",
+    "DataEdges",
     "Dilation2d",
     "Edges",
     "Energy",
@@ -85,8 +86,9 @@ __all__ = [
     "FixedPoint",
     "ForwardCertificate",
     "Gradient2d",
+    "GraphDataEdges",
     "GraphEdges",
-    "GraphPulls",
+    "GridEdges",
     "HMaxima2d",
     "Implicit",
     "JointClosing2d",
@@ -98,11 +100,9 @@ __all__ = [
     "Opening2d",
     "Penalty",
     "PrimalDual",
-    "Pulls",
     "Reconstruction2d",
     "RegularisedDilation2d",
     "Ridge",
-    "Sides",
     "Solution",
     "Truncated",
     "Unrolled",

@@ -18,17 +18,17 @@ __all__ = ["supremum", "supremum_backward"]
 
 
 @kernel
-def _by_node(ends: Any, nodes: int) -> Any:
+def _by_node(endpoints: Any, nodes: int) -> Any:
     """List the numbers of the edges node by node, and where each node's begin."""
     begins = np.zeros(nodes + 1, np.int64)
-    for edge in range(ends.size):
-        begins[ends[edge] + 1] += 1
+    for edge in range(endpoints.size):
+        begins[endpoints[edge] + 1] += 1
     for node in range(nodes):
         begins[node + 1] += begins[node]
-    edges, free = np.empty(ends.size, np.int64), begins[:-1].copy()
-    for edge in range(ends.size):
-        edges[free[ends[edge]]] = edge
-        free[ends[edge]] += 1
+    edges, free = np.empty(endpoints.size, np.int64), begins[:-1].copy()
+    for edge in range(endpoints.size):
+        edges[free[endpoints[edge]]] = edge
+        free[endpoints[edge]] += 1
     return edges, begins
 
 

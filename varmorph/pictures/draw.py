@@ -89,8 +89,8 @@ class Canvas:
         """Draw a line from left to right, y pixels below the top."""
         from matplotlib.lines import Line2D
 
-        ends = [left / WIDTH, right / WIDTH], [1 - y / self.height] * 2
-        self.figure.add_artist(Line2D(*ends, color="0.5", linewidth=0.9))
+        endpoints = [left / WIDTH, right / WIDTH], [1 - y / self.height] * 2
+        self.figure.add_artist(Line2D(*endpoints, color="0.5", linewidth=0.9))
 
     def show(self, panel: Panel, left: int, top: int, zoom: int, **look: Any) -> Axes:
         """Draw an image below its label, each pixel as zoom x zoom; `top` is that of the label."""

@@ -163,9 +163,9 @@ def solve_gradient(instance: Instance, cotangent: ArrayLike) -> Gradients:
         edges, unknowns = concatenate(lists), instance.stages * pull.shape[-1]
         before = np.zeros(unknowns - pull.shape[-1])  # the loss does not read the stages before the output
         by = differentiate(edges, minimise(edges, unknowns), np.concatenate([before, pull[n, c]]))
-        ends = np.cumsum([edge_list.target.size for edge_list in lists])
+        endpoints = np.cumsum([edge_list.target.size for edge_list in lists])
         into = {name: value[n, c] for name, value in total.items()}
-        for family, edge_list, end in zip(families, lists, ends, strict=True):
+        for family, edge_list, end in zip(families, lists, endpoints, strict=True):
             own = slice(end - edge_list.target.size, end)
             _chain(family, plane, EdgeDerivatives(*(column[own] for column in by)), into)
     gathered = {

@@ -115,13 +115,13 @@ def _flat_piece(problem: Problem, residual: Array, mu: Array) -> tuple[Array, Ar
     weight = np.broadcast_to(problem.weight, residual.shape) > 0
     near = 1e-12 * (np.abs(problem.values) + np.where(np.isinf(mu), 0.0, mu))
     flat = ~(weight & (np.abs(residual) < mu - near)).any(-1, keepdims=True)
-    ends = np.zeros_like(residual)
+    endpoints = np.zeros_like(residual)
     for side in (1, -1):
         distance = np.where(weight & (side * residual >= mu - near), side * residual, np.inf)
         nearest = distance <= distance.min(-1, keepdims=True) + near
         first = nearest & (nearest.cumsum(-1) == 1)
-        ends += first / 2
-    return flat, ends
+        endpoints += first / 2
+    return flat, endpoints
 
 
 def _implicit_gradient(
@@ -149,11 +149,11 @@ def _implicit_gradient(
     near = 1e-12 * (np.abs(values) + mu) if options["penalty"] == "huber" else 0.0  # ties of rounded values
     a = np.where(residual >= -near, tau, cotau)
     present = edges.present & (function.reshape(len(function), -1)[:, edges.element] > -np.inf)
-    flat, ends = _flat_piece(problem, residual, mu)
+    flat, endpoints = _flat_piece(problem, residual, mu)
     curved = (np.abs(residual) <= mu + near) & ~flat
     total = np.where(flat, 1.0, (weights * a * curved).sum(-1, keepdims=True))
     limited = np.where(flat, 0.0, np.clip(residual, -mu, mu))
-    by_value = pull * np.where(flat, ends, weights * a * curved / total)
+    by_value = pull * np.where(flat, endpoints, weights * a * curved / total)
     by_weight = pull * present * a * limited / total
     by_tau = (pull * weights * np.abs(limited) / total).sum((0, 2, 3))
     by_mu = (pull * weights * a * ~curved * ~flat * np.sign(residual) / total).sum((0, 2, 3))

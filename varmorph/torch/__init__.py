@@ -7,18 +7,58 @@ if find_spec("torch") is None:
 
 from varmorph.adjoints import Implicit, Neumann, OneStep, Unrolled
 from varmorph.convergence import ConvergenceError, ConvergenceWarning
-from varmorph.torch.adjoints import Truncated
-from varmorph.torch.backends import backend
-from varmorph.torch.certificates import (
+from varmorph.torch.backend.choice import backend
+from varmorph.torch.energy.adjoints import Truncated
+from varmorph.torch.energy.certificates import (
     BackwardCertificate,
     Certificate,
     ForwardCertificate,
 )
-from varmorph.torch.coupled import joint_closing, joint_opening, regularised_dilation
-from varmorph.torch.coupled_layers import JointClosing2d, JointOpening2d, RegularisedDilation2d
-from varmorph.torch.energy import Edges, Energy, Ridge
-from varmorph.torch.equilibrium import equilibrium
-from varmorph.torch.functional import (
+from varmorph.torch.energy.energy import Edges, Energy, Ridge
+from varmorph.torch.energy.equilibrium import equilibrium
+from varmorph.torch.energy.incidence import DataEdges, GraphDataEdges, GraphEdges, GridEdges, WindowEdges
+from varmorph.torch.energy.minimisation import Solution, minimise
+from varmorph.torch.energy.penalties import Penalty
+from varmorph.torch.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+from varmorph.torch.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
+from varmorph.torch.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
+from varmorph.torch.layers.window import (
+    BlackTopHat2d,
+    Closing2d,
+    Dilation2d,
+    Erosion2d,
+    Gradient2d,
+    Opening2d,
+    VariationalClosing2d,
+    VariationalDilation2d,
+    VariationalErosion2d,
+    VariationalOpening2d,
+    WhiteTopHat2d,
+)
+from varmorph.torch.operators.coupled import joint_closing, joint_opening, regularised_dilation
+from varmorph.torch.operators.geodesic import (
+    closing_by_reconstruction,
+    extended_maxima,
+    fill_holes,
+    h_convex,
+    h_maxima,
+    h_minima,
+    opening_by_reconstruction,
+    reconstruction,
+    regional_maxima,
+)
+from varmorph.torch.operators.graph import (
+    graph_closing,
+    graph_dilation,
+    graph_erosion,
+    graph_opening,
+    joint_graph_closing,
+    joint_graph_opening,
+    variational_graph_dilation,
+    variational_graph_erosion,
+)
+from varmorph.torch.operators.leveling import leveling
+from varmorph.torch.operators.window import (
     black_top_hat,
     closing,
     dilation,
@@ -33,46 +73,6 @@ from varmorph.torch.functional import (
     variational_opening,
     white_top_hat,
 )
-from varmorph.torch.geodesic import (
-    closing_by_reconstruction,
-    extended_maxima,
-    fill_holes,
-    h_convex,
-    h_maxima,
-    h_minima,
-    opening_by_reconstruction,
-    reconstruction,
-    regional_maxima,
-)
-from varmorph.torch.geodesic_layers import HMaxima2d, Leveling2d, Reconstruction2d
-from varmorph.torch.graph import (
-    graph_closing,
-    graph_dilation,
-    graph_erosion,
-    graph_opening,
-    joint_graph_closing,
-    joint_graph_opening,
-    variational_graph_dilation,
-    variational_graph_erosion,
-)
-from varmorph.torch.incidence import GraphEdges, GraphPulls, Pulls, Sides, WindowEdges
-from varmorph.torch.layers import (
-    BlackTopHat2d,
-    Closing2d,
-    Dilation2d,
-    Erosion2d,
-    Gradient2d,
-    Opening2d,
-    VariationalClosing2d,
-    VariationalDilation2d,
-    VariationalErosion2d,
-    VariationalOpening2d,
-    WhiteTopHat2d,
-)
-from varmorph.torch.leveling import leveling
-from varmorph.torch.minimisation import Solution, minimise
-from varmorph.torch.penalties import Penalty
-from varmorph.torch.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
 
 __all__ = [
     "ADMM",
@@ -84,6 +84,7 @@ __all__ = [
     "Closing2d",
     "ConvergenceError",
     "ConvergenceWarning",
+    "DataEdges",
     "Dilation2d",
     "Edges",
     "Energy",
@@ -91,8 +92,9 @@ __all__ = [
     "FixedPoint",
     "ForwardCertificate",
     "Gradient2d",
+    "GraphDataEdges",
     "GraphEdges",
-    "GraphPulls",
+    "GridEdges",
     "HMaxima2d",
     "Implicit",
     "JointClosing2d",
@@ -104,11 +106,9 @@ __all__ = [
     "Opening2d",
     "Penalty",
     "PrimalDual",
-    "Pulls",
     "Reconstruction2d",
     "RegularisedDilation2d",
     "Ridge",
-    "Sides",
     "Solution",
     "Truncated",
     "Unrolled",

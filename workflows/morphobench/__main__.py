@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.layout import House, find_house
-from morphobench.registry import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
-from morphobench.schemas import Mistake
+from morphobench.plugins.registry import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.project.paths import Project, find_project
+from morphobench.project.validation import UserError
 
 __all__ = ["main"]
 
@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code (2 for a mistake of the user's, with one message)."""
     options = _parser().parse_args(arguments)
     try:
-        house = find_house(options.root)
-        return options.command(house, options) or 0
-    except (Mistake, FileNotFoundError) as error:
+        project = find_project(options.root)
+        return options.command(project, options) or 0
+    except (UserError, FileNotFoundError) as error:
         print(f"morphobench: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader (`| head`) has seen enough
@@ -77,12 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(house: House, options: argparse.Namespace) -> None:
+def _list(project: Project, options: argparse.Namespace) -> None:
     print("methods")
-    for name, info in discover_methods(house.methods).items():
+    for name, info in discover_methods(project.methods).items():
         print(f"  {name:20s} {_one_line(info)}")
     print("datasets")
-    for name, data in discover_datasets(house.datasets).items():
+    for name, data in discover_datasets(project.datasets).items():
         print(f"  {name:20s} {_one_line(data)}")
 
 
@@ -95,28 +95,28 @@ def _one_line(info: MethodInfo | DatasetInfo | BrokenPlugin) -> str:
     return f"{info.task:19s} {info.title}{variants}"
 
 
-def _check(house: House, options: argparse.Namespace) -> int:
-    known = {**discover_methods(house.methods), **discover_datasets(house.datasets)}
+def _check(project: Project, options: argparse.Namespace) -> int:
+    known = {**discover_methods(project.methods), **discover_datasets(project.datasets)}
     if options.name not in known:
-        raise Mistake(f"no method or data set is called {options.name!r}; known: {', '.join(known)}")
+        raise UserError(f"no method or data set is called {options.name!r}; known: {', '.join(known)}")
     info = known[options.name]
     if isinstance(info, BrokenPlugin):
-        raise Mistake(f"{options.name} is invalid: {info.why}")
-    tests = house.root / "tests" / "contract"
+        raise UserError(f"{options.name} is invalid: {info.why}")
+    tests = project.root / "tests" / "contract"
     arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "--plugin", options.name]
-    return subprocess.run(arguments, cwd=house.root, check=False).returncode
+    return subprocess.run(arguments, cwd=project.root, check=False).returncode
 
 
-def _new_method(house: House, options: argparse.Namespace) -> None:
-    from morphobench.scaffold import new_method
+def _new_method(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.plugins.scaffold import new_method
 
-    _say_written(new_method(house, options.name, options.framework), options.name)
+    _say_written(new_method(project, options.name, options.framework), options.name)
 
 
-def _new_dataset(house: House, options: argparse.Namespace) -> None:
-    from morphobench.scaffold import new_dataset
+def _new_dataset(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.plugins.scaffold import new_dataset
 
-    _say_written(new_dataset(house, options.name), options.name)
+    _say_written(new_dataset(project, options.name), options.name)
 
 
 def _say_written(folder: Path, name: str) -> None:
@@ -125,19 +125,19 @@ def _say_written(folder: Path, name: str) -> None:
     print(f"next: edit it, then run  python -m morphobench check {name}")
 
 
-def _prepare(house: House, options: argparse.Namespace) -> None:
-    from morphobench.preparation import prepare_dataset, write_manifest
+def _prepare(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.data.preparation import prepare_dataset, write_manifest
 
-    manifest = prepare_dataset(house, options.dataset)
+    manifest = prepare_dataset(project, options.dataset)
     if manifest.status != "ok":
         print(f"{options.dataset}: {manifest.message}", file=sys.stderr)
     write_manifest(manifest, options.output)
 
 
-def _check_plugin(house: House, options: argparse.Namespace) -> None:
-    from morphobench.files import write_json
+def _check_plugin(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.project.files import write_json
 
-    info = discover_methods(house.methods)[options.method]
+    info = discover_methods(project.methods)[options.method]
     if isinstance(info, BrokenPlugin):
         print(f"{info.name}: invalid: {info.why}", file=sys.stderr)
         write_json(options.output, {"name": info.name, "title": info.name, "status": "invalid", "message": info.why})
@@ -146,158 +146,158 @@ def _check_plugin(house: House, options: argparse.Namespace) -> None:
     write_json(options.output, described | {"status": "ok", "message": ""})
 
 
-def _run_trials(house: House, options: argparse.Namespace) -> None:
-    from morphobench.supervisor import supervise
+def _run_trials(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.trials.supervisor import supervise
 
-    supervise(house, options.config, options.dataset, options.method, options.variant, options.seeds)
+    supervise(project, options.config, options.dataset, options.method, options.variant, options.seeds)
 
 
-def _retry_failed(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration, make_plan
-    from morphobench.preparation import prepare_dataset, read_manifest, write_manifest
-    from morphobench.records import read_record
-    from morphobench.supervisor import supervise
+def _retry_failed(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.data.preparation import prepare_dataset, read_manifest, write_manifest
+    from morphobench.runs.configuration import load_configuration, make_plan
+    from morphobench.trials.records import read_record
+    from morphobench.trials.supervisor import supervise
 
-    configuration = load_configuration(options.config, house)
-    run = house.run(configuration["run"])
+    configuration = load_configuration(options.config, project)
+    run = project.run(configuration["run"])
     for identifier in configuration.dataset_ids:
         path = run.results / "data" / f"{identifier}.json"
         if path.exists() and read_manifest(path).status != "ok":
-            write_manifest(prepare_dataset(house, identifier), path)
+            write_manifest(prepare_dataset(project, identifier), path)
     retried = 0
-    for dataset, method, variant in make_plan(configuration, house).cells:
+    for dataset, method, variant in make_plan(configuration, project).cells:
         records = {seed: run.trial(dataset, method, variant, seed) / "record.json" for seed in configuration["seeds"]}
         failed = [seed for seed, path in records.items() if path.exists() and read_record(path).status != "ok"]
         if failed:
-            supervise(house, options.config, dataset, method, variant, failed)
+            supervise(project, options.config, dataset, method, variant, failed)
             retried += len(failed)
     print(f"{retried} failed trials ran again; run snakemake once more to bring tables and report up to date")
 
 
-def _score(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration, make_plan
-    from morphobench.scoring import score_dataset
+def _score(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.scoring import score_dataset
+    from morphobench.runs.configuration import load_configuration, make_plan
 
-    configuration = load_configuration(options.config, house)
-    run, cells = house.run(configuration["run"]), make_plan(configuration, house).cells
-    score_dataset(house, run, options.dataset, cells, configuration["seeds"])
-
-
-def _collect(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration, make_plan
-    from morphobench.scoring import collect_tables
-
-    configuration = load_configuration(options.config, house)
-    collect_tables(house.run(configuration["run"]), make_plan(configuration, house).cells, configuration["seeds"])
+    configuration = load_configuration(options.config, project)
+    run, cells = project.run(configuration["run"]), make_plan(configuration, project).cells
+    score_dataset(project, run, options.dataset, cells, configuration["seeds"])
 
 
-def _robustness(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration
-    from morphobench.robustness import score_corrupted
+def _collect(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.scoring import collect_tables
+    from morphobench.runs.configuration import load_configuration, make_plan
 
-    configuration = load_configuration(options.config, house)
+    configuration = load_configuration(options.config, project)
+    collect_tables(project.run(configuration["run"]), make_plan(configuration, project).cells, configuration["seeds"])
+
+
+def _robustness(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.robustness import score_corrupted
+    from morphobench.runs.configuration import load_configuration
+
+    configuration = load_configuration(options.config, project)
     wanted = configuration["robustness"]
     cell = (options.dataset, options.method, options.variant)
     seeds = configuration["seeds"][: wanted["seeds"]]
     levels = wanted["noise_levels"] if options.dataset in wanted["noise_datasets"] else 0
-    run = house.run(configuration["run"])
-    score_corrupted(house, run, cell, seeds, wanted["severities"], levels, configuration["threads"])
+    run = project.run(configuration["run"])
+    score_corrupted(project, run, cell, seeds, wanted["severities"], levels, configuration["threads"])
 
 
-def _collect_robustness(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import corrupted_cells, load_configuration, make_plan
-    from morphobench.robustness import collect_robustness
+def _collect_robustness(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.robustness import collect_robustness
+    from morphobench.runs.configuration import corrupted_cells, load_configuration, make_plan
 
-    configuration = load_configuration(options.config, house)
-    cells = corrupted_cells(configuration, make_plan(configuration, house))
-    collect_robustness(house.run(configuration["run"]), cells)
+    configuration = load_configuration(options.config, project)
+    cells = corrupted_cells(configuration, make_plan(configuration, project))
+    collect_robustness(project.run(configuration["run"]), cells)
 
 
-def _study(house: House, options: argparse.Namespace) -> None:
+def _study(project: Project, options: argparse.Namespace) -> None:
     if options.study == "benchmarks":
-        from morphobench.configuration import load_configuration
+        from morphobench.runs.configuration import load_configuration
         from morphobench.studies.benchmarks import tabulate
 
-        out = house.run(load_configuration(options.config, house)["run"]).studies
+        out = project.run(load_configuration(options.config, project)["run"]).studies
         tabulate(out / "benchmarks.json", out)
         return
     if options.framework is None:
-        raise Mistake(f"study {options.study}: --framework is missing; expected torch or jax")
+        raise UserError(f"study {options.study}: --framework is missing; expected torch or jax")
     from morphobench.studies.supervision import run_study
 
-    run_study(house, options.config, options.study, options.framework, _threads())
+    run_study(project, options.config, options.study, options.framework, _threads())
 
 
 def _threads() -> int:
     return int(os.environ.get("MORPHOBENCH_THREADS") or os.cpu_count() or 1)
 
 
-def _collect_study(house: House, options: argparse.Namespace) -> None:
+def _collect_study(project: Project, options: argparse.Namespace) -> None:
     from morphobench.studies.supervision import collect_study
 
-    collect_study(house, options.config, options.study)
+    collect_study(project, options.config, options.study)
 
 
-def _cell(house: House, options: argparse.Namespace) -> int:
+def _cell(project: Project, options: argparse.Namespace) -> int:
     import pandas as pd
 
     from morphobench.studies.supervision import run_cell
 
-    record = run_cell(house, options.config, options.study, options.framework, options.name, _threads())
+    record = run_cell(project, options.config, options.study, options.framework, options.name, _threads())
     for row in record.rows:
         print(pd.Series({key: value for key, value in row.items() if value not in (None, "")}).to_string(), end="\n\n")
     return 0 if record.status == "ok" else 1
 
 
-def _statistics(house: House, options: argparse.Namespace) -> None:
-    from morphobench import statistics
-    from morphobench.configuration import load_configuration
-    from morphobench.counterparts import read_counterparts
+def _statistics(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.runs.configuration import load_configuration
+    from morphobench.statistics import comparisons as statistics
+    from morphobench.statistics.counterparts import read_counterparts
 
-    configuration = load_configuration(options.config, house)
-    run = house.run(configuration["run"])
+    configuration = load_configuration(options.config, project)
+    run = project.run(configuration["run"])
     if options.step == "methods":
-        runs = [run, *(house.run(name) for name in configuration["report"]["include"])]
+        runs = [run, *(project.run(name) for name in configuration["report"]["include"])]
         counterparts = read_counterparts(part.results / "plugins" for part in runs)
         statistics.compare_methods(run.tables, run.statistics, configuration.values, counterparts)
     elif options.step == "published":
-        statistics.check_published(run.tables, house.datasets, run.statistics)
+        statistics.check_published(run.tables, project.datasets, run.statistics)
     elif options.step == "reference":
-        expected = house.reference / f"{configuration['run']}.csv"
+        expected = project.reference / f"{configuration['run']}.csv"
         statistics.compare_reference(run.tables, expected, run.statistics, configuration["reference"]["tolerances"])
     else:
-        raise Mistake(f"statistics: found {options.step!r}, expected methods, published or reference")
+        raise UserError(f"statistics: found {options.step!r}, expected methods, published or reference")
 
 
-def _figures(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration
-    from morphobench.figures import draw_figures
+def _figures(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.report.drawing import draw_figures
+    from morphobench.runs.configuration import load_configuration
 
-    run = house.run(load_configuration(options.config, house)["run"])
+    run = project.run(load_configuration(options.config, project)["run"])
     draw_figures(run, run.report / "figures", processes=options.processes)
 
 
-def _report(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration
-    from morphobench.report import write_report
+def _report(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.report.page import write_report
+    from morphobench.runs.configuration import load_configuration
 
-    run = house.run(load_configuration(options.config, house)["run"])
-    write_report(run, house, run.report)
+    run = project.run(load_configuration(options.config, project)["run"])
+    write_report(run, project, run.report)
     print(f"the report is {run.report / 'index.html'}")
 
 
-def _expect(house: House, options: argparse.Namespace) -> None:
-    from morphobench.configuration import load_configuration
-    from morphobench.figures.evidence import read_evidence
-    from morphobench.files import atomic
-    from morphobench.recovery_exhibits import recovered_elements
-    from morphobench.scoring import tried_learning_rates
-    from morphobench.statistics import expected_numbers
+def _expect(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.scoring import tried_learning_rates
+    from morphobench.project.files import atomic
+    from morphobench.report.recovery.tables import recovered_elements
+    from morphobench.report.results import read_run_results
+    from morphobench.runs.configuration import load_configuration
+    from morphobench.statistics.comparisons import expected_numbers
 
-    configuration = load_configuration(options.config, house)
+    configuration = load_configuration(options.config, project)
     name = configuration["run"]
-    run = house.run(name)
-    tables = {f"{name}_elements": recovered_elements(read_evidence(run))}
+    run = project.run(name)
+    tables = {f"{name}_elements": recovered_elements(read_run_results(run))}
     if configuration["tuning"]["mode"] == "grid":
         tables["learning_rates"] = tried_learning_rates(run)
     else:
@@ -305,18 +305,18 @@ def _expect(house: House, options: argparse.Namespace) -> None:
     for stem, table in tables.items():
         if table.empty:
             continue
-        path = house.reference / f"{stem}.csv"
+        path = project.reference / f"{stem}.csv"
         with atomic(path) as temporary:
             table.to_csv(temporary, index=False)
         print(f"wrote {path}")
 
 
-def _verify(house: House, options: argparse.Namespace) -> int:
+def _verify(project: Project, options: argparse.Namespace) -> int:
     import pandas as pd
 
-    from morphobench.configuration import load_configuration
+    from morphobench.runs.configuration import load_configuration
 
-    run = house.run(load_configuration(options.config, house)["run"])
+    run = project.run(load_configuration(options.config, project)["run"])
     table = pd.read_csv(run.statistics / "reference.csv")
     if table.empty:
         print(f"results/reference holds no expected numbers for the run {run.results.name!r}: nothing was compared")

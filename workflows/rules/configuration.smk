@@ -4,27 +4,27 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.configuration import (
+from morphobench.runs.configuration import (
     corrupted_cells,
     make_plan,
     name_methods,
     resolve_configuration,
     write_configuration,
 )
-from morphobench.files import digest
-from morphobench.interruption import claim_folder
-from morphobench.layout import find_house
-from morphobench.provenance import gpus
-from morphobench.registry import dataset_sources, method_sources
-from morphobench.schemas import Mistake
+from morphobench.project.files import digest
+from morphobench.runs.interruption import claim_folder
+from morphobench.project.paths import find_project
+from morphobench.project.provenance import gpus
+from morphobench.plugins.registry import dataset_sources, method_sources
+from morphobench.project.validation import UserError
 
-HOUSE = find_house(Path(workflow.basedir))
+PROJECT = find_project(Path(workflow.basedir))
 try:
     CONFIGURATION = resolve_configuration(
-        dict(config), HOUSE, ", ".join(str(name) for name in workflow.configfiles)
+        dict(config), PROJECT, ", ".join(str(name) for name in workflow.configfiles)
     )
-except Mistake as mistake:
-    print(f"morphobench: {mistake}", file=sys.stderr)
+except UserError as error:
+    print(f"morphobench: {error}", file=sys.stderr)
     sys.exit(2)
 
 if (
@@ -45,7 +45,7 @@ GPU_LIMIT = int(workflow.global_resources["gpu"].value)
 EVERY_CORE = workflow.global_resources["_cores"].value or 4
 TIMING_CORES = EVERY_CORE if CONFIGURATION["quiet"] else 1
 
-PLAN = make_plan(CONFIGURATION, HOUSE)
+PLAN = make_plan(CONFIGURATION, PROJECT)
 DATASETS_TRIED = list(dict.fromkeys(dataset for dataset, _, _ in PLAN.cells))
 RUN = CONFIGURATION["run"]
 RESULTS = f"results/{RUN}"
@@ -53,7 +53,7 @@ REPORT = f"reports/{RUN}"
 # Every default filled in, written when jobs start. It is no input of a job, since an edited key would then hide from Snakemake
 # which jobs it touches: each job names the part that it depends on among its params, SETTINGS being all of it.
 CONFIG = f"{RESULTS}/config.yaml"
-SETTINGS = digest(json.dumps(name_methods(CONFIGURATION, HOUSE), sort_keys=True))
+SETTINGS = digest(json.dumps(name_methods(CONFIGURATION, PROJECT), sort_keys=True))
 CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
 STUDIES = CONFIGURATION["studies"]
 # Jobs find the Python that runs Snakemake, whether or not its environment has been activated. A prefix replaces Snakemake's
@@ -61,17 +61,20 @@ STUDIES = CONFIGURATION["studies"]
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
-def sources(*names):
-    """Harness modules that a step depends on: an edit of one re-runs the step."""
-    return [f"workflows/morphobench/{name}.py" for name in names]
-
-
 def relative(paths):
-    return [str(path.relative_to(HOUSE.root)) for path in paths]
+    return [str(path.relative_to(PROJECT.root)) for path in paths]
 
 
-LIBRARY = relative(sorted(HOUSE.library.rglob("*.py")))
-STUDY_SOURCES = relative(sorted((HOUSE.harness / "studies").glob("*.py")))
+def packages(*names):
+    """Packages of the harness that a step depends on: an edit in one re-runs the step."""
+    return relative(
+        path
+        for name in names
+        for path in sorted((PROJECT.harness / name).rglob("*.py"))
+    )
+
+
+LIBRARY = relative(sorted(PROJECT.library.rglob("*.py")))
 
 
 def sources_of_dataset(wildcards):
@@ -118,7 +121,7 @@ def study_tables():
 
 def plugins_of_study(wildcards):
     """Plugins whose own operators take part in a study, and the data sets that it learns from."""
-    from morphobench.studies.operator_recovery import identifiers
+    from morphobench.studies.recovery.study import identifiers
     from morphobench.studies.plugin_operators import (
         INSTANCES,
         RECOVERY,
@@ -131,10 +134,10 @@ def plugins_of_study(wildcards):
     found = methods_with_operators(
         wildcards.framework, RECOVERY if recovery else INSTANCES
     )
-    folders = [HOUSE.methods / name for name in found]
+    folders = [PROJECT.methods / name for name in found]
     if recovery:
         names = identifiers(STUDIES["recovery"]["datasets"])
-        folders += [HOUSE.datasets / name.partition(".")[0] for name in names]
+        folders += [PROJECT.datasets / name.partition(".")[0] for name in names]
     return relative(
         path
         for folder in dict.fromkeys(folders)
@@ -159,7 +162,7 @@ wildcard_constraints:
 
 
 onstart:
-    write_configuration(CONFIGURATION, HOUSE)
+    write_configuration(CONFIGURATION, PROJECT)
 
 
 localrules:

@@ -5,7 +5,7 @@
 rule prepare_dataset:
     input:
         sources_of_dataset,
-        sources("preparation", "download", "splits", "synthesis", "contract", "graphs"),
+        packages("data", "contract"),
     output:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
@@ -20,7 +20,7 @@ rule prepare_dataset:
 rule check_plugins:
     input:
         lambda wildcards: relative(dataset_sources(PLAN.methods[wildcards.method])),
-        sources("registry", "schemas"),
+        packages("plugins", "settings"),
         "workflows/schemas/method.schema.yaml",
     output:
         f"{RESULTS}/plugins/{{method}}.json",

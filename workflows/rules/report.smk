@@ -18,7 +18,7 @@ rule draw_figures:
         MANIFESTS,
         study_tables(),
         rules.collect_robustness.output,
-        relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
+        packages("report"),
     output:
         f"{REPORT}/figures/figures.json",
     log:
@@ -37,14 +37,8 @@ rule draw_figures:
 rule write_report:
     input:
         rules.draw_figures.output,
-        sources(
-            *("report", "findings", "study_findings", "cost_findings", "exhibits"),
-            *("study_exhibits", "cost_exhibits", "known_exhibits"),
-            *("counterpart_exhibits", "nonsmooth_exhibits"),
-            *("recovery_exhibits", "robustness_exhibits"),
-        ),
-        relative(sorted((HOUSE.harness / "figures").glob("*.py"))),
-        relative(sorted((HOUSE.workflows / "report").glob("*"))),
+        packages("report"),
+        relative(sorted((PROJECT.workflows / "report").glob("*"))),
     output:
         report(
             f"{REPORT}/index.html", caption="../report/report.rst", category="Report"

@@ -6,7 +6,7 @@ ROBUSTNESS = CONFIGURATION["robustness"]
 rule score_corrupted:
     input:
         records_of,
-        sources("robustness", "metrics"),
+        packages("evaluation"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
         f"{CELL}/robustness.csv",

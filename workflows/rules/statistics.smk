@@ -6,7 +6,6 @@ INCLUDED = expand(
     run=CONFIGURATION["report"]["include"],
     table=["trials", "scores"],
 )
-STATISTICS_SOURCES = sources("statistics", "counterparts", "ranking", "inference")
 PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
 
 
@@ -16,7 +15,7 @@ rule compare_methods:
         TABLES,
         INCLUDED,
         PLUGINS,
-        STATISTICS_SOURCES,
+        packages("statistics"),
     output:
         f"{RESULTS}/statistics/means.parquet",
         report(
@@ -53,8 +52,8 @@ rule compare_methods:
 rule check_published:
     input:
         TABLES,
-        STATISTICS_SOURCES,
-        relative(sorted(HOUSE.datasets.glob("*/published.csv"))),
+        packages("statistics"),
+        relative(sorted(PROJECT.datasets.glob("*/published.csv"))),
     output:
         f"{RESULTS}/statistics/published.csv",
     log:
@@ -72,8 +71,8 @@ rule check_published:
 rule compare_reference:
     input:
         TABLES,
-        STATISTICS_SOURCES,
-        relative(sorted(HOUSE.reference.glob(f"{RUN}.csv"))),
+        packages("statistics"),
+        relative(sorted(PROJECT.reference.glob(f"{RUN}.csv"))),
     output:
         f"{RESULTS}/statistics/reference.csv",
     log:

@@ -7,7 +7,7 @@
 rule study:
     input:
         LIBRARY,
-        STUDY_SOURCES,
+        packages("studies"),
         plugins_of_study,
     output:
         f"{RESULTS}/studies/cells/{{study}}/{{framework}}.json",
@@ -30,7 +30,7 @@ rule study:
 rule collect_gradients:
     input:
         cells_of("gradients"),
-        STUDY_SOURCES,
+        packages("studies"),
     output:
         f"{RESULTS}/studies/gradients.parquet",
         report(
@@ -53,7 +53,7 @@ rule collect_gradients:
 rule collect_solvers:
     input:
         cells_of("solvers"),
-        STUDY_SOURCES,
+        packages("studies"),
     output:
         multiext(f"{RESULTS}/studies/solvers", ".parquet", ".json"),
         report(
@@ -75,7 +75,7 @@ rule collect_solvers:
 rule collect_recovery:
     input:
         cells_of("recovery"),
-        STUDY_SOURCES,
+        packages("studies"),
     output:
         multiext(f"{RESULTS}/studies/recovery", ".parquet", ".json"),
         f"{RESULTS}/studies/recovery_functions.npz",
@@ -98,7 +98,7 @@ rule collect_recovery:
 rule collect_nonsmooth:
     input:
         cells_of("nonsmooth"),
-        STUDY_SOURCES,
+        packages("studies"),
     output:
         multiext(f"{RESULTS}/studies/nonsmooth", ".parquet", ".json"),
         report(
@@ -120,8 +120,8 @@ rule collect_nonsmooth:
 rule benchmark_operators:
     input:
         LIBRARY,
-        STUDY_SOURCES,
-        relative(sorted((HOUSE.root / "tests" / "benchmarks").glob("*.py"))),
+        packages("studies"),
+        relative(sorted((PROJECT.root / "tests" / "benchmarks").glob("*.py"))),
     output:
         multiext(f"{RESULTS}/studies/benchmarks", ".csv", ".parquet"),
         multiext(f"{RESULTS}/studies/ratios", ".csv", ".parquet"),

@@ -9,7 +9,7 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             f"{RESULTS}/data/{{dataset}}.json",
             f"{RESULTS}/plugins/{{method}}.json",
             lambda wildcards: relative(
-                method_sources(HOUSE, PLAN.methods[wildcards.method])
+                method_sources(PROJECT, PLAN.methods[wildcards.method])
             ),
         output:
             expand(f"{CELL}/seed-{{seed}}/record.json", seed=seeds, allow_missing=True),
@@ -39,7 +39,7 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
 rule score_trials:
     input:
         records_on_dataset,
-        sources("scoring", "metrics"),
+        packages("evaluation"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
         f"{RESULTS}/trials/{{dataset}}/scores.csv",
@@ -58,7 +58,7 @@ rule score_trials:
 rule collect:
     input:
         expand(f"{RESULTS}/trials/{{dataset}}/scores.parquet", dataset=DATASETS_TRIED),
-        sources("scoring"),
+        packages("evaluation"),
     output:
         multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),
         multiext(f"{RESULTS}/tables/scores", ".csv", ".parquet"),

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from morphobench.contract import SPLITS, Split
-from morphobench.registry import DatasetInfo, discover_datasets, load_dataset
+from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset
 
 DATASETS = Path(__file__).resolve().parents[3] / "datasets"
 

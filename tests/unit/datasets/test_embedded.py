@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from morphobench.splits import content_digest
+from morphobench.data.splits import content_digest
 
 SHAPES = {
     "digits": ((1079, 359, 359), (1, 8, 8), np.float32),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from morphobench.synthesis import (
+from morphobench.data.synthetic_images import (
     binomial_blur,
     coverage,
     disc_depth,

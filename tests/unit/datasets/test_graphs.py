@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from morphobench.contract import SPLITS, Graph, GraphSplit
-from morphobench.download import CorruptFile
-from morphobench.graphs import flaw_of
-from morphobench.layout import data_folders
-from morphobench.metrics import score_on_images
+from morphobench.contract.graphs import flaw_of
+from morphobench.data.download import CorruptFile
+from morphobench.evaluation.metrics import score_on_images
+from morphobench.project.paths import data_folders
 
 
 class Malicious:

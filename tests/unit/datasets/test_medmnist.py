@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from morphobench.contract import DataUnavailable
-from morphobench.download import CorruptFile
-from morphobench.layout import data_folders
+from morphobench.data.download import CorruptFile
+from morphobench.project.paths import data_folders
 
 FOLDER = Path(__file__).resolve().parents[3] / "datasets" / "medmnist"
 VARIANTS = [

@@ -10,7 +10,7 @@ from varmorph.kernels.compilation import kernel, part
 from varmorph.kernels.coupled.laplacian import frame, framed, reaches_known
 from varmorph.kernels.coupled.plane_energy import Plane, curvatures
 from varmorph.kernels.coupled.plane_pieces import margin
-from varmorph.kernels.coupled.problem import Parameters, Sight, load, room
+from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
 from varmorph.kernels.planes import write_lanes
 
 __all__ = ["certify", "is_regular", "weights_to_known"]
@@ -45,7 +45,15 @@ def is_regular(plane: Plane, known: Any, across: Any, down: Any, weights: Any, r
 
 @kernel
 def certify(
-    x: Any, y: Any, parameters: Parameters, sight: Sight, spread: Any, margins: Any, unique: Any, start: int, stop: int
+    x: Any,
+    y: Any,
+    parameters: Parameters,
+    sight: WindowLayout,
+    spread: Any,
+    margins: Any,
+    unique: Any,
+    start: int,
+    stop: int,
 ) -> None:
     """Write distances to a kink relative to the spread, and whether the minimisers of the planes start..stop are unique.
 

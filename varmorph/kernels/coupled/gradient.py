@@ -13,7 +13,7 @@ from varmorph.kernels.compilation import kernel, part, plus
 from varmorph.kernels.coupled.certificate import is_regular, weights_to_known
 from varmorph.kernels.coupled.laplacian import STRETCH, conjugate_gradients, frame, framed, neumann_series
 from varmorph.kernels.coupled.plane_energy import Plane, curvatures
-from varmorph.kernels.coupled.problem import Parameters, Sight, load, room
+from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
 from varmorph.kernels.coupled.pulls import Penalty, curvature
 from varmorph.kernels.planes import add_back
 
@@ -125,7 +125,7 @@ def backward(
     x: Any,
     y: Any,
     parameters: Parameters,
-    sight: Sight,
+    sight: WindowLayout,
     terms: int,
     tolerance: float,
     max_steps: int,

@@ -185,7 +185,7 @@ def conjugate_gradients(
 ) -> tuple[int, float]:
     """Solve the system of the matrix; return the steps and the relative residual.
 
-    As `varmorph.torch.conjugate_gradients` does for one problem.
+    As `varmorph.torch.energy.conjugate_gradients` does for one problem.
     """
     lanes, at = right.size, frame(pitch)
     inverse, residual, image = np.empty_like(right), np.empty_like(right), np.empty_like(right)

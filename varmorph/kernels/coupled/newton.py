@@ -21,7 +21,7 @@ from varmorph.kernels.coupled.plane_energy import (
     state_of,
 )
 from varmorph.kernels.coupled.plane_pieces import changed_pieces, extent, move_at_ties
-from varmorph.kernels.coupled.problem import Parameters, Sight, load, room
+from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
 from varmorph.kernels.coupled.sweeps import relax
 from varmorph.kernels.planes import read_lanes, write_lanes
 
@@ -124,7 +124,7 @@ def _aim(plane: Plane, z: Any, work: Work, residual: float, tolerance: float, li
 def minimise(
     x: Any,
     parameters: Parameters,
-    sight: Sight,
+    sight: WindowLayout,
     z0: Any,
     tolerance: float,
     max_steps: int,

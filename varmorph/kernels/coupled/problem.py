@@ -12,10 +12,10 @@ from varmorph.kernels.coupled.plane_energy import Plane
 from varmorph.kernels.coupled.pulls import Penalty
 from varmorph.kernels.planes import fill, rounded, write_lanes
 
-__all__ = ["Parameters", "Sight", "load", "room"]
+__all__ = ["Parameters", "WindowLayout", "load", "room"]
 
 
-class Sight(NamedTuple):
+class WindowLayout(NamedTuple):
     """What the window sees: the maps of the padded copy to pixels, the offsets of the slots, that of the pixel itself.
 
     `cut` tells that edges from outside the image are absent; elsewhere they read `outside`.
@@ -52,7 +52,7 @@ def _penalty(tau: Any, cotau: Any, mu: Any, c: int, dtype: Any) -> Penalty:
 
 
 @part
-def room(x: Any, sight: Sight) -> Plane:
+def room(x: Any, sight: WindowLayout) -> Plane:
     """Make room for a plane."""
     height, width = x.shape[2:]
     pitch, dtype = sight.columns.size, x.dtype
@@ -117,7 +117,7 @@ def _load_sides(plane: Plane, strength: Any, factors: Any, n: int, c: int, heigh
 
 
 @part
-def load(plane: Plane, x: Any, parameters: Parameters, sight: Sight, slots: Any, n: int, c: int) -> Plane:
+def load(plane: Plane, x: Any, parameters: Parameters, sight: WindowLayout, slots: Any, n: int, c: int) -> Plane:
     """Write a plane and its parameters into the room; `slots` gets the numbers of the edges."""
     dtype, p = x.dtype, parameters
     kind = dtype.type

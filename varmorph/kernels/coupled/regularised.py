@@ -11,7 +11,7 @@ import numpy as np
 from varmorph.kernels.arrays import by_element, by_slot, over_samples
 from varmorph.kernels.coupled import certificate, newton
 from varmorph.kernels.coupled import gradient as coupled_gradient
-from varmorph.kernels.coupled.problem import Parameters, Sight
+from varmorph.kernels.coupled.problem import Parameters, WindowLayout
 from varmorph.kernels.threads import over_planes
 from varmorph.windows import Geometry, shifted_window
 
@@ -25,7 +25,7 @@ Optional = tuple[np.ndarray | None, ...]
 
 def _arguments(
     x: np.ndarray, parameters: Optional, geometry: Geometry, outside: float | None
-) -> tuple[Parameters, Sight]:
+) -> tuple[Parameters, WindowLayout]:
     window = shifted_window(*geometry)
     kinds = dict(zip(Parameters._fields, parameters, strict=True))
     empty = {name: np.empty((0,) * (5 if name == "factors" else 1), x.dtype) for name in kinds}
@@ -35,7 +35,7 @@ def _arguments(
     (height, width) = geometry[1]
     centre = int(window.offsets[height // 2 * width + width // 2])
     cut = outside is None and window.leaves_image
-    sight = Sight(window.rows, window.columns, window.offsets, centre, x.dtype.type(outside or 0.0), cut)
+    sight = WindowLayout(window.rows, window.columns, window.offsets, centre, x.dtype.type(outside or 0.0), cut)
     return Parameters(**arrays), sight
 
 
@@ -49,7 +49,7 @@ def regularised_minimum(
     max_steps: int,
     linear_steps: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Minimise by Newton's method: the minimiser, and what `varmorph.torch.ops.coupled` says of it."""
+    """Minimise by Newton's method: the minimiser, and what `varmorph.torch.backend.ops.coupled` says of it."""
     arrays, sight = _arguments(x, parameters, geometry, outside)
     planes = x.shape[0] * x.shape[1]
     y, counts, unique = np.empty_like(x), np.empty((planes, 3), np.int64), np.empty(planes, np.bool_)

@@ -1,6 +1,6 @@
 """One sweep of nonlinear Jacobi relaxation on an image plane: each unknown becomes the minimiser between its neighbours.
 
-As `varmorph.torch.relaxation`, for edges between unknowns with the square penalty.
+As `varmorph.torch.energy.relaxation`, for edges between unknowns with the square penalty.
 """
 
 from __future__ import annotations

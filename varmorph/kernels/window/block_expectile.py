@@ -1,4 +1,4 @@
-"""The separable expectile by blocks of windows: Newton's method of `varmorph.torch.separable`, a block at a time."""
+"""The separable expectile by blocks of windows: Newton's method of `varmorph.torch.separable.expectile`, a block at a time."""
 
 from __future__ import annotations
 

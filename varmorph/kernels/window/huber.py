@@ -1,6 +1,6 @@
 """The minimiser for Huber's penalty, by blocks of windows: Newton's method inside a bracket.
 
-What is computed, ties and tolerances are those of `varmorph.torch.quantiles.minimise_huber`. The pull at a point z is
+What is computed, ties and tolerances are those of `varmorph.torch.separable.quantiles.minimise_huber`. The pull at a point z is
 minus the derivative of the energy there, sum_k w_k a_k clip(r_k / mu, -1, 1), linear in pieces; the mass is the sum of
 w_k a_k over the edges that are curved, |r_k| <= mu. Newton's step is mu * pull / mass.
 """
@@ -178,7 +178,7 @@ def _solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any,
 
 @kernel
 def forward(
-    x: Any, edges: Any, tau: Any, cotau: Any, smoothing: Any, slack: Any, y: Any, ends: Any, start: int, stop: int
+    x: Any, edges: Any, tau: Any, cotau: Any, smoothing: Any, slack: Any, y: Any, endpoints: Any, start: int, stop: int
 ) -> None:
     """Write the minimisers for the planes start..stop, and the slots at the ends of flat pieces, -1 elsewhere."""
     layout, dtype, at_most = edges.layout, x.dtype, edges.bias.shape[1]
@@ -191,5 +191,5 @@ def forward(
             count = read(table, slots, s, copy, x[p], edges, c)
             _solve(table, state, slots, count, tau[c], cotau[c], smoothing[c], slack[c])
             write(y[p], state, SOLUTION, s, layout.pixels)
-            write(ends[0, p], state, FIRST, s, layout.pixels)
-            write(ends[1, p], state, SECOND, s, layout.pixels)
+            write(endpoints[0, p], state, FIRST, s, layout.pixels)
+            write(endpoints[1, p], state, SECOND, s, layout.pixels)

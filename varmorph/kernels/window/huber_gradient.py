@@ -91,7 +91,7 @@ def _pull(table: Any, state: Any, k: int, tau: Any, cotau: Any, mu: Any) -> tupl
 
 @kernel
 def backward(
-    grad_y: Any, x: Any, y: Any, ends: Any, edges: Any, weight: Any, tau: Any, cotau: Any, smoothing: Any,
+    grad_y: Any, x: Any, y: Any, endpoints: Any, edges: Any, weight: Any, tau: Any, cotau: Any, smoothing: Any,
     grad_x: Any, grad_bias: Any, grad_weight: Any, grad_tau: Any, grad_smoothing: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Add the implicit gradients for the planes start..stop; those of the parameters as float64 sums a plane.
@@ -114,7 +114,7 @@ def backward(
             _weigh(table, slots, count, weight[c])
             take(state, SOLUTION, y[p], s, layout.pixels, dtype.type(np.nan))
             take(state, ASKED, grad_y[p], s, layout.pixels, dtype.type(0))
-            take(state, FIRST, ends[0, p], s, layout.pixels, dtype.type(-1))
+            take(state, FIRST, endpoints[0, p], s, layout.pixels, dtype.type(-1))
             _settle(state)
             choose_piece(table, state, count, tau[c], cotau[c], smoothing[c])
             _divide(state)

@@ -100,7 +100,7 @@ def _keep_best(state: Any, trial: int, mu: Any) -> Any:
 def choose_piece(table: Any, state: Any, count: int, tau: Any, cotau: Any, mu: Any) -> None:
     """Find the point and the tolerance at which the piece leads back to SOLUTION, for lanes that are not SETTLED.
 
-    Ties count as above and as curved, unless the piece then leads elsewhere: see `varmorph.torch.quantiles`.
+    Ties count as above and as curved, unless the piece then leads elsewhere: see `varmorph.torch.separable.quantiles`.
     """
     for j in range(BLOCK):
         state[ERROR + j] = np.inf

@@ -1,6 +1,6 @@
 """Launchers of the separable CPU kernels that work on lanes, for windows with the same shifts at every pixel.
 
-`bias` and `weight` are (C, K); see `varmorph.torch.ops.window` for what each function computes.
+`bias` and `weight` are (C, K); see `varmorph.torch.backend.ops.window` for what each function computes.
 """
 
 from __future__ import annotations

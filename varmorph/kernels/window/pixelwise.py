@@ -177,23 +177,23 @@ def quantile(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted quantile, and the slots (2, ...) of the values it lies between, -1 where it is NaN."""
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, weight, geometry, outside)
-    ends = np.empty((2, *y.shape), np.int32)
+    endpoints = np.empty((2, *y.shape), np.int32)
     level = tau, cotau, _slack(tau, cotau)
 
     def run(start: int, stop: int) -> None:
-        quantile_kernel.forward(image, edges, *level, y, ends, start, stop)
+        quantile_kernel.forward(image, edges, *level, y, endpoints, start, stop)
 
     over_planes(run, y.shape[0], y.size)
     size = window(*geometry).shape
-    return _image(y, x, size), _image(ends, x, size)
+    return _image(y, x, size), _image(endpoints, x, size)
 
 
 def quantile_backward(
-    grad_y: np.ndarray, ends: np.ndarray, bias: np.ndarray, geometry: Geometry
+    grad_y: np.ndarray, endpoints: np.ndarray, bias: np.ndarray, geometry: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the gradients of x and bias; weight and level have none."""
     sums = _Sums(grad_y.shape[0], bias, geometry)
-    sums.add_chosen(grad_y, ends)
+    sums.add_chosen(grad_y, endpoints)
     return sums.by_pixel(), sums.by_element(sums.bias)
 
 
@@ -209,22 +209,22 @@ def huber(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the minimiser for Huber's penalty, and the slots (2, ...) at the ends of its flat piece, -1 elsewhere."""
     image, y, edges = _planes(x), _results(x, geometry), _edges(bias, weight, geometry, outside)
-    ends = np.empty((2, *y.shape), np.int32)
+    endpoints = np.empty((2, *y.shape), np.int32)
     level = tau, cotau, smoothing, _slack(tau, cotau)
 
     def run(start: int, stop: int) -> None:
-        huber_kernel.forward(image, edges, *level, y, ends, start, stop)
+        huber_kernel.forward(image, edges, *level, y, endpoints, start, stop)
 
     over_planes(run, y.shape[0], y.size)
     size = window(*geometry).shape
-    return _image(y, x, size), _image(ends, x, size)
+    return _image(y, x, size), _image(endpoints, x, size)
 
 
 def huber_backward(
     grad_y: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
-    ends: np.ndarray,
+    endpoints: np.ndarray,
     bias: np.ndarray,
     weight: np.ndarray,
     tau: np.ndarray,
@@ -234,11 +234,11 @@ def huber_backward(
     outside: float | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Give the gradients of x, bias, weight, tau and smoothing."""
-    images = _planes(grad_y), _planes(x), _planes(y), _planes(ends)
+    images = _planes(grad_y), _planes(x), _planes(y), _planes(endpoints)
     edges = _edges(bias, np.ones_like(weight), geometry, outside)
     parameters = by_slot(weight, window(*geometry).elements), tau, cotau, smoothing
     sums = _Sums(x.shape[0], bias, geometry)
-    sums.add_chosen(grad_y, ends)
+    sums.add_chosen(grad_y, endpoints)
 
     def run(start: int, stop: int) -> None:
         huber_gradient.backward(

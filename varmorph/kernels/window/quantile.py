@@ -3,7 +3,7 @@
 With D(z) = (1 - tau) sum_{v_k <= z} w_k - tau sum_{v_k > z} w_k, the derivative of the energy just above z, the least
 minimiser is the least value at which D is not negative, and there are others only if D is 0 there. A round takes D at a
 point between the ends of the bracket, where it would be 0 if it were linear in between, and moves one end to the
-nearest value on that side: past one value at least. Ties and tolerances are those of `varmorph.torch.quantiles`.
+nearest value on that side: past one value at least. Ties and tolerances are those of `varmorph.torch.separable.quantiles`.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any,
 
 
 @kernel
-def forward(x: Any, edges: Any, tau: Any, cotau: Any, slack: Any, y: Any, ends: Any, start: int, stop: int) -> None:
+def forward(
+    x: Any, edges: Any, tau: Any, cotau: Any, slack: Any, y: Any, endpoints: Any, start: int, stop: int
+) -> None:
     """Write the quantile of each window and the slots of the two values it lies between, for the planes start..stop."""
     layout, dtype, at_most = edges.layout, x.dtype, edges.bias.shape[1]
     copy, slots = np.empty(layout.cells.size, dtype), np.empty(at_most, np.int64)
@@ -154,5 +156,5 @@ def forward(x: Any, edges: Any, tau: Any, cotau: Any, slack: Any, y: Any, ends: 
             count = read(table, slots, s, copy, x[p], edges, c)
             _solve(table, state, slots, count, tau[c], cotau[c], slack[c])
             write(y[p], state, POINT, s, layout.pixels)
-            write(ends[0, p], state, FIRST, s, layout.pixels)
-            write(ends[1, p], state, SECOND, s, layout.pixels)
+            write(endpoints[0, p], state, FIRST, s, layout.pixels)
+            write(endpoints[1, p], state, SECOND, s, layout.pixels)

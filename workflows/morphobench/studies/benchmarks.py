@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from morphobench.files import write_table
+from morphobench.project.files import write_table
 
 __all__ = ["COLUMNS", "PEERS", "RATIOS", "benchmark_table", "ratio_table", "tabulate"]
 

@@ -16,19 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from morphobench.files import write_json
-from morphobench.layout import find_house
-from morphobench.schemas import Mistake, validate
+from morphobench.project.files import write_json
+from morphobench.project.paths import find_project
+from morphobench.project.validation import UserError, validate
 from morphobench.studies.measurement import Repeated
 
 __all__ = ["STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "by_instance", "study_module"]
 
-STUDIES = {
-    "gradients": "gradient_accuracy",
-    "solvers": "solver_cost",
-    "recovery": "operator_recovery",
-    "nonsmooth": "nonsmooth",
-}
+STUDIES = ("gradients", "solvers", "recovery", "nonsmooth")
 
 Row = dict[str, Any]
 
@@ -102,12 +97,12 @@ def study_module(name: str) -> Study:
 
     Raises
     ------
-    Mistake
+    UserError
         If there is no study of that name.
     """
     if name not in STUDIES:
-        raise Mistake(f"study: found {name!r}, expected {' or '.join(STUDIES)}")
-    return cast("Study", importlib.import_module(f"morphobench.studies.{STUDIES[name]}"))
+        raise UserError(f"study: found {name!r}, expected {' or '.join(STUDIES)}")
+    return cast("Study", importlib.import_module(f"morphobench.studies.{name}.study"))
 
 
 def by_instance(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
@@ -148,7 +143,7 @@ class CellRecord:
         """Stamp, check and write the record, whole or not at all; what is not finite becomes null."""
         self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         described = asdict(self) | {"rows": [{key: _plain(value) for key, value in row.items()} for row in self.rows]}
-        validate(described, find_house().schemas / "cell.schema.yaml", str(path))
+        validate(described, find_project().schemas / "cell.schema.yaml", str(path))
         write_json(path, described)
 
     @classmethod

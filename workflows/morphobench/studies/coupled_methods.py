@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from morphobench.studies.gradient_modes import ADJOINT_TOLERANCE, FORWARD_TOLERANCE
+from morphobench.studies.gradients.modes import ADJOINT_TOLERANCE, FORWARD_TOLERANCE
 
 __all__ = ["methods"]
 
@@ -22,7 +22,7 @@ def methods(package: ModuleType, mode: Mapping[str, Any]) -> tuple[Any, Any]:
     package : module
         ``varmorph.torch`` or ``varmorph.jax``.
     mode : mapping
-        A description by `morphobench.studies.gradient_modes.modes`.
+        A description by `morphobench.studies.gradients.modes.modes`.
     """
     steps, precise = mode["steps"], ADJOINT_TOLERANCE[mode["dtype"]]
     newton = package.Newton(tolerance=FORWARD_TOLERANCE[mode["dtype"]], max_steps=MOST_STEPS)

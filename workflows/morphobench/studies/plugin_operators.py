@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from morphobench.contract import InvalidPlugin, OperatorInstance, RecoveryOperator
-from morphobench.layout import find_house
-from morphobench.registry import MethodInfo, discover_methods, load_method, names_in
+from morphobench.plugins.registry import MethodInfo, discover_methods, load_method, names_in
+from morphobench.project.paths import find_project
 
 __all__ = ["INSTANCES", "RECOVERY", "load_operators", "load_recovery_operators", "methods_with_operators"]
 
@@ -20,7 +20,7 @@ Offered = TypeVar("Offered", OperatorInstance, RecoveryOperator)
 
 def methods_with_operators(framework: str, function: str = INSTANCES) -> list[str]:
     """Return the methods of a framework whose plugins have the function; no plugin is imported."""
-    methods = discover_methods(find_house().methods).values()
+    methods = discover_methods(find_project().methods).values()
     return [
         info.name
         for info in methods
@@ -61,7 +61,7 @@ def load_recovery_operators(method: str) -> list[RecoveryOperator]:
 
 def _offered(method: str, function: str, kind: type[Offered]) -> list[Offered]:
     """Import a plugin and return the list that a function of it gives, whose entries have names of their own."""
-    info = discover_methods(find_house().methods).get(method)
+    info = discover_methods(find_project().methods).get(method)
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(f"methods/{method}: {'no such folder' if info is None else info.why}")
     where = f"methods/{method}: {function}()"

@@ -10,35 +10,35 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.configuration import Configuration, load_configuration
-from morphobench.files import write_json, write_table
-from morphobench.frameworks import why_unavailable
-from morphobench.layout import House, cache_folder
-from morphobench.processes import alone, granted_device, run_worker
-from morphobench.provenance import hardware, provenance, versions
-from morphobench.schemas import Mistake
+from morphobench.project.files import write_json, write_table
+from morphobench.project.paths import Project, cache_folder
+from morphobench.project.provenance import hardware, provenance, versions
+from morphobench.project.validation import UserError
+from morphobench.runs.configuration import Configuration, load_configuration
+from morphobench.runs.processes import file_lock, granted_device, run_worker
 from morphobench.studies.cells import Cell, CellRecord, study_module
 from morphobench.studies.measurement import load_average
 from morphobench.studies.worker import Circumstances
+from morphobench.training.frameworks import why_unavailable
 
 __all__ = ["collect_study", "run_cell", "run_study"]
 
 
-def run_study(house: House, config: Path, study: str, framework: str, threads: int) -> None:
+def run_study(project: Project, config: Path, study: str, framework: str, threads: int) -> None:
     """Run every cell of a study in one framework; what fails becomes a record too.
 
     Writes ``studies/cells/<study>/<framework>/<cell>.json``, and beside that folder ``<framework>.json``, which lists
     the cells in their order with the circumstances.
     """
-    configuration = load_configuration(config, house)
+    configuration = load_configuration(config, project)
     settings = configuration["studies"][study]
-    run = house.run(configuration["run"])
+    run = project.run(configuration["run"])
     folder = run.studies / "cells" / study / framework
-    with alone(run.results / ".locks" / f"{study}--{framework}"):
+    with file_lock(run.results / ".locks" / f"{study}--{framework}"):
         shutil.rmtree(folder, ignore_errors=True)
         cells = study_module(study).cells(settings, framework)
         before = load_average()
-        about = _run(house, config, configuration, study, framework, cells, folder, threads)
+        about = _run(project, config, configuration, study, framework, cells, folder, threads)
     index = {
         "study": study,
         "framework": framework,
@@ -54,28 +54,28 @@ def run_study(house: House, config: Path, study: str, framework: str, threads: i
     write_json(folder.with_suffix(".json"), index)
 
 
-def run_cell(house: House, config: Path, study: str, framework: str, name: str, threads: int) -> CellRecord:
+def run_cell(project: Project, config: Path, study: str, framework: str, name: str, threads: int) -> CellRecord:
     """Run one cell alone and return its record; the records of the run stay as they are.
 
     Raises
     ------
-    Mistake
+    UserError
         If the study has no such cell.
     """
-    configuration = load_configuration(config, house)
+    configuration = load_configuration(config, project)
     if study not in configuration["studies"]:
-        raise Mistake(f"{config}: key 'studies.{study}' is missing: this run has no such study")
+        raise UserError(f"{config}: key 'studies.{study}' is missing: this run has no such study")
     settings = configuration["studies"][study]
     cells = [cell for cell in study_module(study).cells(settings, framework) if cell.name == name]
     if not cells:
-        raise Mistake(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
+        raise UserError(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
-        _run(house, config, configuration, study, framework, cells, Path(scratch), threads)
+        _run(project, config, configuration, study, framework, cells, Path(scratch), threads)
         return CellRecord.read(Path(scratch) / f"{name}.json")
 
 
 def _run(
-    house: House,
+    project: Project,
     config: Path,
     configuration: Configuration,
     study: str,
@@ -87,14 +87,14 @@ def _run(
     """Start workers until every cell has a record."""
     module = study_module(study)
     run, settings = configuration["run"], configuration["studies"][study]
-    with granted_device(cache_folder(house) / "gpus") as device:
-        shown = os.path.relpath(config.resolve(), house.root)
+    with granted_device(cache_folder(project) / "gpus") as device:
+        shown = os.path.relpath(config.resolve(), project.root)
         kind = device.partition(":")[0]
-        about = Circumstances(run, study, framework, settings, shown, folder, kind, threads, provenance(house.root))
+        about = Circumstances(run, study, framework, settings, shown, folder, kind, threads, provenance(project.root))
         why = why_unavailable(framework)
         waiting = list(cells)
         while waiting and not why:
-            status, message, blamed = _run_worker(house, about, waiting, device)
+            status, message, blamed = _run_worker(project, about, waiting, device)
             waiting = [cell for cell in waiting if not (folder / f"{cell.name}.json").exists()]
             # A worker that does not even start would not start for the next cell either.
             for cell in [cell for cell in waiting if blamed in ("", cell.name)]:
@@ -105,26 +105,26 @@ def _run(
         return about
 
 
-def _run_worker(house: House, about: Circumstances, cells: Sequence[Cell], device: str) -> tuple[str, str, str]:
+def _run_worker(project: Project, about: Circumstances, cells: Sequence[Cell], device: str) -> tuple[str, str, str]:
     """Run one worker until it ends or is killed; return status and message for the cell it was at, and that cell."""
     job = {
         **{key: value for key, value in asdict(about).items() if key != "provenance"},
-        "root": str(house.root),
+        "root": str(project.root),
         "folder": str(about.folder.resolve()),
         "cells": [cell.name for cell in cells],
     }
     limits = {name: about.settings[name] for name in ("timeout_s", "memory_mb")}
     ended = run_worker("morphobench.studies.worker", job, threads=about.threads, device=device, **limits)
-    return ended.status, "\n".join([ended.message, *ended.output.splitlines()[-12:]]), ended.piece
+    return ended.status, "\n".join([ended.message, *ended.output.splitlines()[-12:]]), ended.task
 
 
-def collect_study(house: House, config: Path, study: str) -> None:
+def collect_study(project: Project, config: Path, study: str) -> None:
     """Gather the records of a study into one table, ``studies/<study>.csv`` and ``.parquet``, and what belongs to it."""
     import pandas as pd
 
-    configuration = load_configuration(config, house)
+    configuration = load_configuration(config, project)
     settings = configuration["studies"][study]
-    out = house.run(configuration["run"]).studies
+    out = project.run(configuration["run"]).studies
     module = study_module(study)
     records = []
     for framework in settings["frameworks"]:

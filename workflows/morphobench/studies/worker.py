@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from morphobench.contract import FrameworkUnavailable
-from morphobench.files import write_text
-from morphobench.layout import House
-from morphobench.processes import read_job
-from morphobench.provenance import gpus, hardware, provenance
+from morphobench.project.files import write_text
+from morphobench.project.paths import Project
+from morphobench.project.provenance import gpus, hardware, provenance
+from morphobench.runs.processes import read_job
 from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Study, by_instance, study_module
 from morphobench.studies.measurement import Repeated, interleave, load_average
 
@@ -190,9 +190,9 @@ def main(path: Path) -> None:
     """Run the cells described in the job file of the supervisor."""
     job = read_job(path)
     study = study_module(job["study"])
-    house = House(Path(job["root"]))
+    project = Project(Path(job["root"]))
     shared = {field.name: job[field.name] for field in fields(Circumstances) if field.name != "provenance"}
-    about = Circumstances(**{**shared, "folder": Path(job["folder"])}, provenance=provenance(house.root))
+    about = Circumstances(**{**shared, "folder": Path(job["folder"])}, provenance=provenance(project.root))
     wanted = set(job["cells"])
     cells = [cell for cell in study.cells(about.settings, about.framework) if cell.name in wanted]
     _settle(about.framework)

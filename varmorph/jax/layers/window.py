@@ -1,0 +1,256 @@
+"""The operators as Equinox layers with learnable structuring functions, weights and levels.
+
+A layer is applied to a batch of images (N, C, H, W). Its learnable arrays have the names and shapes of those of
+`varmorph.torch`, and `varmorph.convert` carries them over in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from varmorph.arguments import Size, check_channels, check_padding, check_penalty, pair
+from varmorph.jax.operators import window as functional
+from varmorph.windows import Padding
+
+__all__ = [
+    "BlackTopHat2d",
+    "Closing2d",
+    "Dilation2d",
+    "Erosion2d",
+    "Gradient2d",
+    "Opening2d",
+    "VariationalClosing2d",
+    "VariationalDilation2d",
+    "VariationalErosion2d",
+    "VariationalLayer2d",
+    "VariationalOpening2d",
+    "WhiteTopHat2d",
+]
+
+
+class _Window2d(eqx.Module):
+    """What all layers share: a structuring function for each channel, and how the window moves over the image."""
+
+    operator: ClassVar[Callable[..., jax.Array]]
+
+    bias: jax.Array
+    channels: int = eqx.field(static=True)
+    kernel_size: tuple[int, int] = eqx.field(static=True)
+    stride: tuple[int, int] = eqx.field(static=True)
+    rate: tuple[int, int] = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
+
+    def __init__(
+        self, channels: int, kernel_size: Size, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+    ) -> None:
+        self.channels = check_channels(channels)
+        self.kernel_size = pair("kernel_size", kernel_size)
+        self.stride = pair("stride", stride)
+        self.rate = pair("rate", rate)
+        self.padding = check_padding(padding)
+        self.bias = jnp.zeros((channels, *self.kernel_size))
+
+    def _options(self) -> dict[str, Any]:
+        return {"stride": self.stride, "rate": self.rate, "padding": self.padding}
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the operator to (N, channels, H, W)."""
+        return type(self).operator(x, self.bias, **self._options())
+
+
+class Dilation2d(_Window2d):
+    """Max-plus dilation with one learnable structuring function a channel.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels C of the images (N, C, H, W).
+    kernel_size : int or pair
+        Size of the window.
+    stride, rate, padding
+        As in `varmorph.jax.dilation`.
+
+    Attributes
+    ----------
+    bias : (C, kh, kw)
+        The structuring function, zeros at first.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or, when applied, as `varmorph.jax.dilation` does.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> Dilation2d(1, (1, 3))(jnp.array([[[[1.0, 2.0, 3.0]]]]))
+    Array([[[[2., 3., 3.]]]], dtype=float32)
+    """
+
+    operator = staticmethod(functional.dilation)
+
+
+class Erosion2d(_Window2d):
+    """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function; arguments and attributes as there."""
+
+    operator = staticmethod(functional.erosion)
+
+
+class Opening2d(_Window2d):
+    """Opening: erosion, then dilation, by one structuring function; arguments and attributes as in `Dilation2d`."""
+
+    operator = staticmethod(functional.opening)
+
+
+class Closing2d(_Window2d):
+    """Closing: dilation, then erosion, by one structuring function; arguments and attributes as in `Dilation2d`."""
+
+    operator = staticmethod(functional.closing)
+
+
+class Gradient2d(_Window2d):
+    """Morphological gradient: dilation minus erosion; arguments and attributes as in `Dilation2d`."""
+
+    operator = staticmethod(functional.gradient)
+
+
+class WhiteTopHat2d(_Window2d):
+    """White top-hat: the image minus its opening; arguments and attributes as in `Dilation2d`."""
+
+    operator = staticmethod(functional.white_top_hat)
+
+
+class BlackTopHat2d(_Window2d):
+    """Black top-hat: the closing minus the image; arguments and attributes as in `Dilation2d`."""
+
+    operator = staticmethod(functional.black_top_hat)
+
+
+class VariationalLayer2d(_Window2d):
+    """What the variational layers share: weights stored as logarithms, so that they stay positive."""
+
+    log_weight: jax.Array
+    penalty: str = eqx.field(static=True)
+    smoothing: float | None = eqx.field(static=True)
+    initial_level: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Size,
+        *,
+        initial_level: float = 2.0,
+        penalty: str = "expectile",
+        smoothing: float | None = None,
+        stride: Size = 1,
+        rate: Size = 1,
+        padding: Padding = "geodesic",
+    ) -> None:
+        check_penalty(penalty, smoothing)
+        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding)
+        self.penalty = penalty
+        self.smoothing = smoothing
+        self.initial_level = float(initial_level)
+        self.log_weight = jnp.zeros((channels, *self.kernel_size))
+
+    @property
+    def weight(self) -> jax.Array:
+        """The weights (channels, kh, kw), positive."""
+        return jnp.exp(self.log_weight)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "penalty": self.penalty, "smoothing": self.smoothing}
+
+
+class _SingleLevel2d(VariationalLayer2d):
+    logit_level: jax.Array
+
+    def __init__(self, channels: int, kernel_size: Size, **options: Any) -> None:
+        super().__init__(channels, kernel_size, **options)
+        self.logit_level = jnp.full(channels, self.initial_level)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the operator to (N, channels, H, W)."""
+        return type(self).operator(x, self.bias, self.weight, self.logit_level, **self._options())
+
+
+class VariationalDilation2d(_SingleLevel2d):
+    """Variational dilation with learnable offsets, weights and level for each channel.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels C of the images (N, C, H, W).
+    kernel_size : int or pair
+        Size of the window.
+    initial_level : float, default 2
+        First value of `logit_level`: 0 gives the mean over the window, large values the dilation.
+    penalty, smoothing, stride, rate, padding
+        As in `varmorph.jax.variational_dilation`.
+
+    Attributes
+    ----------
+    bias, log_weight : (C, kh, kw)
+        Offsets and logarithms of the weights, zeros at first.
+    logit_level : (C,)
+        Logits of the levels.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or, when applied, as `varmorph.jax.variational_dilation` does.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> layer = VariationalDilation2d(4, 5, padding="reflect")
+    >>> layer(jnp.zeros((2, 4, 8, 8))).shape
+    (2, 4, 8, 8)
+    """
+
+    operator = staticmethod(functional.variational_dilation)
+
+
+class VariationalErosion2d(_SingleLevel2d):
+    """Variational erosion: the reversed edges of `VariationalDilation2d`; arguments, attributes and errors as there."""
+
+    operator = staticmethod(functional.variational_erosion)
+
+
+class _TwoLevels2d(VariationalLayer2d):
+    signs: ClassVar[tuple[int, int]]
+
+    logit_levels: jax.Array
+
+    def __init__(self, channels: int, kernel_size: Size, **options: Any) -> None:
+        super().__init__(channels, kernel_size, **options)
+        self.logit_levels = self.initial_level * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the operator to (N, channels, H, W)."""
+        return type(self).operator(x, self.bias, self.weight, self.logit_levels, **self._options())
+
+
+class VariationalOpening2d(_TwoLevels2d):
+    """Variational opening; `logit_levels` (2, channels) starts at (-initial_level, initial_level).
+
+    Arguments, the other attributes and errors are those of `VariationalDilation2d`.
+    """
+
+    operator = staticmethod(functional.variational_opening)
+    signs = (-1, 1)
+
+
+class VariationalClosing2d(_TwoLevels2d):
+    """Variational closing; `logit_levels` (2, channels) starts at (initial_level, -initial_level).
+
+    Arguments, the other attributes and errors are those of `VariationalDilation2d`.
+    """
+
+    operator = staticmethod(functional.variational_closing)
+    signs = (1, -1)

@@ -1,0 +1,1 @@
+"""Morphological operators as functions for JAX."""

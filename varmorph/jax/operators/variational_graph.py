@@ -1,0 +1,439 @@
+"""Variational morphology on graphs: features of nodes, structuring by edges; see `varmorph.jax.operators.graph` for their form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import stop_gradient
+
+from varmorph.adjoints import Adjoint
+from varmorph.arguments import check_joint_penalty
+from varmorph.jax.arguments import (
+    check_edge_smoothing,
+    check_edges,
+    check_features,
+    check_level,
+    check_nonnegative,
+    check_per_edge,
+    check_positive,
+    check_ridge,
+    check_smoothing,
+    two_levels,
+)
+from varmorph.jax.backend.choice import compute_dtype
+from varmorph.jax.energy.adjoints import sent
+from varmorph.jax.energy.certificates import Certificate
+from varmorph.jax.energy.energy import Edges, Energy, Ridge
+from varmorph.jax.energy.incidence import GraphDataEdges, GraphEdges
+from varmorph.jax.energy.minimisation import Solution, certificate_of, certified, minimise_parts
+from varmorph.jax.energy.penalties import named_penalty
+from varmorph.jax.energy.solvers import Solver
+from varmorph.jax.operators.coupled import IMPLICIT, NEWTON
+from varmorph.jax.operators.graph import Number, with_own_edges
+from varmorph.jax.operators.window import negative_offsets, sides_of
+from varmorph.jax.separable.expectile import minimise_each, off_the_extremes
+
+__all__ = ["joint_graph_closing", "joint_graph_opening", "variational_graph_dilation", "variational_graph_erosion"]
+
+
+class _Structure(NamedTuple):
+    """The edges with those of the nodes to themselves, and what they carry: `bias` and `weight` are (F or 1, E)."""
+
+    source: jax.Array | np.ndarray
+    target: jax.Array | np.ndarray
+    bias: jax.Array
+    weight: jax.Array
+
+    def reversed(self) -> _Structure:
+        """The edges of the erosion: ends swapped, offsets with the other sign."""
+        return _Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
+
+
+def _structure(
+    x: jax.Array, edges: jax.Array, bias: Number | None, weight: Number | None, self_edge: bool
+) -> _Structure:
+    nodes, features = x.shape[-2:]
+    pairs = check_edges("edges", edges, nodes)
+    dtype = compute_dtype(x)
+    offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0).T.astype(dtype)
+    weights = check_per_edge("weight", weight, pairs.shape[1], features, x, 1.0).T.astype(dtype)
+    if self_edge:
+        pairs = with_own_edges(pairs, nodes)
+        offsets = jnp.concatenate((offsets, jnp.zeros((offsets.shape[0], nodes), dtype)), 1)
+        weights = jnp.concatenate((weights, jnp.ones((weights.shape[0], nodes), dtype)), 1)
+    return _Structure(pairs[0], pairs[1], offsets, weights)
+
+
+def _signals(x: jax.Array) -> jax.Array:
+    """Bring features to the form of problems: (B, F, nodes)."""
+    return (x if x.ndim == 3 else x[None]).astype(compute_dtype(x)).swapaxes(1, 2)
+
+
+def _features(signals: jax.Array, x: jax.Array) -> jax.Array:
+    """Undo `_signals`."""
+    return signals.swapaxes(1, 2).astype(x.dtype).reshape(x.shape)
+
+
+def variational_graph_dilation(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    weight: Number | None,
+    logit_level: Number,
+    *,
+    coupling: Number | None = None,
+    lateral_edges: jax.Array | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    edge_penalty: str = "quadratic",
+    edge_smoothing: Number | None = None,
+    ridge: Number = 0.0,
+    self_edge: bool = True,
+    start: jax.Array | None = None,
+    solver: Solver = NEWTON,
+    adjoint: Adjoint = IMPLICIT,
+) -> Solution:
+    """Variational dilation on a graph: y minimises sum_e weight_e rho_tau(x_s + bias_e - y_t), and what couples the nodes.
+
+    Without coupling and ridge every node stands alone and is solved exactly, as in `variational_dilation`; otherwise as in
+    `regularised_dilation`.
+
+    Parameters
+    ----------
+    x, edges, self_edge
+        As in `graph_dilation`; a node's edge to itself has weight 1.
+    bias, weight : number, () or (E,) or (E, F), or None
+        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
+    logit_level : number, () or (F,)
+        log(tau / (1 - tau)), finite.
+    coupling : number, () or (F,), optional
+        Strength >= 0 of the lateral edges between outputs.
+    lateral_edges : (2, L), optional
+        Pairs of nodes that are held together, each pair once. Default: the pairs of `edges`, whatever their direction.
+    penalty, smoothing, edge_penalty, edge_smoothing, ridge, solver, adjoint
+        As in `regularised_dilation`, numbers for all features or (F,).
+    start : (B or 1, F, nodes), optional
+        Where the solver starts, such as `Solution.unknowns` of a similar problem.
+
+    Returns
+    -------
+    Solution
+        `value` has the shape of x. The entries of `certificate` have shape () for one graph signal, (B,) for several. A
+        node that is joined to no known value by edges of positive weight is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError, ConvergenceError
+        As `graph_dilation` and `regularised_dilation`; ValueError too where the edges are not known while `jit` traces, and
+        the shapes of arrays depend on them: for lateral edges by default, and nodes alone with a penalty that is no expectile.
+
+    Notes
+    -----
+    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
+    >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_dilation(x, path, None, None, 0.0).value.flatten()
+    Array([3. , 1.5, 0.5, 1.5], dtype=float32)
+    >>> variational_graph_dilation(x, path, None, None, 9.0).value.flatten().round(2)
+    Array([3., 3., 1., 2.], dtype=float32)
+    >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(1)
+    Array([1.4, 1.4, 1.4, 1.4], dtype=float32)
+    """
+    options = {
+        "penalty": penalty,
+        "smoothing": smoothing,
+        "edge_penalty": edge_penalty,
+        "edge_smoothing": edge_smoothing,
+    }
+    x = check_features(x)
+    structure = _structure(x, edges, bias, weight, self_edge)
+    level = check_level(logit_level, x.shape[-1], x)
+    lateral = _lateral(x, edges, lateral_edges, coupling)
+    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+
+
+def variational_graph_erosion(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    weight: Number | None,
+    logit_level: Number,
+    *,
+    coupling: Number | None = None,
+    lateral_edges: jax.Array | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    edge_penalty: str = "quadratic",
+    edge_smoothing: Number | None = None,
+    ridge: Number = 0.0,
+    self_edge: bool = True,
+    start: jax.Array | None = None,
+    solver: Solver = NEWTON,
+    adjoint: Adjoint = IMPLICIT,
+) -> Solution:
+    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
+
+    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
+    >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_erosion(x, path, None, None, 9.0).value.flatten().round(2)
+    Array([0., 0., 1., 2.], dtype=float32)
+    """
+    x = check_features(x)
+    structure = _structure(x, edges, bias, weight, self_edge).reversed()
+    options = {
+        "penalty": penalty,
+        "smoothing": smoothing,
+        "edge_penalty": edge_penalty,
+        "edge_smoothing": edge_smoothing,
+    }
+    level = -check_level(logit_level, x.shape[-1], x)
+    lateral = _lateral(x, edges, lateral_edges, coupling)
+    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+
+
+def _known(name: str, edges: jax.Array | np.ndarray) -> np.ndarray:
+    """Require edges that are known, not traced: the shapes of arrays depend on them."""
+    if isinstance(edges, jax.core.Tracer):
+        raise ValueError(f"{name} must be known while the function is traced (close over them), found a traced array")
+    return np.asarray(edges)
+
+
+def _lateral(
+    x: jax.Array, edges: jax.Array, lateral: jax.Array | None, coupling: Number | None
+) -> jax.Array | np.ndarray | None:
+    if coupling is None:
+        if lateral is not None:
+            raise ValueError("lateral_edges need a coupling, found None")
+        return None
+    if lateral is not None:
+        return check_edges("lateral_edges", lateral, x.shape[-2])
+    low, high = np.sort(_known("edges without lateral_edges", edges).astype(np.int64), 0)
+    pairs = np.unique((low * x.shape[-2] + high)[low < high])  # one number for each pair
+    return np.stack(np.divmod(pairs, x.shape[-2])).astype(np.int32)
+
+
+def _variational(
+    x: jax.Array,
+    structure: _Structure,
+    level: jax.Array,
+    coupling: Number | None,
+    lateral: jax.Array | np.ndarray | None,
+    ridge: Number,
+    options: dict,
+    start: jax.Array | None,
+    solver: Solver,
+    adjoint: Adjoint,
+) -> Solution:
+    features, dtype = x.shape[-1], compute_dtype(x)
+    numbers = (
+        check_smoothing(options["penalty"], options["smoothing"], features, x),
+        check_edge_smoothing(options["edge_penalty"], options["edge_smoothing"], features, x),
+        None if coupling is None else check_nonnegative("coupling", coupling, features, x),
+        check_ridge(ridge, features, x),
+    )
+    mu, nu, strength, kappa = (None if number is None else number.astype(dtype) for number in numbers)
+    signals, sides = _signals(x), sides_of(level.astype(dtype))
+    pulls = _pulls(signals, structure, options["penalty"], sides, mu)
+    families = [pulls]
+    if lateral is not None and strength is not None:
+        endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
+        between = named_penalty(options["edge_penalty"], None, nu, 1)
+        families.append(Edges(endpoints, jnp.zeros((), dtype), strength[:, None], between))
+    anchor = None if kappa is None else Ridge(kappa[:, None], signals)
+    energy, shape = Energy(tuple(families), jnp.zeros_like(signals), anchor), x.shape[:-2]
+    if len(families) == 1 and kappa is None and start is None and (solver, adjoint) == (NEWTON, IMPLICIT):
+        z = _each_node(pulls, options["penalty"])
+        sent(shape, "exact")
+        solution = Solution(z, Certificate(certificate_of(certified(energy, z), shape)), stop_gradient(z))
+    else:
+        start = jnp.nan_to_num(_each_node(pulls, "expectile"), nan=0.0) if start is None else start
+        solution = minimise_parts(energy, start, solver, adjoint, shape)
+    return solution._replace(value=_features(solution.value, x))
+
+
+def _pulls(
+    signals: jax.Array,
+    structure: _Structure,
+    penalty: str,
+    sides: tuple[jax.Array, jax.Array],
+    mu: jax.Array | None,
+) -> Edges:
+    """Edges from known features to unknowns."""
+    absent = jnp.isneginf(structure.bias)
+    values = signals[..., structure.source] + jnp.where(absent, 0.0, structure.bias)
+    weight = jnp.where(absent, 0.0, structure.weight)
+    endpoints = GraphDataEdges(structure.target, signals.shape[-1])
+    return Edges(endpoints, jnp.where(absent, 0.0, values), weight, named_penalty(penalty, sides, mu, 1))
+
+
+def _each_node(pulls: Edges, penalty: str) -> jax.Array:
+    """Minimise over each node alone: (B, F, nodes)."""
+    if penalty == "expectile":
+        return _expectiles(pulls)
+    endpoints, rho = pulls.incidence, pulls.penalty
+    assert isinstance(endpoints, GraphDataEdges)
+    numbers = [number[None, None] for number in (rho.tau, rho.cotau, rho.smoothing) if number is not None]
+    slots = _slots(_known(f"edges of nodes alone with penalty {penalty!r}", endpoints.targets), endpoints.nodes)
+    present = jnp.asarray(slots >= 0)[:, None, None]
+    weights = jnp.broadcast_to(pulls.weight, pulls.offset.shape)
+    listed = (jnp.where(present, jnp.moveaxis(e[..., slots], -2, 0), 0.0) for e in (pulls.offset, weights))
+    return minimise_each((*listed, *numbers), penalty)
+
+
+def _slots(targets: np.ndarray, nodes: int) -> np.ndarray:
+    """List the edges into each node: (greatest degree, nodes), -1 behind the last."""
+    degree = np.bincount(targets, minlength=nodes)
+    order = np.argsort(targets, kind="stable")
+    place = np.arange(targets.size) - (degree.cumsum() - degree)[targets[order]]
+    slots = np.full((max(degree.max(initial=0), 1), nodes), -1, np.int32)
+    slots[place, targets[order]] = order
+    return slots
+
+
+def _expectiles(pulls: Edges) -> jax.Array:
+    """Find the expectile of each node by Newton's method from the weighted mean, as `varmorph.torch.separable.expectile` says.
+
+    One more step with the signs of the residuals held fixed carries the implicit derivative.
+    """
+    endpoints, rho = pulls.incidence, pulls.penalty
+    assert isinstance(endpoints, GraphDataEdges)
+    assert rho.tau is not None
+    assert rho.cotau is not None
+    fixed = jax.tree.map(stop_gradient, (pulls.offset, pulls.weight, rho.tau, rho.cotau))
+
+    def newton(z: jax.Array, values: jax.Array, weight: jax.Array, tau: jax.Array, cotau: jax.Array) -> jax.Array:
+        conductance = weight * jnp.where(stop_gradient(values) >= endpoints.at_target(z), tau, cotau)
+        return endpoints.add_at_target(conductance * values) / endpoints.add_at_target(conductance)
+
+    values, weight, tau, cotau = fixed
+    every = jnp.broadcast_to(weight, values.shape)
+    mean = endpoints.add_at_target(every * values) / endpoints.add_at_target(every)
+    upwards = tau >= cotau
+
+    def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        z, _ = state
+        proposed = newton(z, *fixed)
+        moved = jnp.where(upwards, proposed > z, proposed < z)
+        return jnp.where(moved, proposed, z), moved.any()
+
+    z, _ = jax.lax.while_loop(lambda state: state[1], step, (mean, jnp.bool_(values.size > 0)))
+    least = mean.at[..., endpoints.targets].min(jnp.where(every > 0, values, jnp.inf))
+    greatest = mean.at[..., endpoints.targets].max(jnp.where(every > 0, values, -jnp.inf))
+    z = off_the_extremes(z, least, greatest, mean, upwards)
+    return newton(z, pulls.offset, pulls.weight, rho.tau, rho.cotau)
+
+
+def joint_graph_opening(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    weight: Number | None,
+    logit_levels: jax.Array | Sequence[float],
+    eta: Number,
+    *,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+    start: jax.Array | None = None,
+    solver: Solver = NEWTON,
+    adjoint: Adjoint = IMPLICIT,
+) -> Solution:
+    """Joint opening on a graph: the erosion u of x and the dilation y of u minimise one energy together.
+
+    Parameters are those of `variational_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
+    >>> x = jnp.array([[0.0], [3.0], [0.0], [2.0]])
+    >>> abs(joint_graph_opening(x, path, None, None, (-9.0, 9.0), 1e-3).value.flatten().round(2))
+    Array([0., 0., 0., 0.], dtype=float32)
+    """
+    return _joint(x, edges, bias, weight, logit_levels, eta, -1, penalty, smoothing, self_edge, start, solver, adjoint)
+
+
+def joint_graph_closing(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    weight: Number | None,
+    logit_levels: jax.Array | Sequence[float],
+    eta: Number,
+    *,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+    start: jax.Array | None = None,
+    solver: Solver = NEWTON,
+    adjoint: Adjoint = IMPLICIT,
+) -> Solution:
+    """Joint closing on a graph: the dilation u of x and the erosion y of u minimise one energy together.
+
+    Parameters are those of `joint_graph_opening`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 1, 2], [1, 0, 2, 1]])
+    >>> x = jnp.array([[3.0], [0.0], [3.0]])
+    >>> joint_graph_closing(x, path, None, None, (9.0, -9.0), 1e-3).value.flatten().round(1)
+    Array([3., 3., 3.], dtype=float32)
+    """
+    return _joint(x, edges, bias, weight, logit_levels, eta, 1, penalty, smoothing, self_edge, start, solver, adjoint)
+
+
+def _joint(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    weight: Number | None,
+    logit_levels: jax.Array | Sequence[float],
+    eta: Number,
+    first: int,
+    penalty: str,
+    smoothing: Number | None,
+    self_edge: bool,
+    start: jax.Array | None,
+    solver: Solver,
+    adjoint: Adjoint,
+) -> Solution:
+    check_joint_penalty(penalty)
+    x = check_features(x)
+    features, dtype = x.shape[-1], compute_dtype(x)
+    forward = _structure(x, edges, bias, weight, self_edge)
+    one, two = (forward if side > 0 else forward.reversed() for side in (first, -first))
+    levels = [check_level(level, features, x, "logit_levels").astype(dtype) for level in two_levels(logit_levels)]
+    sides = [sides_of(level) for level in levels]
+    mu = check_smoothing(penalty, smoothing, features, x)
+    mu = None if mu is None else mu.astype(dtype)
+    strength = check_positive("eta", eta, features, x).astype(dtype)
+    signals = _signals(x)
+    alone = _pulls(signals, one, penalty, sides[0], mu)
+    nodes = signals.shape[-1]
+    pulls = Edges(GraphDataEdges(one.target, nodes, 0, 2), alone.offset, alone.weight, alone.penalty)
+    absent = jnp.isneginf(two.bias)
+    factor = jnp.where(absent, 0.0, two.weight * strength[:, None])
+    endpoints = GraphEdges(two.source, two.target, nodes, 0, 1, 2)
+    offset = jnp.where(absent, 0.0, two.bias)
+    between = Edges(endpoints, offset, factor, named_penalty(penalty, sides[1], mu, 1))
+    energy = Energy((pulls, between), jnp.zeros((*signals.shape[:2], 2, nodes), dtype))
+    if start is None:
+        u = stop_gradient(_each_node(alone, "expectile"))
+        y = _each_node(_pulls(u, two, penalty, sides[1], mu), "expectile")
+        start = jnp.nan_to_num(jnp.stack((u, y), 2), nan=0.0)
+    solution = minimise_parts(energy, start, solver, adjoint, x.shape[:-2])
+    return solution._replace(value=_features(solution.value[:, :, 1], x))

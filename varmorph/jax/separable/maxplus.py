@@ -1,0 +1,114 @@
+"""Max-plus dilation and erosion over the edges of a window: x is (N, C, H, W), bias (C, K).
+
+The slot that attains the maximum is all that the backward pass needs, and all that is kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from varmorph.jax.backend.choice import kernels_are_excluded, on_platform
+from varmorph.jax.backend.ffi import call_kernel
+from varmorph.jax.separable.neighbours import edge_values, per_edge
+from varmorph.kernels.window import module_of, slots_fit_a_byte
+from varmorph.windows import Geometry, output_shape, window
+
+__all__ = ["supremum"]
+
+
+def supremum(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
+    """Compute sign * max(sign * x + bias) over each window; the first such edge in row-major order takes the gradient."""
+    if kernels_are_excluded():
+        slots = jax.lax.stop_gradient(_first_slots(x, bias, geometry, outside, sign))
+        return _at_slots(x, bias, slots, geometry, outside, sign)
+    return _supremum(x, bias, geometry, outside, sign)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _supremum(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
+    return _value_and_slots(x, bias, geometry, outside, sign, with_slots=False)[0]
+
+
+def _forward(
+    x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y, slots = _value_and_slots(x, bias, geometry, outside, sign, with_slots=True)
+    return y, (slots, bias)
+
+
+def _value_and_slots(
+    x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int, *, with_slots: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Compute the supremum and, unless the second result is to be empty, the slots that attain it."""
+    y = jax.ShapeDtypeStruct((*x.shape[:2], *output_shape(geometry)), x.dtype)
+    chosen = jax.ShapeDtypeStruct(y.shape if with_slots else (0,), _slot_dtype(geometry))
+    name, options = f"{module_of('supremum', geometry)}.supremum", (geometry, outside, sign, with_slots)
+
+    def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        return call_kernel(name, (y, chosen), *arrays, options=options)
+
+    def by_xla(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
+        slots = _first_slots(x, bias, geometry, outside, sign)
+        value = _at_slots(x, bias, slots, geometry, outside, sign)
+        return value, slots if with_slots else jnp.zeros(chosen.shape, chosen.dtype)
+
+    value, slots = on_platform(by_kernel, by_xla, x, bias)
+    return value, slots
+
+
+def _backward(
+    geometry: Geometry, outside: float, sign: int, kept: tuple[jax.Array, jax.Array], grad_y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    slots, bias = kept
+    x = jax.ShapeDtypeStruct((*grad_y.shape[:2], *geometry[0]), grad_y.dtype)
+    results = (x, jax.ShapeDtypeStruct(bias.shape, bias.dtype))
+    name = f"{module_of('supremum', geometry)}.supremum_backward"
+
+    def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        return call_kernel(name, results, *arrays, options=(geometry, sign))
+
+    def by_xla(grad_y: jax.Array, slots: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
+        def at_slots(x: jax.Array, bias: jax.Array) -> jax.Array:
+            return _at_slots(x, bias, slots, geometry, outside, sign)
+
+        return jax.vjp(at_slots, jnp.zeros(x.shape, x.dtype), bias)[1](grad_y)
+
+    grad_x, grad_bias = on_platform(by_kernel, by_xla, grad_y, slots, bias)
+    return grad_x, grad_bias
+
+
+_supremum.defvjp(_forward, _backward)
+
+
+def _slot_dtype(geometry: Geometry) -> Any:
+    return jnp.uint8 if slots_fit_a_byte(geometry[1], geometry[4], geometry[5]) else jnp.int32
+
+
+def _edges(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
+    """Values of the edges, times the sign: (T, N, C, height, width)."""
+    edges = window(*geometry)
+    offset = per_edge(bias, edges)
+    absent = jnp.isneginf(offset)
+    values = edge_values(sign * x, edges, outside) + jnp.where(absent, 0.0, offset)
+    return jnp.where(absent, -jnp.inf, values)
+
+
+def _first_slots(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
+    """Find the first slot that attains the maximum, the number of slots where all edges are -inf."""
+    values = _edges(x, bias, geometry, outside, sign)
+    nothing = jnp.isneginf(values.max(0))
+    return jnp.where(nothing, values.shape[0], values.argmax(0)).astype(_slot_dtype(geometry))
+
+
+def _at_slots(
+    x: jax.Array, bias: jax.Array, slots: jax.Array, geometry: Geometry, outside: float, sign: int
+) -> jax.Array:
+    """Take the values at given slots."""
+    values = _edges(x, bias, geometry, outside, sign)
+    index = jnp.minimum(slots, values.shape[0] - 1).astype(jnp.int32)
+    taken = jnp.take_along_axis(values, index[None], 0)[0]
+    return sign * jnp.where(slots == values.shape[0], -jnp.inf, taken) + 0.0

@@ -1,0 +1,1 @@
+"""What computes: tensor code, compiled CPU kernels, Triton."""

@@ -1,0 +1,33 @@
+"""Compile the kernels before they are needed: `python -m varmorph.torch.backend.precompile`."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["warm_cache"]
+
+
+def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
+    """Run every kernel once, forward and backward, so that the compiled code lies in the cache."""
+    from varmorph import torch as varmorph
+
+    for dtype in dtypes:
+        x = torch.zeros(1, 1, 4, 4, dtype=dtype, requires_grad=True)
+        bias, weight = (torch.full((1, 3, 3), v, dtype=dtype, requires_grad=True) for v in (0.0, 1.0))
+        with varmorph.backend("cpu"):
+            varmorph.dilation(x, bias).sum().backward()
+            varmorph.dilation(x, bias.new_zeros(1, 17, 17)).sum().backward()  # more slots than a byte can number
+            varmorph.erosion(x, bias, padding="replicate").sum().backward()
+            varmorph.variational_dilation(x, bias, weight, 1.0).sum().backward()
+            varmorph.variational_erosion(x, bias, weight, 1.0, padding="replicate").sum().backward()
+            varmorph.variational_dilation(x, bias, weight, 1.0, penalty="quantile").sum().backward()
+            varmorph.variational_dilation(x, bias, weight, 1.0, penalty="huber", smoothing=0.1).sum().backward()
+            varmorph.reconstruction(x - 1, x, bias).sum().backward()
+            varmorph.regularised_dilation(x, bias, weight, 1.0, 1.0).value.sum().backward()
+            varmorph.joint_opening(x, bias, weight, (-1.0, 1.0), 1.0).value.sum().backward()
+            varmorph.graph_dilation(x[0, 0], torch.tensor([[0, 1], [1, 2]])).sum().backward()
+
+
+if __name__ == "__main__":
+    warm_cache()
+    print("varmorph: kernels compiled")

@@ -1,0 +1,1 @@
+"""Energies of coupled unknowns in PyTorch: their parts, solvers, adjoints and certificates."""

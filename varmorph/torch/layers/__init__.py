@@ -1,0 +1,1 @@
+"""Morphological layers for PyTorch."""

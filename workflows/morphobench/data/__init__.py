@@ -1,0 +1,1 @@
+"""Data sets: fetched, checked, drawn into splits, kept, and read back."""

@@ -1,0 +1,1 @@
+"""From predictions to scores: metrics, scoring, scores on corrupted images."""

@@ -1,0 +1,1 @@
+"""Methods and data sets found in their folders, loaded, hashed, and written from a template."""

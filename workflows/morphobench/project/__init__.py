@@ -1,0 +1,1 @@
+"""The checkout: its paths, its files, where a result comes from."""

@@ -1,0 +1,1 @@
+"""Section on what methods have learned: structuring functions, weights, levels."""

@@ -1,0 +1,1 @@
+"""Section on scores under corruption and noise."""

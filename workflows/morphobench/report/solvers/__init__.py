@@ -1,0 +1,1 @@
+"""Section on the cost of layers and solvers."""

@@ -1,0 +1,1 @@
+"""Comparisons of methods: tables, intervals, tests, ranks."""

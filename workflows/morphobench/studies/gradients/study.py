@@ -1,0 +1,183 @@
+"""How exact the gradients of the operators are, and what they cost.
+
+For every instance the gradient of a scalar of the output, with respect to every argument, is compared with the float64
+reference. Modes: implicit (the backward passes of `varmorph`), Neumann series, one-step, truncated, unrolled, finite
+differences. One row a mode, setting and parameter group.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morphobench.project.files import atomic
+from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
+from morphobench.studies.gradients.instances import DATA, LARGEST_IMAGE, OPERATORS, Specification, build, specifications
+from morphobench.studies.gradients.modes import modes
+from morphobench.studies.gradients.rows import COLUMNS, row
+from morphobench.studies.plugin_operators import methods_with_operators
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance", "summarise"]
+
+# image_sizes, kernel_sizes, logit_levels (of the separable operators), coupled_levels (of the others), couplings, etas (of the
+#   joint operators), ridges, edge_smoothings, data: see
+#   `morphobench.studies.gradients.instances.specifications`: one is varied at a time.
+# unrolled, truncated: numbers of iterations. coordinates: most entries of a group that are differenced.
+# jax_...: what JAX does, whose programs are compiled one by one.
+DEFAULTS: dict[str, Any] = {
+    "families": list(OPERATORS),
+    "data": list(DATA),
+    "image_sizes": [16],
+    "kernel_sizes": [5, 3],
+    "logit_levels": [0.0, 2.0, 4.0, 8.0],
+    "coupled_levels": [2.0],
+    "couplings": [0.1, 10.0],
+    "etas": [0.5],
+    "ridges": [0.1],
+    "edge_smoothings": [0.1],
+    "adjoint_tolerances": [10.0**-k for k in range(2, 13, 2)],
+    "forward_tolerances": [10.0**-k for k in range(1, 9, 2)],
+    "neumann": [1, 4, 64],
+    "truncated": [4],
+    "unrolled": [4, 16, 64],
+    "steps": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8],
+    "coordinates": 8,
+    "jax_families": ["separable", "regularised", "geodesic"],
+    "jax_modes": ["implicit", "neumann", "one-step", "unrolled"],
+    "jax_adjoint_tolerances": [1e-2, 1e-6, 1e-10],
+    "jax_neumann": [4],
+    "jax_unrolled": [16],
+    "repeats": 6,  # the fewest of which the spread of medians is known
+    "cell_s": 0.1,
+    "seed": 0,
+}
+KINDS = ("implicit", "neumann", "one-step", "truncated", "unrolled")
+PARAMETERS = {
+    "separable": ("x", "bias", "weight", "logit_level"),
+    "regularised": ("x", "bias", "weight", "logit_level", "coupling", "ridge"),
+    "regularised-huber": ("x", "bias", "weight", "logit_level", "coupling", "ridge", "edge_smoothing"),
+    "joint": ("x", "bias", "weight", "logit_levels", "eta"),
+    "geodesic": ("marker", "mask", "bias"),
+}
+SUMMARY_KEYS = ["mode", "setting", "framework", "backend", "dtype", "family", "parameter"]
+SUMMARY_VALUES = ["relative_error", "relative_error_smooth", "cosine", "median_s", "peak_bytes", "iterations"]
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for a name that does not exist, or a number out of its range."""
+    names = {"families": OPERATORS, "jax_families": OPERATORS, "data": DATA, "jax_modes": KINDS}
+    for key, known in names.items():
+        for name in settings[key]:
+            if name not in known:
+                raise ValueError(f"studies.gradients.{key}: found {name!r}, expected entries of {', '.join(known)}")
+    numbers = ("couplings", "etas", "ridges", "edge_smoothings")
+    for key in ("image_sizes", "kernel_sizes", "logit_levels", "coupled_levels", *numbers):
+        if not settings[key]:
+            raise ValueError(f"studies.gradients.{key}: found an empty list, expected one entry at least")
+    _check_range(settings, "image_sizes", 4, LARGEST_IMAGE)
+    for key in ("neumann", "truncated", "unrolled", "jax_neumann", "jax_unrolled"):
+        _check_range(settings, key, 1, math.inf)
+    for key in (*numbers, "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
+        _check_range(settings, key, 1e-300, math.inf)
+    positive = min(value for key in numbers for value in settings[key])
+    if any(step >= positive for step in settings["steps"]):
+        raise ValueError(f"studies.gradients.steps: found {max(settings['steps'])}, expected less than {positive}")
+
+
+def _check_range(settings: Mapping[str, Any], key: str, low: float, high: float) -> None:
+    for value in settings[key]:
+        if not low <= value <= high:
+            raise ValueError(f"studies.gradients.{key}: found {value}, expected {low:g} to {high:g}")
+
+
+def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+    """List instance by instance: a cell a mode and setting, and one a parameter group that is differenced."""
+    found = []
+    for given in specifications(settings, framework):
+        known = asdict(given)
+        for mode in modes(given.family, settings, framework):
+            found.append(_cell(given.name, {**known, **mode}))
+        if framework == "torch" and given.data != "ties" and settings["steps"]:
+            for parameter in PARAMETERS[given.family]:
+                found.append(_cell(given.name, {**known, **_differences(parameter, settings["steps"])}))
+    for method in methods_with_operators(framework):
+        name = f"method-{method}"
+        found.append(Cell(name, name, {"method": method, "family": "plugin", "mode": "own", "setting": "own"}))
+    return found
+
+
+def _differences(parameter: str, steps: Sequence[float]) -> dict[str, Any]:
+    mode = {"mode": "finite-differences", "setting": parameter, "parameter": parameter, "steps": list(steps)}
+    return {**mode, "backend": "kernels", "dtype": "float64"}
+
+
+def _cell(instance: str, settings: dict[str, Any]) -> Cell:
+    parts = [settings["mode"], settings["setting"]]
+    parts += [settings[key] for key in ("backend", "dtype") if settings["mode"] == "implicit"]
+    label = re.sub(r"[^a-z0-9.-]+", "-", ".".join(dict.fromkeys(parts)).lower())
+    return Cell(f"{instance}.{label}", instance, settings)
+
+
+def open_instance(
+    instance: str, settings: Mapping[str, Any], framework: str, device: str, threads: int
+) -> OpenInstance:
+    """Open an instance in the process that measures; solves its reference."""
+    if instance.startswith("method-"):
+        from morphobench.studies.gradients.plugin_gradients import PluginInstance
+
+        return PluginInstance(instance.removeprefix("method-"), framework, device, settings["coordinates"])
+    built = build(_specification(instance, settings, framework), settings["seed"])
+    if framework == "torch":
+        from morphobench.studies.gradients.torch_gradients import TorchInstance  # starts PyTorch
+
+        return TorchInstance(built, device, settings["coordinates"])
+    from morphobench.studies.gradients.jax_gradients import JaxInstance  # starts JAX
+
+    return JaxInstance(built, device, settings["coordinates"])
+
+
+def _specification(instance: str, settings: Mapping[str, Any], framework: str) -> Specification:
+    return next(given for given in specifications(settings, framework) if given.name == instance)
+
+
+def failed_rows(cell: Cell) -> list[Row]:
+    """Return one row with what the settings say of a cell."""
+    return [row(cell.settings)]
+
+
+def collect(table: pd.DataFrame, records: Sequence[CellRecord], out: Path) -> None:
+    """Write ``gradients_summary.csv``."""
+    with atomic(out / "gradients_summary.csv") as temporary:
+        summarise(table).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the instances by mode, setting, framework, family and parameter; kinks and failures are counted only.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with `COLUMNS`.
+    """
+    if table.empty:
+        return table.reindex(columns=[*SUMMARY_KEYS, *SUMMARY_VALUES])
+    table = table.copy()
+    table[SUMMARY_KEYS] = table[SUMMARY_KEYS].fillna("")
+    usable = (table["kink"].astype("boolean") != True).fillna(True).astype(bool) & (table["status"] == "ok")  # noqa: E712
+    values = table[SUMMARY_VALUES].astype("float64")
+    # Errors by coordinate keep their meaning where other coordinates of the row met a kink.
+    values.loc[~usable, [name for name in SUMMARY_VALUES if name != "relative_error_smooth"]] = math.nan
+    grouped = table[SUMMARY_KEYS].join(values).groupby(SUMMARY_KEYS, sort=False)
+    summary = grouped.median()
+    for name, share in (("relative_error_q25", 0.25), ("relative_error_q75", 0.75)):
+        summary[name] = grouped["relative_error"].quantile(share)
+    counts = table[SUMMARY_KEYS].assign(used=usable, left_out=~usable).groupby(SUMMARY_KEYS, sort=False)
+    summary["instances"], summary["left_out"] = counts["used"].sum(), counts["left_out"].sum()
+    return summary.reset_index()

@@ -1,0 +1,1 @@
+"""How a model is trained: one loop, and one package a framework."""

@@ -1,0 +1,257 @@
+"""Trains and predicts, in a process of its own, the seeds that the supervisor gives it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphobench.contract import AnySplit, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Task
+from morphobench.data.preparation import load_trial_data, task_of
+from morphobench.plugins.registry import Method, MethodInfo, load_method
+from morphobench.project.files import atomic, write_text
+from morphobench.project.provenance import provenance
+from morphobench.runs.processes import read_job
+from morphobench.training.frameworks import Framework, framework_of
+from morphobench.trials.records import Record, Timings, write_record
+from morphobench.trials.trial import Store, Trial
+
+__all__ = ["run_seeds"]
+
+LOG_TAIL = 12
+
+
+@dataclass
+class Log:
+    """Lines of one trial: kept for the record, and shown as they come."""
+
+    prefix: str
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        print(f"{self.prefix} {line}", flush=True)
+
+
+def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]) -> None:
+    """Run the trials one after the other and leave a record for each.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        The same data set, method and variant with different seeds.
+    store : Store
+        Where finished trials are kept.
+    announce : callable
+        Told the seed that begins, so that the supervisor starts its clock (importing a framework is not charged).
+    """
+    first = trials[0]
+    started = time.perf_counter()
+    try:
+        assert isinstance(first.method, MethodInfo)
+        framework_of(first.method.framework).configure_process(first.threads)
+        method = load_method(first.method, first.variant)
+        data = load_trial_data(first.project, first.manifest)
+    except Exception as error:
+        for trial in trials:
+            _leave_failure(trial, error, Log(_prefix(trial)))
+        return
+    import_s = time.perf_counter() - started
+    for trial in trials:
+        announce(trial.seed)
+        log = Log(_prefix(trial))
+        try:
+            record = _run_one(trial, method, data, log)
+        except Exception as error:
+            _leave_failure(trial, error, log)
+            continue
+        record.timings.import_s = import_s
+        record.log_tail = log.lines[-LOG_TAIL:]
+        write_text(trial.folder / "log.txt", "\n".join(log.lines) + "\n")
+        write_record(trial.folder / "record.json", record)
+        store.put(record.key, trial.folder)
+
+
+def _prefix(trial: Trial) -> str:
+    return f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}]"
+
+
+def _seed_everything(seed: int, framework: Framework) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - plugins may use the legacy generator
+    framework.seed(seed)
+
+
+class Clock:
+    """Seconds since it was started, those of compiling left out; the device is waited for at both ends."""
+
+    def __init__(self, framework: Framework, device: str):
+        self.framework, self.device = framework, device
+        self.started = self._read()
+
+    def _read(self) -> float:
+        self.framework.synchronise(self.device)
+        return time.perf_counter() - self.framework.seconds_spent_compiling()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return self._read() - self.started
+
+
+def _run_one(trial: Trial, method: Method, data: tuple[AnySplit, AnySplit, AnySplit], log: Log) -> Record:
+    train, valid, test = data
+    task = task_of(trial.manifest, trial.device)
+    record = trial.blank_record("ok", "", provenance(trial.project.root))
+    _reset_peak_memory(trial.device, method.framework)
+    model, run, tuning = _train(trial, method, task, train, valid, log)
+    clock = Clock(method.framework, trial.device)
+    scores = method.predict(model, test.inputs)
+    record.timings = Timings(fit_s=run["seconds"], predict_s=clock.seconds)
+    record.timings.compile_s = method.framework.compile_s(model)
+    record.peak_rss_mb, record.peak_device_mb = _peak_resident_mb(), method.framework.peak_memory_mb(trial.device)
+    scores = test.own(_checked_scores(scores, task, test, trial))
+    record.learning_rate, record.tuning = run["learning_rate"], tuning
+    record.parameters = method.framework.count_parameters(model)
+    record.epochs, record.best_epoch = run["epochs"], run["best_epoch"]
+    _write_outputs(trial.folder, scores, run["curve"], method, model)
+    return record
+
+
+def _train(
+    trial: Trial, method: Method, task: Task, train: AnySplit, valid: AnySplit, log: Log
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Train once, or once a learning rate of the grid, and keep the model that is best on the validation split."""
+    tuned = trial.tuning["mode"] == "grid" and method.info.framework != "numpy"
+    rates = trial.tuning["grid"] if tuned else [method.learning_rate]
+    best: tuple[float, Any, dict[str, Any]] | None = None
+    tried: dict[str, Any] = {}
+    deadline = time.monotonic() + trial.budget.timeout_s
+    for rate in rates:
+        _seed_everything(trial.seed, method.framework)
+        run = Run(trial.seed, deadline, trial.folder, log, task, trial.budget, rate, method.params)
+        clock = Clock(method.framework, trial.device)
+        model = method.build(task)
+        try:
+            method.fit(model, train, valid, run)
+        except Diverged as error:
+            if not tuned:
+                raise
+            log(f"learning rate {rate:g} diverged: {error}")
+            tried[f"{rate:g}"] = None
+            continue
+        summary = {
+            "seconds": clock.seconds,
+            "learning_rate": rate if method.info.framework != "numpy" else None,
+            "epochs": max((row.epoch for row in run.curve), default=None),
+            "best_epoch": run.best_epoch,
+            "curve": run.curve,
+        }
+        score = max((row.metric for row in run.curve if row.split == "valid"), default=0.0)
+        if tuned:
+            tried[f"{rate:g}"] = score
+        if best is None or score > best[0]:
+            best = (score, model, summary)
+    if best is None:
+        raise Diverged("training diverged at every learning rate of the grid")
+    return best[1], best[2], tried
+
+
+def _checked_scores(scores: Any, task: Task, test: AnySplit, trial: Trial) -> np.ndarray:
+    where = f"methods/{trial.method.name}: predict"
+    if not isinstance(scores, np.ndarray):
+        raise InvalidPlugin(f"{where} returned {type(scores).__name__}, expected a NumPy array")
+    expected = task.score_shape(test.inputs)
+    if scores.shape != expected:
+        raise InvalidPlugin(f"{where} returned shape {scores.shape}, expected {expected} ({task.kind})")
+    if not np.issubdtype(scores.dtype, np.floating):
+        raise InvalidPlugin(f"{where} returned {scores.dtype}, expected floating-point scores")
+    bad = int((~np.isfinite(scores)).sum())
+    if bad:
+        raise Diverged(f"{where} returned {bad} scores that are not finite, of {scores.size}")
+    return scores.astype(np.float32)
+
+
+def _write_outputs(folder: Path, scores: np.ndarray, curve: list[Any], method: Method, model: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "predictions.npz") as temporary:
+        np.savez_compressed(temporary, scores=scores, index=np.arange(len(scores)))
+    with atomic(folder / "curve.csv") as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["epoch", "split", "loss", "metric", "seconds"])
+        writer.writerows([row.epoch, row.split, row.loss, row.metric, f"{row.seconds:.4f}"] for row in curve)
+    learned = method.describe(model)
+    if learned:
+        with atomic(folder / "learned.npz") as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **learned)
+    method.framework.save_weights(model, folder / "weights.safetensors")
+
+
+def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
+    status = _status_of(error)
+    text = str(error) if status != "error" else f"{type(error).__name__}: {error}"
+    log(f"{status}: {text}")
+    if status == "error":
+        log.lines += traceback.format_exception(error)[-1].splitlines()
+        frames = traceback.extract_tb(error.__traceback__)
+        log.lines += [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
+    record = trial.blank_record(status, text, provenance(trial.project.root))
+    record.log_tail = log.lines[-LOG_TAIL:]
+    write_record(trial.folder / "record.json", record)
+
+
+def _status_of(error: Exception) -> str:
+    if isinstance(error, InvalidPlugin):
+        return "invalid"
+    if isinstance(error, FrameworkUnavailable):
+        return "unavailable"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, OutOfTime):
+        return "timeout"
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError"):
+        return "out_of_memory"
+    return "error"
+
+
+def _reset_peak_memory(device: str, framework: Framework) -> None:
+    """Start the high-water marks afresh, so that a seed is not charged with the one before it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    framework.reset_peak_memory(device)
+
+
+def _peak_resident_mb() -> float | None:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def main(job: Path) -> None:
+    """Run the trials described in the job file of the supervisor."""
+    from morphobench.trials.supervisor import trials_of_job
+
+    description = read_job(job)
+    trials, store = trials_of_job(description)
+    progress = Path(description["progress"])
+    run_seeds(trials, store, lambda seed: write_text(progress, str(seed)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
