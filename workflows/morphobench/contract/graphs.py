@@ -1,4 +1,11 @@
-"""Graphs whose nodes are to be classified: what a data set gives of one, and how one is put together (NumPy only)."""
+"""Graphs whose nodes are to be classified: what a data set gives of one, and how one is put together (NumPy only).
+
+A method for ``node_classification`` gets ``fit(model, train, valid, run)`` with two `GraphSplit` and ``predict(model, graph)``,
+which returns scores (nodes, K) of every node; those of the test nodes are kept. A PyTorch method needs neither: its module is
+called with the tensors ``x``, float32 (nodes, features), and ``edges``, int64 (2, E), on one device, and returns (nodes, K). It is
+trained full-batch: an epoch is one step of Adam on the cross-entropy of the training nodes. There is no backbone for graphs, so
+that such a method gives ``build(task, params)``; ``task.input_shape`` is ``(features,)``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +36,12 @@ class Graph(NamedTuple):
 
 @dataclass(frozen=True)
 class GraphSplit:
-    """Nodes and labels of one split of a graph.
+    """Nodes and labels of one split of a graph: what ``load(variant, cache, split)`` of a data set returns.
+
+    A graph made of images says in ``dataset.yaml`` of which (``images``), and its plugin gives
+    ``on_images(variant, cache, scores)``, which takes the scores of the test nodes to the pixels of the test images and returns
+    ``(scores (N, K, H, W), masks (N, H, W))``. Scoring then adds the Dice coefficient of the pixels, and that of the true classes
+    of the nodes, which is the most to be reached.
 
     Parameters
     ----------
