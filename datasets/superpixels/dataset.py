@@ -10,7 +10,8 @@ import numpy as np
 from morphobench.contract import SPLITS, Graph, GraphSplit, InvalidPlugin, Split
 from morphobench.contract.graphs import both_directions, disjoint_union
 from morphobench.data.splits import load_graph_split, prepare_splits, recipe
-from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset
+from morphobench.plugins.discovery import DatasetInfo, discover_datasets
+from morphobench.plugins.loading import load_dataset
 from morphobench.project.files import digest
 
 SUPERPIXELS = {"degraded-digits": 80, "vessels": 150}  # asked for in each image; SLIC makes about as many

@@ -6,7 +6,7 @@ alone: the others differ in the loss and in the number of scores, which the firs
 
 from pathlib import Path
 
-from morphobench.plugins.registry import MethodInfo, discover_datasets, discover_methods, split_dataset_id
+from morphobench.plugins.discovery import MethodInfo, discover_datasets, discover_methods, split_dataset_id
 from morphobench.project.paths import Project
 
 PROJECT = Project(Path(__file__).resolve().parents[2])

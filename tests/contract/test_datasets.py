@@ -9,7 +9,8 @@ import pytest
 from morphobench.contract import SPLITS, DataUnavailable, GraphSplit
 from morphobench.contract.graphs import flaw_of, same_graph
 from morphobench.data.preparation import labels_of_test, on_images_of, prepare_dataset
-from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.plugins.discovery import DatasetInfo, discover_datasets, split_dataset_id
+from morphobench.plugins.loading import load_dataset
 from morphobench.project.paths import dataset_cache
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from morphobench.contract import OPERATIONS, PRIMARY_METRIC, Budget, Graph, GraphSplit, Run, Split, Task
 from morphobench.evaluation import metrics
-from morphobench.plugins.registry import MethodInfo, code_hash, discover_methods, load_method, names_in
+from morphobench.plugins.code_hash import code_hash
+from morphobench.plugins.discovery import MethodInfo, discover_methods, names_in
+from morphobench.plugins.loading import load_method
 from morphobench.studies.plugin_operators import load_operators, load_recovery_operators
 from morphobench.training.frameworks import framework_of, why_unavailable
 

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("optax", reason="optax is not installed")
 
 from morphobench.contract import Budget, Run, Split, Task  # noqa: E402
-from morphobench.plugins.registry import discover_methods, load_method  # noqa: E402
+from morphobench.plugins.discovery import discover_methods  # noqa: E402
+from morphobench.plugins.loading import load_method  # noqa: E402
 from morphobench.training.jax import learner as jax_training  # noqa: E402
 from morphobench.training.torch import learner as training  # noqa: E402
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from morphobench.contract import Task
-from morphobench.plugins.registry import MethodInfo, discover_methods, load_method
+from morphobench.plugins.discovery import MethodInfo, discover_methods
+from morphobench.plugins.loading import load_method
 
 BLOCK = r"`methods/my-average/{}`\n\n```\w+\n(.*?)```"
 

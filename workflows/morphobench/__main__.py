@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.plugins.registry import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
 from morphobench.project.paths import Project, find_project
 from morphobench.project.validation import UserError
 

@@ -15,7 +15,7 @@ from morphobench.project.files import digest
 from morphobench.runs.interruption import claim_folder
 from morphobench.project.paths import find_project
 from morphobench.project.provenance import gpus
-from morphobench.plugins.registry import dataset_sources, method_sources
+from morphobench.plugins.code_hash import dataset_sources, method_sources
 from morphobench.project.validation import UserError
 
 PROJECT = find_project(Path(workflow.basedir))

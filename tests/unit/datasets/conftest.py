@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 
 from morphobench.contract import SPLITS, Split
-from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset
+from morphobench.plugins.discovery import DatasetInfo, discover_datasets
+from morphobench.plugins.loading import load_dataset
 
 DATASETS = Path(__file__).resolve().parents[3] / "datasets"
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from morphobench.contract import Budget, InvalidPlugin, Run, Split, Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 from morphobench.training.torch.learner import count_parameters
 
 CLASSES = tuple("0123456789")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from morphobench.contract import Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 
 DIRECTED = torch.tensor([[0, 1, 2, 0], [1, 2, 0, 3]])
 NODES = 4

@@ -9,7 +9,8 @@ import torch
 
 import varmorph.torch
 from morphobench.contract import Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 from varmorph.convergence import ConvergenceWarning
 
 HIDDEN, FEATURES = 4, 3

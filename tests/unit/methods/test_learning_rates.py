@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from morphobench.plugins.registry import discover_methods
+from morphobench.plugins.discovery import discover_methods
 from morphobench.studies.plugin_operators import RECOVERY, load_recovery_operators, methods_with_operators
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from morphobench.contract import Budget, Run, Split, Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 from varmorph.torch import Implicit, Newton
 
 

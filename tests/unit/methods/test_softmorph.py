@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 from varmorph import reference
 from varmorph.torch import dilation
 

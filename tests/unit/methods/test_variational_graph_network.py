@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from morphobench.contract import InvalidPlugin, Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 
 FEATURES = 3
 KINDS = ["regularised", "joint", "dilation", "opening", "max-plus"]

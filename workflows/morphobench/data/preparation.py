@@ -16,7 +16,8 @@ import numpy as np
 from morphobench.contract import SPLITS, AnySplit, DataUnavailable, GraphSplit, InvalidPlugin, Split, Task
 from morphobench.contract.graphs import flaw_of, same_graph
 from morphobench.data.splits import arrays_of, split_from
-from morphobench.plugins.registry import BrokenPlugin, DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, discover_datasets, split_dataset_id
+from morphobench.plugins.loading import load_dataset
 from morphobench.project.files import atomic, digest, write_json
 from morphobench.project.paths import Project, cache_folder, dataset_cache
 

@@ -20,7 +20,8 @@ from scipy import ndimage
 from morphobench.contract import PRIMARY_METRIC, FrameworkUnavailable, InvalidPlugin
 from morphobench.data.preparation import Manifest, images_of_test, labels_of_test, read_manifest, task_of
 from morphobench.evaluation import metrics
-from morphobench.plugins.registry import Method, MethodInfo, discover_methods, load_method
+from morphobench.plugins.discovery import MethodInfo, discover_methods
+from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import write_table
 from morphobench.project.paths import Project, RunFolder
 from morphobench.training.frameworks import framework_of

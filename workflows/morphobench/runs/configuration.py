@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from morphobench.contract import Budget
-from morphobench.plugins.registry import (
+from morphobench.plugins.discovery import (
     BrokenPlugin,
     DatasetInfo,
     MethodInfo,

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from morphobench.contract import InvalidPlugin, OperatorInstance, RecoveryOperator
-from morphobench.plugins.registry import MethodInfo, discover_methods, load_method, names_in
+from morphobench.plugins.discovery import MethodInfo, discover_methods, names_in
+from morphobench.plugins.loading import load_method
 from morphobench.project.paths import find_project
 
 __all__ = ["INSTANCES", "RECOVERY", "load_operators", "load_recovery_operators", "methods_with_operators"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from morphobench.data.preparation import read_manifest
-from morphobench.plugins.registry import BrokenPlugin, discover_methods
+from morphobench.plugins.discovery import BrokenPlugin, discover_methods
 from morphobench.project.paths import Project, cache_folder
 from morphobench.project.provenance import provenance
 from morphobench.runs.configuration import Configuration, load_configuration

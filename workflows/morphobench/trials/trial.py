@@ -13,7 +13,8 @@ from typing import Any
 
 from morphobench.contract import Budget
 from morphobench.data.preparation import Manifest
-from morphobench.plugins.registry import BrokenPlugin, MethodInfo, code_hash
+from morphobench.plugins.code_hash import code_hash
+from morphobench.plugins.discovery import BrokenPlugin, MethodInfo
 from morphobench.project.files import digest
 from morphobench.project.paths import Project
 from morphobench.project.provenance import versions

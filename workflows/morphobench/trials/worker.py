@@ -17,7 +17,8 @@ import numpy as np
 
 from morphobench.contract import AnySplit, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Task
 from morphobench.data.preparation import load_trial_data, task_of
-from morphobench.plugins.registry import Method, MethodInfo, load_method
+from morphobench.plugins.discovery import MethodInfo
+from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import atomic, write_text
 from morphobench.project.provenance import provenance
 from morphobench.runs.processes import read_job

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from morphobench.contract import InvalidPlugin, Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 from morphobench.training.torch.learner import count_parameters
 
 PARAMS = {"kernel_size": 3, "width": 4, "blocks": [1], "initialiser": "zeros"}

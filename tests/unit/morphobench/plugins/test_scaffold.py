@@ -3,7 +3,8 @@ import pytest
 
 from morphobench.contract import Task
 from morphobench.data.preparation import prepare_dataset
-from morphobench.plugins.registry import DatasetInfo, MethodInfo, discover_datasets, discover_methods, load_method
+from morphobench.plugins.discovery import DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.plugins.loading import load_method
 from morphobench.plugins.scaffold import new_dataset, new_method
 from morphobench.project.paths import Project
 from morphobench.project.validation import UserError

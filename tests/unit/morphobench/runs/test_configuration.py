@@ -1,6 +1,6 @@
 import pytest
 
-from morphobench.plugins.registry import discover_methods
+from morphobench.plugins.discovery import discover_methods
 from morphobench.project.paths import Project
 from morphobench.project.validation import UserError
 from morphobench.runs.configuration import load_configuration, make_plan, name_methods

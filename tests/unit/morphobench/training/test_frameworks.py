@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from morphobench.contract import FRAMEWORKS
-from morphobench.plugins.registry import BrokenPlugin, code_hash, discover_methods, method_sources
+from morphobench.plugins.code_hash import code_hash, method_sources
+from morphobench.plugins.discovery import BrokenPlugin, discover_methods
 from morphobench.project.paths import Project
 from morphobench.runs import processes
 from morphobench.training.frameworks import NEEDS, Framework, framework_of, why_unavailable
@@ -48,7 +49,8 @@ def test_a_process_imports_one_framework(project, name, other):
 import sys
 from pathlib import Path
 from morphobench.contract import Task
-from morphobench.plugins.registry import discover_methods, load_method
+from morphobench.plugins.discovery import discover_methods
+from morphobench.plugins.loading import load_method
 sys.modules[{other!r}] = None
 for info in discover_methods(Path({str(project.methods)!r})).values():
     if info.framework == {name!r}:

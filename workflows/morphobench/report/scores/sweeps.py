@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from morphobench.contract import PRIMARY_METRIC
-from morphobench.plugins.registry import split_dataset_id
+from morphobench.plugins.discovery import split_dataset_id
 from morphobench.report.formatting import metric_title, number, sentence_list
 from morphobench.report.results import Entry, RunResults
 from morphobench.report.scores.figures import entry_legend, percent

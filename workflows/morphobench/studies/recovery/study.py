@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morphobench.contract import SPLITS, DataUnavailable, InvalidPlugin, MorphologicalTarget, RecoveryOperator, Split
-from morphobench.plugins.registry import DatasetInfo, discover_datasets, load_dataset, split_dataset_id
+from morphobench.plugins.discovery import DatasetInfo, discover_datasets, split_dataset_id
+from morphobench.plugins.loading import load_dataset
 from morphobench.project.files import atomic, write_json
 from morphobench.project.paths import dataset_cache, find_project
 from morphobench.project.validation import UserError

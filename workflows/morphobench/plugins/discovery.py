@@ -1,48 +1,26 @@
-"""Finds the plugins (reading YAML only) and loads one of them when a trial asks for it."""
+"""Finds the plugins and what they say of themselves, reading YAML and parsing Python without running it."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
-
-from morphobench.contract import FRAMEWORKS, AnySplit, Graph, InvalidPlugin, Run, Task
-from morphobench.project.files import digest_files
-from morphobench.project.paths import Project
 from morphobench.project.validation import UserError, fill_defaults, load_schema, read_yaml, validate
-from morphobench.training.frameworks import Framework, framework_of
 
 __all__ = [
     "BrokenPlugin",
     "DatasetInfo",
-    "Method",
     "MethodInfo",
-    "dataset_id",
-    "dataset_sources",
     "discover_datasets",
     "discover_methods",
-    "load_dataset",
-    "load_method",
-    "method_sources",
     "names_in",
     "split_dataset_id",
 ]
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-
-# What of the harness can change the arrays of a trial; the rest schedules, scores or draws. Of training, the packages of other
-# frameworks cannot.
-DECISIVE = ("contract", "data", "plugins", "training", "trials/worker.py")
-
-# Parts of the library that are no part of what its layers compute.
-BESIDE_THE_LAYERS = {"convert.py", "pictures", "reference"}
 
 
 @dataclass(frozen=True)
@@ -231,152 +209,7 @@ def _bound_names(node: ast.stmt) -> list[str]:
     return []
 
 
-def dataset_id(name: str, variant: str) -> str:
-    """Return ``name`` for the variant ``default``, else ``name.variant``."""
-    return name if variant == "default" else f"{name}.{variant}"
-
-
 def split_dataset_id(identifier: str) -> tuple[str, str]:
     """Return (name, variant) of ``name`` or ``name.variant``."""
     name, _, variant = identifier.partition(".")
     return name, variant or "default"
-
-
-def method_sources(project: Project, info: MethodInfo | BrokenPlugin) -> list[Path]:
-    """Return every file whose change can change what a trial of this method computes; those of other frameworks cannot."""
-    own = _plugin_files(info.folder)
-    if not isinstance(info, MethodInfo):
-        return own
-    library = _library_sources(project, info.framework) if _imports(own, "varmorph") else []
-    return own + _harness_sources(project, info.framework) + library
-
-
-def _harness_sources(project: Project, framework: str) -> list[Path]:
-    """Return the modules of the harness that a trial of one framework runs."""
-    others = {project.harness / "training" / name for name in FRAMEWORKS if name != framework}
-    places = [project.harness / name for name in DECISIVE]
-    found = [path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])]
-    return sorted(path for path in found if not others & set(path.parents))
-
-
-def _library_sources(project: Project, framework: str) -> list[Path]:
-    """Return what the layers of one framework are made of: its half of the library and what both halves share."""
-    others = (BESIDE_THE_LAYERS | set(FRAMEWORKS)) - {framework}
-    found = sorted(project.library.rglob("*.py"))
-    return [path for path in found if path.relative_to(project.library).parts[0] not in others]
-
-
-def dataset_sources(info: DatasetInfo | MethodInfo | BrokenPlugin) -> list[Path]:
-    """Return the files of a plugin; of a data set also those of the data sets that it is made from."""
-    made_from = info.made_from if isinstance(info, DatasetInfo) else ()
-    return _plugin_files(info.folder, *(info.folder.parent / name for name in made_from))
-
-
-def _plugin_files(*folders: Path) -> list[Path]:
-    found = (path for folder in folders for path in folder.rglob("*"))
-    return sorted(path for path in found if path.suffix in {".py", ".yaml"} and path.is_file())
-
-
-def _imports(sources: list[Path], package: str) -> bool:
-    for path in sources:
-        if path.suffix != ".py":
-            continue
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except SyntaxError:
-            continue
-        for node in ast.walk(tree):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.split(".")[0] == package for name in names):
-                return True
-    return False
-
-
-def code_hash(project: Project, info: MethodInfo | BrokenPlugin) -> str:
-    """Digest of `method_sources`."""
-    return digest_files(method_sources(project, info), project.root)
-
-
-def _load_module(path: Path, name: str) -> ModuleType:
-    """Import a plugin file under a private name, its folder being a package so that it can import its neighbours."""
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
-    if spec is None or spec.loader is None:
-        raise InvalidPlugin(f"{path}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise InvalidPlugin(
-            f"{path.parent.name}/{path.name}: does not import: {type(error).__name__}: {error}"
-        ) from error
-    return module
-
-
-def load_dataset(info: DatasetInfo) -> ModuleType:
-    """Import ``dataset.py``.
-
-    Raises
-    ------
-    InvalidPlugin
-        If it does not import.
-    """
-    return _load_module(info.folder / "dataset.py", f"morphobench_dataset_{info.name.replace('-', '_')}")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method plugin with one variant chosen; what the plugin leaves out is filled in by the harness."""
-
-    info: MethodInfo
-    variant: str
-    params: Mapping[str, Any]
-    module: ModuleType
-
-    @property
-    def framework(self) -> Framework:
-        """What fills in for the plugin."""
-        return framework_of(self.info.framework)
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the default training loop."""
-        return float(self.params.get("learning_rate", 1e-3))
-
-    def build(self, task: Task) -> Any:
-        """Return the untrained model."""
-        tasks = self.info.tasks_of(self.variant)
-        if task.kind not in tasks:
-            raise InvalidPlugin(f"methods/{self.info.name} does not do {task.kind}; it does {', '.join(tasks)}")
-        return self.framework.build(self.module, task, self.params)
-
-    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
-        """Train ``model`` in place."""
-        getattr(self.module, "fit", self.framework.fit)(model, train, valid, run)
-
-    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
-        """Return the scores of ``images``, or of every node of a graph, as the contract asks."""
-        return getattr(self.module, "predict", self.framework.predict)(model, images)
-
-    def describe(self, model: Any) -> dict[str, np.ndarray]:
-        """Return what the model has learned by name; empty where nothing can be said."""
-        return getattr(self.module, "describe", self.framework.describe)(model)
-
-
-def load_method(info: MethodInfo, variant: str = "default") -> Method:
-    """Import ``method.py`` and choose a variant.
-
-    Raises
-    ------
-    FrameworkUnavailable
-        If the framework of the method is not installed.
-    InvalidPlugin
-        If it does not import or has no such variant.
-    """
-    framework_of(info.framework)
-    if variant not in info.variants:
-        raise InvalidPlugin(f"methods/{info.name} has no variant {variant!r}; it has {', '.join(info.variants)}")
-    module = _load_module(info.folder / "method.py", f"morphobench_method_{info.name.replace('-', '_')}")
-    return Method(info, variant, {**info.params, **info.variants[variant]}, module)

@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 
 from morphobench.contract import InvalidPlugin, Split
-from morphobench.plugins.registry import (
-    BrokenPlugin,
-    MethodInfo,
-    code_hash,
-    dataset_sources,
-    discover_datasets,
-    discover_methods,
-    load_method,
-    method_sources,
-)
+from morphobench.plugins.code_hash import code_hash, dataset_sources, method_sources
+from morphobench.plugins.discovery import BrokenPlugin, MethodInfo, discover_datasets, discover_methods
+from morphobench.plugins.loading import load_method
 from morphobench.project.paths import Project
 
 
