@@ -28,7 +28,7 @@ from varmorph.windows import Geometry
 
 __all__ = ["Planes", "minimise_planes"]
 
-KERNELS = "coupled.regularised.regularised"
+KERNELS = "planes.regularised.regularised"
 
 
 class Planes(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, plus
-from varmorph.kernels.planes import fill, read_lanes, rounded
+from varmorph.kernels.padded_plane import fill, read_lanes, rounded
 from varmorph.kernels.taps import TAPS, group, index, list_slots
 
 __all__ = ["forward", "list_edges"]

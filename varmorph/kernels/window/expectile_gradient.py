@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, plus
-from varmorph.kernels.planes import add_back, fill, rounded, write_lanes
+from varmorph.kernels.padded_plane import add_back, fill, rounded, write_lanes
 from varmorph.kernels.taps import FEW, TAPS, few, group, index, replaced
 from varmorph.kernels.window.expectile import list_edges
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, plus
-from varmorph.kernels.planes import add_back, fill, holds_nan, read_lanes, rounded, write_lanes
+from varmorph.kernels.padded_plane import add_back, fill, holds_nan, read_lanes, rounded, write_lanes
 from varmorph.kernels.taps import TAPS, group, index, list_slots, replaced
 from varmorph.kernels.window.flat import is_flat, search_flat
 

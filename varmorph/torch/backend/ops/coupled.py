@@ -44,7 +44,7 @@ def regularised_minimum(
     range of the data; counts (3, N, C): steps, linear steps, and the step after which no residual changed its piece;
     whether the minimiser is unique (N, C).
     """
-    from varmorph.kernels.coupled import regularised as launcher  # numba is loaded by the first kernel that runs
+    from varmorph.kernels.planes import regularised as launcher  # numba is loaded by the first kernel that runs
 
     parameters = (bias, weight, tau, cotau, coupling, smoothing, edge_weights, edge_smoothing, ridge)
     geometry = _geometry(x, size, rate, padding)
@@ -76,7 +76,7 @@ def regularised_adjoint(
     gradient of x; gradients of the parameters that there are, in order; relative residual of v (N, C); counts (2, N, C):
     steps, and whether H is singular.
     """
-    from varmorph.kernels.coupled import regularised as launcher
+    from varmorph.kernels.planes import regularised as launcher
 
     parameters = (bias, weight, tau, cotau, coupling, smoothing, edge_weights, edge_smoothing, ridge)
     geometry = _geometry(x, size, rate, padding)

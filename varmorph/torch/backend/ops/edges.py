@@ -1,4 +1,4 @@
-"""Sums over the edges of an energy, and its linear systems, by compiled CPU code; see `varmorph.kernels.coupled.edges`."""
+"""Sums over the edges of an energy, and its linear systems, by compiled CPU code; see `varmorph.kernels.edges`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from varmorph.kernels.coupled.edges import Family, solve
-from varmorph.kernels.coupled.edges import evaluate as evaluate_family
+from varmorph.kernels.edges.laplacian import solve
+from varmorph.kernels.edges.sums import Family
+from varmorph.kernels.edges.sums import evaluate as evaluate_family
 from varmorph.torch.backend.ops.arrays import array_of, in_threads
 from varmorph.torch.energy.energy import Evaluation
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import part
-from varmorph.kernels.coupled.laplacian import STRETCH, frame
-from varmorph.kernels.coupled.plane_energy import Plane
-from varmorph.kernels.coupled.pulls import add_curvature, add_three
+from varmorph.kernels.conjugate_gradients import STRETCH
+from varmorph.kernels.planes.data_edges import add_curvature, add_three
+from varmorph.kernels.planes.energy import Plane
+from varmorph.kernels.planes.laplacian import frame
 
 __all__ = ["relax"]
 

@@ -1,7 +1,7 @@
 """Edges between the unknowns of one image plane: from each pixel to the one at its right, and to the one below.
 
-They have no offset and no level. `here` and `there` are the unknowns at both ends; see `pulls` for
-the penalties, and `laplacian` for lanes.
+They have no offset and no level. `here` and `there` are the unknowns at both ends; see `penalties`
+for the penalties, and `laplacian` for lanes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from varmorph.kernels.compilation import part, plus
-from varmorph.kernels.coupled.pulls import Penalty, bent, curvature, energy, next_dual, stiffness
+from varmorph.kernels.penalties import Penalty, bent, curvature, energy, next_dual, stiffness
 
 __all__ = [
     "count_straightened",

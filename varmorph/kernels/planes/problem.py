@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from varmorph.kernels.compilation import part
-from varmorph.kernels.coupled.laplacian import frame, framed
-from varmorph.kernels.coupled.plane_energy import Plane
-from varmorph.kernels.coupled.pulls import Penalty
-from varmorph.kernels.planes import fill, rounded, write_lanes
+from varmorph.kernels.padded_plane import fill, rounded, write_lanes
+from varmorph.kernels.penalties import Penalty
+from varmorph.kernels.planes.energy import Plane
+from varmorph.kernels.planes.laplacian import frame, framed
 
 __all__ = ["Parameters", "WindowLayout", "load", "room"]
 

@@ -10,20 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part
-from varmorph.kernels.coupled.laplacian import conjugate_gradients, frame, framed, inner
-from varmorph.kernels.coupled.plane_energy import (
-    Plane,
-    State,
-    conductances,
-    copy_lanes,
-    evaluate,
-    renew,
-    state_of,
-)
-from varmorph.kernels.coupled.plane_pieces import changed_pieces, extent, move_at_ties
-from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
-from varmorph.kernels.coupled.sweeps import relax
-from varmorph.kernels.planes import read_lanes, write_lanes
+from varmorph.kernels.conjugate_gradients import inner
+from varmorph.kernels.padded_plane import read_lanes, write_lanes
+from varmorph.kernels.planes.energy import Plane, State, conductances, copy_lanes, evaluate, renew, state_of
+from varmorph.kernels.planes.laplacian import conjugate_gradients, frame, framed
+from varmorph.kernels.planes.pieces import changed_pieces, extent, move_at_ties
+from varmorph.kernels.planes.problem import Parameters, WindowLayout, load, room
+from varmorph.kernels.planes.relaxation import relax
 
 __all__ = ["minimise"]
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part, plus
-from varmorph.kernels.coupled.certificate import is_regular, weights_to_known
-from varmorph.kernels.coupled.laplacian import STRETCH, conjugate_gradients, frame, framed, neumann_series
-from varmorph.kernels.coupled.plane_energy import Plane, curvatures
-from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
-from varmorph.kernels.coupled.pulls import Penalty, curvature
-from varmorph.kernels.planes import add_back
+from varmorph.kernels.conjugate_gradients import STRETCH
+from varmorph.kernels.padded_plane import add_back
+from varmorph.kernels.penalties import Penalty, curvature
+from varmorph.kernels.planes.certificate import is_regular, weights_to_known
+from varmorph.kernels.planes.energy import Plane, curvatures
+from varmorph.kernels.planes.laplacian import conjugate_gradients, frame, framed, neumann_series
+from varmorph.kernels.planes.problem import Parameters, WindowLayout, load, room
 
 __all__ = ["backward"]
 

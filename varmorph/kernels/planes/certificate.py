@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part
-from varmorph.kernels.coupled.laplacian import frame, framed, reaches_known
-from varmorph.kernels.coupled.plane_energy import Plane, curvatures
-from varmorph.kernels.coupled.plane_pieces import margin
-from varmorph.kernels.coupled.problem import Parameters, WindowLayout, load, room
-from varmorph.kernels.planes import write_lanes
+from varmorph.kernels.padded_plane import write_lanes
+from varmorph.kernels.planes.energy import Plane, curvatures
+from varmorph.kernels.planes.laplacian import frame, framed, reaches_known
+from varmorph.kernels.planes.pieces import margin
+from varmorph.kernels.planes.problem import Parameters, WindowLayout, load, room
 
 __all__ = ["certify", "is_regular", "weights_to_known"]
 

@@ -11,20 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from varmorph.kernels.compilation import part, plus
-from varmorph.kernels.coupled.laplacian import STRETCH, frame, framed
-from varmorph.kernels.coupled.pulls import (
-    Penalty,
-    add_curvature,
-    add_straightened,
-    add_three,
-    renew_duals,
-)
-from varmorph.kernels.coupled.sides import (
-    renew_side_duals,
-    side_curvatures,
-    side_stiffnesses,
-    straighten,
-)
+from varmorph.kernels.conjugate_gradients import STRETCH
+from varmorph.kernels.penalties import Penalty
+from varmorph.kernels.planes.data_edges import add_curvature, add_straightened, add_three, renew_duals
+from varmorph.kernels.planes.grid_edges import renew_side_duals, side_curvatures, side_stiffnesses, straighten
+from varmorph.kernels.planes.laplacian import frame, framed
 
 __all__ = ["Plane", "State", "conductances", "copy_lanes", "curvatures", "evaluate", "renew", "state_of"]
 

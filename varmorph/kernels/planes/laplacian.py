@@ -13,20 +13,16 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import part, plus
-from varmorph.kernels.planes import rounded
+from varmorph.kernels.conjugate_gradients import STRETCH, begin, inner, invert, proceed
+from varmorph.kernels.padded_plane import rounded
 
 __all__ = [
-    "begin",
     "conjugate_gradients",
     "frame",
     "framed",
-    "inner",
     "neumann_series",
-    "proceed",
     "reaches_known",
 ]
-
-STRETCH = 1024  # lanes taken at once
 
 
 @part
@@ -101,85 +97,6 @@ def degrees(diagonal: Any, known: Any, across: Any, down: Any, pitch: int) -> No
 
 
 @part
-def _invert(numbers: Any) -> None:
-    """Replace what is positive by its inverse, the rest by 0."""
-    zero, one = numbers.dtype.type(0), numbers.dtype.type(1)
-    for j in range(numbers.size):
-        number = numbers[j]
-        safe = number if number > zero else one
-        numbers[j] = one / safe if number > zero else zero
-
-
-@part
-def _inner(a: Any, b: Any, lanes: int) -> Any:
-    total = a.dtype.type(0)
-    for j in range(lanes):
-        total = plus(total, a[j] * b[j])
-    return total
-
-
-@part
-def inner(a: Any, b: Any) -> float:
-    """Return the inner product."""
-    total = 0.0
-    for s in range(0, a.size, STRETCH):
-        total += _inner(a[s:], b[s:], min(STRETCH, a.size - s))
-    return total
-
-
-@part
-def _advance(value: Any, residual: Any, lanes: int, direction: Any, image: Any, inverse: Any, length: Any) -> Any:
-    """Walk along the direction; return the inner products of the residual with the preconditioned one and with itself."""
-    product = norm = value.dtype.type(0)
-    for j in range(lanes):
-        value[j] += length * direction[j]
-        r = residual[j] - length * image[j]
-        residual[j] = r
-        product = plus(product, r * inverse[j] * r)
-        norm = plus(norm, r * r)
-    return product, norm
-
-
-@part
-def _turn(direction: Any, lanes: int, inverse: Any, residual: Any, share: Any) -> None:
-    for j in range(lanes):
-        direction[j] = inverse[j] * residual[j] + share * direction[j]
-
-
-@part
-def begin(right: Any, diagonal: Any, residual: Any, direction: Any) -> tuple[float, float, float]:
-    """Begin conjugate gradients preconditioned by the diagonal, which is inverted, with a right side of norm 1.
-
-    Return the norm of the right side, the inner product of the residual with the preconditioned one, and its norm.
-    """
-    _invert(diagonal)
-    size = np.sqrt(inner(right, right))
-    size = size if size > 0 else 1.0
-    scale = right.dtype.type(size)
-    for j in range(right.size):
-        residual[j] = right[j] / scale
-        direction[j] = diagonal[j] * residual[j]
-    return size, inner(residual, direction), np.sqrt(inner(residual, residual))
-
-
-@part
-def proceed(
-    value: Any, residual: Any, direction: Any, image: Any, inverse: Any, curvature: float, ahead: float
-) -> tuple[float, float]:
-    """Take one step, given the image of the direction and the inner product of both; return as `begin`, without size."""
-    kind = value.dtype.type
-    length = kind(ahead / curvature if curvature > 0 else 0.0)
-    product = norm = 0.0
-    for s in range(0, value.size, STRETCH):
-        lanes = min(STRETCH, value.size - s)
-        sums = _advance(value[s:], residual[s:], lanes, direction[s:], image[s:], inverse[s:], length)
-        product += sums[0]
-        norm += sums[1]
-    _turn(direction, value.size, inverse, residual, kind(product / ahead if ahead > 0 else 0.0))
-    return product, np.sqrt(norm)
-
-
-@part
 def conjugate_gradients(
     value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, tolerance: float, max_steps: int
 ) -> tuple[int, float]:
@@ -214,7 +131,7 @@ def neumann_series(
     at = frame(pitch)
     inverse, image, sum_ = np.empty_like(right), np.zeros_like(right), framed(lanes, pitch, right.dtype)
     degrees(inverse, known, across, down, pitch)
-    _invert(inverse)
+    invert(inverse)
     inner_sum = sum_[at:]
     for _ in range(terms):
         for j in range(lanes):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import part
-from varmorph.kernels.coupled.laplacian import STRETCH, frame
-from varmorph.kernels.coupled.plane_energy import Plane, State
-from varmorph.kernels.coupled.pulls import add_tied, count_changed, lower_distance, widen
-from varmorph.kernels.coupled.sides import count_straightened, nearest_kink
+from varmorph.kernels.conjugate_gradients import STRETCH
+from varmorph.kernels.planes.data_edges import add_tied, count_changed, lower_distance, widen
+from varmorph.kernels.planes.energy import Plane, State
+from varmorph.kernels.planes.grid_edges import count_straightened, nearest_kink
+from varmorph.kernels.planes.laplacian import frame
 
 __all__ = ["changed_pieces", "extent", "margin", "move_at_ties"]
 

@@ -1,4 +1,4 @@
-"""Sums over the edges of an energy, and conjugate gradients with its Laplacian: for edges of every kind.
+"""Sums over the edges of an energy: residuals, stiffnesses, gradient, diagonal and value, for edges of every kind.
 
 One problem has `nodes` unknowns in one list. A family of edges has slots x positions of them: edge (t, m) of problem p leads
 from source[t, m] to target[t, m]; both lists have one row if all slots share it. The number `nodes` stands for what is
@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part, plus
-from varmorph.kernels.coupled.laplacian import begin, inner, proceed
-from varmorph.kernels.coupled.pulls import Penalty
-from varmorph.kernels.coupled.pulls import energy as energy_of
-from varmorph.kernels.coupled.pulls import stiffness as stiffness_of
+from varmorph.kernels.penalties import Penalty
+from varmorph.kernels.penalties import energy as energy_of
+from varmorph.kernels.penalties import stiffness as stiffness_of
 
-__all__ = ["Family", "evaluate", "solve"]
+__all__ = ["Family", "evaluate"]
 
 
 class Family(NamedTuple):
     """One family of edges: offset and weight (slots, N or 1, C, positions), its penalty, and its ends.
 
-    The penalty's numbers are (N, C): tau, 1 - tau, and the mu of `pulls`, and where it turns
+    The penalty's numbers are (N, C): tau, 1 - tau, and the mu of `penalties`, and where it turns
     straight; `straight` is 1 if it does, else 0.  grounded : whether all sources are known.
     """
 
@@ -112,57 +111,3 @@ def evaluate(
         for i in range(nodes):
             gradient[p, i] += slope[i]
             diagonal[p, i] += degree[i]
-
-
-@part
-def _product(image: Any, v: Any, conductance: Any, source: Any, target: Any, known: Any, p: int) -> float:
-    """Write the product of the Laplacian with v, and return the inner product of both."""
-    nodes = v.size - 1
-    for i in range(nodes):
-        image[i] = known[p, i] * v[i]
-    for t in range(conductance.shape[0]):
-        flows, sources, targets = (
-            conductance[t, p],
-            source[min(t, source.shape[0] - 1)],
-            target[min(t, target.shape[0] - 1)],
-        )
-        for m in range(flows.size):
-            i, j = sources[m], targets[m]
-            flow = flows[m] * (v[i] - v[j])
-            image[i] += flow
-            image[j] -= flow
-    return inner(v[:nodes], image[:nodes])
-
-
-@kernel
-def solve(
-    right: Any,
-    conductance: Any,
-    source: Any,
-    target: Any,
-    known: Any,
-    diagonal: Any,
-    tolerance: Any,
-    max_steps: int,
-    value: Any,
-    steps: Any,
-    norms: Any,
-    start: int,
-    stop: int,
-) -> None:
-    """Solve the systems of the problems start..stop."""
-    nodes, dtype = right.shape[1], right.dtype
-    image, v = np.zeros(nodes + 1, dtype), np.zeros(nodes + 1, dtype)
-    inverse, residual = np.empty(nodes, dtype), np.empty(nodes, dtype)
-    direction = v[:nodes]
-    for p in range(start, stop):
-        inverse[:] = diagonal[p]
-        size, ahead, norm = begin(right[p], inverse, residual, direction)
-        value[p] = 0
-        count = 0
-        while count < max_steps and norm > tolerance[p]:
-            curvature = _product(image, v, conductance, source, target, known, p)
-            ahead, norm = proceed(value[p], residual, direction, image[:nodes], inverse, curvature, ahead)
-            count += 1
-        value[p] *= dtype.type(size)
-        steps[p], norms[p] = count, norm

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from varmorph.kernels.arrays import by_element, by_slot, over_samples
-from varmorph.kernels.coupled import certificate, newton
-from varmorph.kernels.coupled import gradient as coupled_gradient
-from varmorph.kernels.coupled.problem import Parameters, WindowLayout
+from varmorph.kernels.planes import certificate, newton
+from varmorph.kernels.planes import gradient as coupled_gradient
+from varmorph.kernels.planes.problem import Parameters, WindowLayout
 from varmorph.kernels.threads import over_planes
 from varmorph.windows import Geometry, shifted_window
 

@@ -1,1 +1,0 @@
-"""CPU kernels of energies whose unknowns are coupled: regularised operators plane by plane, the others edge by edge."""
