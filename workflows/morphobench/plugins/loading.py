@@ -14,7 +14,8 @@ import numpy as np
 
 from morphobench.contract import AnySplit, Graph, InvalidPlugin, Run, Task
 from morphobench.plugins.discovery import DatasetInfo, MethodInfo
-from morphobench.training.frameworks import Framework, framework_of
+from morphobench.training.framework import Framework
+from morphobench.training.frameworks import framework_of
 
 __all__ = ["Method", "load_dataset", "load_method"]
 

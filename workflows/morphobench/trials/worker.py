@@ -22,7 +22,8 @@ from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import atomic, write_text
 from morphobench.project.provenance import provenance
 from morphobench.runs.processes import read_job
-from morphobench.training.frameworks import Framework, framework_of
+from morphobench.training.framework import Framework
+from morphobench.training.frameworks import framework_of
 from morphobench.trials.records import Record, Timings, write_record
 from morphobench.trials.trial import Store, Trial
 

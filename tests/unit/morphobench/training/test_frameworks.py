@@ -11,7 +11,8 @@ from morphobench.plugins.code_hash import code_hash, method_sources
 from morphobench.plugins.discovery import BrokenPlugin, discover_methods
 from morphobench.project.paths import Project
 from morphobench.runs import processes
-from morphobench.training.frameworks import NEEDS, Framework, framework_of, why_unavailable
+from morphobench.training.framework import Framework
+from morphobench.training.frameworks import NEEDS, framework_of, why_unavailable
 from morphobench.trials.records import read_record
 
 CONFIG = "run: try\ndatasets: [toy]\nseeds: [0]\nstatistics: {baseline: coin}\n"

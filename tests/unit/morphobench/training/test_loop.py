@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from morphobench.contract import Budget, Diverged, InvalidPlugin, OutOfTime, Run, Split, Task
-from morphobench.training import loop as protocol
+from morphobench.training import loop
 from morphobench.training.loop import Outcome
 
 
@@ -51,7 +51,7 @@ def make_run(tmp_path, seconds=60.0, learning_rate=1.0, **budget):
 
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(tmp_path):
     learner = Recorder()
-    protocol.train(learner, numbered(20), numbered(5), make_run(tmp_path, epochs=2))
+    loop.train(learner, numbered(20), numbered(5), make_run(tmp_path, epochs=2))
     first, second = (np.concatenate(part).tolist() for part in (learner.batches[:3], learner.batches[3:]))
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
@@ -60,26 +60,26 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(tmp_path):
 def test_the_order_depends_on_the_seed_alone(tmp_path):
     learners = [Recorder(), Recorder(loss=2.0)]
     for learner in learners:
-        protocol.train(learner, numbered(20), numbered(5), make_run(tmp_path))
+        loop.train(learner, numbered(20), numbered(5), make_run(tmp_path))
     assert learners[0].batches == learners[1].batches
 
 
 @pytest.mark.parametrize("images", [8, 9, 17, 33, 100])
 def test_sizes_of_batches_differ_by_at_most_one(images):
-    sizes = [len(batch) for batch in protocol.batches_to_learn(images, Budget(batch_size=8), np.random.default_rng(0))]
+    sizes = [len(batch) for batch in loop.batches_to_learn(images, Budget(batch_size=8), np.random.default_rng(0))]
     assert max(sizes) <= 8
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_the_learning_rate_falls_at_half_and_three_quarters(tmp_path):
     learner = Recorder()
-    protocol.train(learner, numbered(8), numbered(5), make_run(tmp_path, epochs=8))
+    loop.train(learner, numbered(8), numbered(5), make_run(tmp_path, epochs=8))
     assert learner.rates == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
 
 
 def test_every_epoch_is_recorded_for_both_splits_with_the_learners_own_seconds(tmp_path):
     run = make_run(tmp_path, epochs=2)
-    protocol.train(Recorder(), numbered(20), numbered(5), run)
+    loop.train(Recorder(), numbered(20), numbered(5), run)
     found = [(row.epoch, row.split, row.metric, row.seconds) for row in run.curve]
     assert found == [(1, "train", 1.0, 3.0), (1, "valid", 0.0, 0.0), (2, "train", 1.0, 3.0), (2, "valid", 0.0, 0.0)]
 
@@ -87,7 +87,7 @@ def test_every_epoch_is_recorded_for_both_splits_with_the_learners_own_seconds(t
 def test_the_best_epoch_has_the_best_metric_then_the_lowest_loss_then_comes_first(tmp_path):
     run = make_run(tmp_path, epochs=5)
     learner = Recorder([Outcome(1.0, 2.0), Outcome(2.0, 4.0), Outcome(1.0, 4.0), Outcome(1.0, 4.0), Outcome(0.5, 3.0)])
-    protocol.train(learner, numbered(8), numbered(5), run)
+    loop.train(learner, numbered(8), numbered(5), run)
     assert run.best_epoch == 3
     assert learner.kept == [1, 2, 3]
     assert learner.recalled == 1
@@ -96,16 +96,16 @@ def test_the_best_epoch_has_the_best_metric_then_the_lowest_loss_then_comes_firs
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_divergence(tmp_path, loss):
     with pytest.raises(Diverged, match="epoch 1: the training loss is"):
-        protocol.train(Recorder(loss=loss), numbered(8), numbered(5), make_run(tmp_path))
+        loop.train(Recorder(loss=loss), numbered(8), numbered(5), make_run(tmp_path))
     with pytest.raises(Diverged, match="epoch 1: the validation loss is"):
-        protocol.train(Recorder([Outcome(loss)]), numbered(8), numbered(5), make_run(tmp_path))
+        loop.train(Recorder([Outcome(loss)]), numbered(8), numbered(5), make_run(tmp_path))
 
 
 def test_the_deadline_ends_training(tmp_path):
     with pytest.raises(OutOfTime):
-        protocol.train(Recorder(), numbered(8), numbered(5), make_run(tmp_path, seconds=-1.0))
+        loop.train(Recorder(), numbered(8), numbered(5), make_run(tmp_path, seconds=-1.0))
 
 
 def test_scores_of_the_wrong_shape_are_refused():
     with pytest.raises(InvalidPlugin, match=r"shape \(7, 3\), expected \(7, 2\)"):
-        protocol.check_score_shape((7, 3), (7, 2))
+        loop.check_score_shape((7, 3), (7, 2))

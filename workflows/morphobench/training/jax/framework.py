@@ -11,17 +11,15 @@ import jax
 import numpy as np
 
 from morphobench.contract import AnySplit, Graph, InvalidPlugin, Run, Split, Task
-from morphobench.training.frameworks import Framework
-from morphobench.training.jax import backbones as jax_backbones
-from morphobench.training.jax import compilation as jax_programs
-from morphobench.training.jax import learner as jax_training
+from morphobench.training.framework import Framework
+from morphobench.training.jax import backbones, compilation, learner
 from morphobench.training.jax.initial_weights import InitialWeights
 
 __all__ = ["Jax"]
 
 
 class Jax(Framework):
-    """Models are `jax_training.Network`: an Equinox module with weights that training replaces."""
+    """Models are `learner.Network`: an Equinox module with weights that training replaces."""
 
     def __init__(self) -> None:
         self._stream = InitialWeights(0)
@@ -42,38 +40,38 @@ class Jax(Framework):
             )
         given = {**params, "stream": self._stream}
         if not hasattr(module, "build"):
-            return jax_training.Network(jax_backbones.build(task, module.operator, given), task)
+            return learner.Network(backbones.build(task, module.operator, given), task)
         built = module.build(task, given)
         if not isinstance(built, eqx.Module):
             raise InvalidPlugin(f"build(task, params) returned {type(built).__name__}, expected an equinox.Module")
-        return jax_training.Network(built, task)
+        return learner.Network(built, task)
 
     def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train by `morphobench.training.jax.learner`."""
         assert isinstance(train, Split), "build refuses graphs"
         assert isinstance(valid, Split), "build refuses graphs"
-        jax_training.fit(model, train, valid, run)
+        learner.fit(model, train, valid, run)
 
     def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
         """Predict by `morphobench.training.jax.learner`."""
         assert not isinstance(images, Graph), "build refuses graphs"
-        return jax_training.predict(model, images)
+        return learner.predict(model, images)
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:
         """Describe by `morphobench.training.jax.backbones`."""
-        return jax_backbones.describe(model.module)
+        return backbones.describe(model.module)
 
     def count_parameters(self, model: Any) -> int:
         """Count the arrays of floating-point numbers of the module; running statistics are none."""
-        return jax_training.count_parameters(model)
+        return learner.count_parameters(model)
 
     def save_weights(self, model: Any, path: Path) -> None:
         """Write weights and state under the names that PyTorch gives them."""
-        jax_training.save_weights(model, path)
+        learner.save_weights(model, path)
 
     def load_weights(self, model: Any, path: Path) -> None:
         """Read weights and state."""
-        jax_training.load_weights(model, path)
+        learner.load_weights(model, path)
 
     def synchronise(self, device: str) -> None:
         """Do nothing: the loop and the prediction end with results on the host."""
@@ -87,8 +85,8 @@ class Jax(Framework):
         return found["peak_bytes_in_use"] / 2**20 if found else None
 
     def seconds_spent_compiling(self) -> float:
-        """Read the clock of `jax_programs`."""
-        return jax_programs.seconds_spent_compiling()
+        """Read the clock of `compilation`."""
+        return compilation.seconds_spent_compiling()
 
     def compile_s(self, model: Any) -> float | None:
         """Sum over the programs of the network."""

@@ -15,7 +15,7 @@ import optax
 
 from morphobench.contract import Run, Split, Task
 from morphobench.project.files import atomic
-from morphobench.training import loop as protocol
+from morphobench.training import loop
 from morphobench.training.jax.compilation import Program, ProgramCache, seconds_spent_compiling
 from morphobench.training.loop import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
 
@@ -83,10 +83,10 @@ class Network:
         static = tuple((leaf.shape, str(leaf.dtype)) if eqx.is_array(leaf) else leaf for leaf in leaves)
         if any(map(eqx.is_array, jax.tree_util.tree_leaves(self._rest))):
             return _Programs(self)  # arrays that are no weights, of integers say, are built into the programs
-        return SHELF.take((structure, static, self.task), lambda: _Programs(self))
+        return PROGRAMS.take((structure, static, self.task), lambda: _Programs(self))
 
 
-SHELF = ProgramCache()
+PROGRAMS = ProgramCache()
 
 
 def _is_index(leaf: Any) -> bool:
@@ -157,7 +157,7 @@ class _Programs:
 
 
 class JaxLearner:
-    """A `protocol.Learner` of JAX. Its arrays live on the device, and each step takes the memory of the ones before."""
+    """A `loop.Learner` of JAX. Its arrays live on the device, and each step takes the memory of the ones before."""
 
     def __init__(self, network: Network, run: Run):
         self.network = network
@@ -201,7 +201,7 @@ class JaxLearner:
 
 
 def fit(network: Network, train: Split, valid: Split, run: Run) -> None:
-    """Train ``network`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
+    """Train ``network`` in place, as `loop.train` says, and leave it with the weights of its best epoch.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def fit(network: Network, train: Split, valid: Split, run: Run) -> None:
     train, valid, run
         As in `morphobench.training.torch.learner.fit`, and the same is raised.
     """
-    protocol.train(JaxLearner(network, run), train, valid, run)
+    loop.train(JaxLearner(network, run), train, valid, run)
 
 
 def predict(network: Network, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from morphobench.contract import AnySplit, Graph, Run, Task
-from morphobench.training.frameworks import Framework
-from morphobench.training.torch import backbones
-from morphobench.training.torch import learner as training
+from morphobench.training.framework import Framework
+from morphobench.training.torch import backbones, learner
 
 __all__ = ["Torch"]
 
@@ -37,11 +36,11 @@ class Torch(Framework):
 
     def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Train by `morphobench.training.torch.learner`."""
-        training.fit(model, train, valid, run)
+        learner.fit(model, train, valid, run)
 
     def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
         """Predict by `morphobench.training.torch.learner`."""
-        return training.predict(model, images)
+        return learner.predict(model, images)
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:
         """Describe by `morphobench.training.torch.backbones`."""
@@ -49,15 +48,15 @@ class Torch(Framework):
 
     def count_parameters(self, model: Any) -> int:
         """Count what requires a gradient."""
-        return training.count_parameters(model)
+        return learner.count_parameters(model)
 
     def save_weights(self, model: Any, path: Path) -> None:
         """Write the ``state_dict``."""
-        training.save_weights(model, path)
+        learner.save_weights(model, path)
 
     def load_weights(self, model: Any, path: Path) -> None:
         """Read the ``state_dict``."""
-        training.load_weights(model, path)
+        learner.load_weights(model, path)
 
     def synchronise(self, device: str) -> None:
         """Wait for CUDA."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from morphobench.contract import AnySplit, Graph, GraphSplit, Run, Task
 from morphobench.contract.graphs import same_graph
 from morphobench.project.files import atomic
-from morphobench.training import loop as protocol
+from morphobench.training import loop
 from morphobench.training.loop import (
     EVALUATION_BATCH,
     Learner,
@@ -49,7 +49,7 @@ def fit(
     *,
     learner: Callable[[nn.Module, Run], Learner] | None = None,
 ) -> None:
-    """Train ``model`` in place, as `protocol.train` says, and leave it with the weights of its best epoch.
+    """Train ``model`` in place, as `loop.train` says, and leave it with the weights of its best epoch.
 
     Parameters
     ----------
@@ -82,11 +82,11 @@ def fit(
         if not same_graph(graph, valid.graph):
             raise ValueError("valid: found another graph than that of train, expected other nodes of the same graph")
     with deterministic(device):
-        protocol.train(learner(model, run) if learner else TorchLearner(model, run, graph), train, valid, run)
+        loop.train(learner(model, run) if learner else TorchLearner(model, run, graph), train, valid, run)
 
 
 class TorchLearner:
-    """A `protocol.Learner` of PyTorch; of images, or of the nodes of ``graph``."""
+    """A `loop.Learner` of PyTorch; of images, or of the nodes of ``graph``."""
 
     def __init__(self, model: nn.Module, run: Run, graph: Graph | None = None):
         self.model = model

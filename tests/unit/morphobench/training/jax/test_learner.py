@@ -151,6 +151,6 @@ def test_a_program_is_compiled_once_a_shape_and_says_how_long_that_took():
 
 
 def test_what_cannot_be_told_apart_is_not_shared():
-    shelf = ProgramCache()
-    assert shelf.take(("a", 1), object) is shelf.take(("a", 1), object)
-    assert shelf.take(["a"], object) is not shelf.take(["a"], object)
+    cache = ProgramCache()
+    assert cache.take(("a", 1), object) is cache.take(("a", 1), object)
+    assert cache.take(["a"], object) is not cache.take(["a"], object)

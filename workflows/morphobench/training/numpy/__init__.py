@@ -1,0 +1,1 @@
+"""Methods in NumPy, which train by themselves."""

@@ -1,0 +1,77 @@
+"""NumPy, as the harness sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphobench.contract import AnySplit, Graph, InvalidPlugin, Run, Task
+from morphobench.project.files import atomic
+from morphobench.training.framework import Framework
+
+__all__ = ["NumPy"]
+
+
+class NumPy(Framework):
+    """Methods that bring fit and predict of their own."""
+
+    def configure_process(self, threads: int) -> None:
+        """Do nothing: threads are set by the environment."""
+
+    def seed(self, seed: int) -> None:
+        """Do nothing: the harness seeds NumPy for every framework."""
+
+    def build(self, module: Any, task: Task, params: Mapping[str, Any]) -> Any:
+        """Return what the plugin builds."""
+        if not hasattr(module, "build"):
+            raise InvalidPlugin("framework numpy has no backbones: give build(task, params) instead of operator(...)")
+        return module.build(task, dict(params))
+
+    def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
+        """Refuse: the registry demands fit of these plugins."""
+        raise InvalidPlugin("framework numpy has no default training; expected a function fit")
+
+    def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
+        """Refuse: the registry demands predict of these plugins."""
+        raise InvalidPlugin("framework numpy has no default prediction; expected a function predict")
+
+    def describe(self, model: Any) -> dict[str, np.ndarray]:
+        """Nothing is known of the model."""
+        return {}
+
+    def count_parameters(self, model: Any) -> int | None:
+        """Return the attribute ``parameter_count`` where the model has it."""
+        count = getattr(model, "parameter_count", None)
+        return int(count) if count is not None else None
+
+    def save_weights(self, model: Any, path: Path) -> None:
+        """Write the attributes of the model that are arrays or numbers."""
+        from safetensors.numpy import save_file
+
+        kept = {name: np.asarray(value) for name, value in vars(model).items() if _is_numeric(value)}
+        with atomic(path) as temporary:
+            save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, temporary)
+
+    def load_weights(self, model: Any, path: Path) -> None:
+        """Set these attributes again."""
+        from safetensors.numpy import load_file
+
+        for name, value in load_file(path).items():
+            setattr(model, name, value if value.ndim else value.item())
+
+    def synchronise(self, device: str) -> None:
+        """Do nothing."""
+
+    def reset_peak_memory(self, device: str) -> None:
+        """Do nothing."""
+
+    def peak_memory_mb(self, device: str) -> float | None:
+        """No device is used."""
+        return None
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | int | float)
