@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from morphobench.project.files import write_json
 from morphobench.project.provenance import gpus
 
@@ -24,7 +25,7 @@ __all__ = ["THREADS", "WorkerExit", "file_lock", "granted_device", "read_job", "
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5  # adding up the memory of a family of processes takes milliseconds, and workers are timed
-# Importing a framework on a busy machine may take long; it is not charged to the first piece of work.
+# Importing a framework on a busy machine may take long; it is not charged to the first task.
 START_S = 180.0
 # What libraries read their number of threads from, when they start. XLA on a processor reads the last two (older releases of JAX
 # the last one); its flags, --xla_cpu_multi_thread_eigen=false among them, leave JAX 0.10 as many threads as there are cores.
@@ -34,13 +35,10 @@ THREADS = (
 )
 
 
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Let one process hold a lock: another that wants it waits."""
+def file_lock(path: Path) -> FileLock:
+    """Return a lock that one process holds: another that wants it waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return FileLock(path)
 
 
 @contextlib.contextmanager
@@ -55,29 +53,27 @@ def granted_device(locks: Path) -> Iterator[str]:
     elif os.environ.get("CUDA_VISIBLE_DEVICES"):
         yield f"cuda:{os.environ['CUDA_VISIBLE_DEVICES'].split(',')[0]}"
     else:
-        with _first_free([locks / f"gpu-{index}" for index in range(len(gpus()))]) as index:
-            yield f"cuda:{index}"
+        each = [file_lock(locks / f"gpu-{index}") for index in range(len(gpus()))]
+        held = _acquire_first_free(each)
+        try:
+            yield f"cuda:{each.index(held)}"
+        finally:
+            held.release()
 
 
-@contextlib.contextmanager
-def _first_free(paths: list[Path]) -> Iterator[int]:
-    """Hold the first lock that is free; wait while none is."""
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+def _acquire_first_free(locks: list[FileLock]) -> FileLock:
+    """Take the first lock that is free; wait while none is."""
     while True:
-        for index, path in enumerate(paths):
-            with path.open("w") as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield index
-                return
+        for lock in locks:
+            with contextlib.suppress(Timeout):
+                lock.acquire(blocking=False)
+                return lock
         time.sleep(POLL_S)
 
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """How a worker ended: status and message for the piece of work it was at ("": it had begun none), and its output."""
+    """How a worker ended: status and message for the task it was at, that task ("": it had begun none), and its output."""
 
     status: str
     message: str
@@ -99,7 +95,7 @@ def run_worker(
     device : str
         "cpu" or "cuda:<k>": the worker sees that GPU alone, or none.
     timeout_s, memory_mb : float
-        Limits: of each piece of work, and of the worker with its children.
+        Limits: of each task, and of the worker with its children.
     """
     with tempfile.TemporaryDirectory(prefix="morphobench-") as name:
         scratch = Path(name)
@@ -132,15 +128,15 @@ def _start(module: str, job: Mapping[str, Any], scratch: Path, threads: int, dev
 
 
 def _task(scratch: Path) -> str:
-    """Name the piece of work that the worker of this folder has begun last; "" before the first."""
+    """Name the task that the worker of this folder has begun last; "" before the first."""
     progress = scratch / "progress"
     return progress.read_text(encoding="utf-8") if progress.exists() else ""
 
 
 def _watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, memory_mb: float) -> tuple[str, str]:
-    """Wait for the worker; return the status and message of the piece of work it was at, should that have no record.
+    """Wait for the worker; return the status and message for the task it was at, should that have no record.
 
-    The worker says in its progress file which piece of work it begins; the time limit holds for each.
+    The worker says in its progress file which task it begins; the time limit holds for each.
     """
     task, began = "", time.monotonic()
     weighed = began
@@ -192,7 +188,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def read_job(path: Path) -> dict[str, Any]:
-    """Read the job file of `start_worker`, in the worker, and end this process when its parent is gone.
+    """Read the job file of `run_worker`, in the worker, and end this process when its parent is gone.
 
     A killed run leaves nothing behind that still works.
     """
