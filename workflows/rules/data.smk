@@ -21,7 +21,6 @@ rule check_plugins:
     input:
         lambda wildcards: relative(dataset_sources(PLAN.methods[wildcards.method])),
         packages("plugins", "settings"),
-        "workflows/schemas/method.schema.yaml",
     output:
         f"{RESULTS}/plugins/{{method}}.json",
     log:

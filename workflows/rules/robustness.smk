@@ -1,5 +1,5 @@
 # Saved models on corrupted test images. Nothing is trained here.
-ROBUSTNESS = CONFIGURATION["robustness"]
+ROBUSTNESS = json.dumps(CONFIGURATION.robustness.model_dump(), sort_keys=True)
 
 
 # Scores the saved models of one cell.
@@ -15,10 +15,10 @@ rule score_corrupted:
         f"{RESULTS}/logs/score_corrupted/{{dataset}}--{{method}}--{{variant}}.log",
     conda:
         "../../environment.yml"
-    threads: CONFIGURATION["threads"]
+    threads: CONFIGURATION.threads
     params:
         config=CONFIG,
-        robustness=json.dumps(ROBUSTNESS, sort_keys=True),
+        robustness=ROBUSTNESS,
     shell:
         "OMP_NUM_THREADS={threads} python -m morphobench robustness --config {params.config:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
@@ -29,7 +29,7 @@ rule collect_robustness:
     input:
         [
             expand(f"{CELL}/robustness.parquet", dataset=d, method=m, variant=v)[0]
-            for d, m, v in corrupted_cells(CONFIGURATION, PLAN)
+            for d, m, v in PLAN.corrupted_cells
         ],
     output:
         multiext(f"{RESULTS}/tables/robustness", ".csv", ".parquet"),
@@ -39,6 +39,6 @@ rule collect_robustness:
         "../../environment.yml"
     params:
         config=CONFIG,
-        robustness=json.dumps(ROBUSTNESS, sort_keys=True),
+        robustness=ROBUSTNESS,
     shell:
         "python -m morphobench collect-robustness --config {params.config:q} 2>&1 | tee {log:q}"

@@ -17,9 +17,9 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             f"{RESULTS}/logs/run_trials/{{dataset}}--{{method}}--{{variant}}--{chunk}.log",
         conda:
             "../../environment.yml"
-        threads: CONFIGURATION["threads"]
+        threads: CONFIGURATION.threads
         resources:
-            mem_mb=lambda wildcards: CONFIGURATION.budget(
+            mem_mb=lambda wildcards: CONFIGURATION.budget_for(
                 wildcards.dataset, resources_of(wildcards)
             ).memory_mb,
             gpu=gpus_of,
@@ -27,7 +27,7 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
             config=CONFIG,
             seeds=seeds,
             budget=budget_of,
-            tuning=json.dumps(CONFIGURATION["tuning"], sort_keys=True),
+            tuning=json.dumps(CONFIGURATION.tuning.model_dump(), sort_keys=True),
         shell:
             "MORPHOBENCH_GPUS={resources.gpu} python -m morphobench run-trials --config {params.config:q}"
             " --dataset {wildcards.dataset:q} --method {wildcards.method:q} --variant {wildcards.variant:q}"

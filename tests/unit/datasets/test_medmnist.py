@@ -64,12 +64,12 @@ def test_declarations_agree_with_the_medmnist_package(described, official):
     info = described["medmnist"]
     assert list(info.variants) == VARIANTS
     for file in info.files:
-        ours, theirs = file["variant"], official[f"{file['variant']}mnist"]
-        assert (file["name"], file["url"], file["md5"]) == (f"{ours}mnist.npz", theirs["url"], theirs["MD5"])
+        ours, theirs = file.variant, official[f"{file.variant}mnist"]
+        assert (file.name, file.url, file.md5) == (f"{ours}mnist.npz", theirs["url"], theirs["MD5"])
         assert info.variant_task(ours) == TASKS[theirs["task"]]
         assert info.variant_title(ours) == theirs["python_class"]
         assert list(info.variant_classes(ours)) == list(theirs["label"].values())
-    assert [file["variant"] for file in info.files] == VARIANTS
+    assert [file.variant for file in info.files] == VARIANTS
 
 
 @pytest.mark.parametrize(("variant", "outputs"), [("breast", 2), ("chest", 14), ("path", 9), ("retina", 5)])

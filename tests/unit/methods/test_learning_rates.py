@@ -16,7 +16,7 @@ def test_every_stored_learning_rate_is_the_best_on_validation(project, tried):
     methods = discover_methods(project.methods)
     for (method, variant), scores in means.iterrows():
         info = methods[method]
-        stored = {**info.params, **info.variants[variant]}["learning_rate"]
+        stored = info.params_of(variant)["learning_rate"]
         assert scores[stored] == scores.max(), (method, variant)
 
 

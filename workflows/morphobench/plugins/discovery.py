@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, TypeVar
 
-from morphobench.project.validation import UserError, fill_defaults, load_schema, read_yaml, validate
+from pydantic import Field
+
+from morphobench.project.errors import UserError
+from morphobench.settings.dataset import DatasetDescription
+from morphobench.settings.method import MethodDescription
+from morphobench.settings.reading import check, read_yaml
 
 __all__ = [
     "BrokenPlugin",
@@ -18,9 +23,12 @@ __all__ = [
     "discover_methods",
     "names_in",
     "split_dataset_id",
+    "variants_named",
 ]
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+Folder = Annotated[Path, Field(strict=False)]
+Description = TypeVar("Description", MethodDescription, DatasetDescription)
+Info = TypeVar("Info", "MethodInfo", "DatasetInfo")
 
 
 @dataclass(frozen=True)
@@ -32,75 +40,21 @@ class BrokenPlugin:
     why: str
 
 
-@dataclass(frozen=True)
-class MethodInfo:
-    """What ``method.yaml`` says, defaults filled in."""
+class MethodInfo(MethodDescription):
+    """What ``method.yaml`` of a folder says, defaults filled in."""
 
-    name: str
-    folder: Path
-    title: str
-    summary: str
-    family: str
-    framework: str
-    tasks: tuple[str, ...]
-    params: Mapping[str, Any]
-    variants: Mapping[str, Mapping[str, Any]]
-    references: tuple[str, ...]
-    citation: str
-    resources: Mapping[str, Any]
-    counterpart: str = ""
-    variant_tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # variants that do not do all tasks
-
-    def tasks_of(self, variant: str) -> tuple[str, ...]:
-        """Kinds of task of one variant."""
-        return self.variant_tasks.get(variant, self.tasks)
+    folder: Folder
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What ``dataset.yaml`` says, defaults filled in."""
+class DatasetInfo(DatasetDescription):
+    """What ``dataset.yaml`` of a folder says, defaults filled in."""
 
-    name: str
-    folder: Path
-    title: str
-    summary: str
-    task: str
-    licence: str
-    citation: str
-    classes: tuple[str, ...]
-    files: tuple[Mapping[str, Any], ...]
-    variants: Mapping[str, Mapping[str, Any]]
-    sweep: str
-    made_from: tuple[str, ...]
-
-    def variant_task(self, variant: str) -> str:
-        """Kind of task of one variant."""
-        return self.variants[variant].get("task", self.task)
-
-    def variant_title(self, variant: str) -> str:
-        """Title of one variant."""
-        return self.variants[variant].get("title", self.title)
-
-    def variant_classes(self, variant: str) -> tuple[str, ...]:
-        """Class names of one variant."""
-        return tuple(self.variants[variant].get("classes", self.classes))
-
-    def variant_images(self, variant: str) -> str:
-        """Id of the data set for segmentation whose images the graph of one variant is made of, "" for none."""
-        return str(self.variants[variant].get("images", ""))
-
-    def variant_number(self, variant: str) -> float | None:
-        """Where one variant lies in the sweep of the variants, None if it takes no part in one."""
-        number = self.variants[variant].get("at")
-        return float(number) if self.sweep and number is not None else None
+    folder: Folder
 
 
 def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:
     """Return every method plugin below ``folder`` by name, in alphabetical order."""
-    found: dict[str, MethodInfo | BrokenPlugin] = {
-        path.name: _describe(path, "method")  # type: ignore[misc]
-        for path in _plugin_folders(folder)
-    }
+    found = {path.name: _described(path, MethodDescription, MethodInfo) for path in _plugin_folders(folder)}
     return {name: _with_counterpart(info, found) for name, info in found.items()}
 
 
@@ -119,7 +73,7 @@ def _with_counterpart(
             why = f"a method of framework {other.framework} too, expected one of another framework"
         elif other.counterpart:
             why = f"a method that has itself a counterpart, {other.counterpart!r}"
-        elif (other.params, other.variants) != (info.params, info.variants):
+        elif _parameters(other) != _parameters(info):
             why = "a method of other params or variants, expected the same"
     if not why:
         return info
@@ -127,37 +81,32 @@ def _with_counterpart(
     return BrokenPlugin(info.name, info.folder, f"{where}: key 'counterpart': found {info.counterpart!r}, {why}")
 
 
+def _parameters(info: MethodInfo) -> dict[str, dict[str, Any]]:
+    return {variant: info.params_of(variant) for variant in info.variants}
+
+
 def discover_datasets(folder: Path) -> dict[str, DatasetInfo | BrokenPlugin]:
     """Return every data set plugin below ``folder`` by name, in alphabetical order."""
-    return {path.name: _describe(path, "dataset") for path in _plugin_folders(folder)}  # type: ignore[misc]
+    return {path.name: _described(path, DatasetDescription, DatasetInfo) for path in _plugin_folders(folder)}
 
 
 def _plugin_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_.")
 
 
-def _describe(folder: Path, kind: Literal["method", "dataset"]) -> MethodInfo | DatasetInfo | BrokenPlugin:
-    """Read and validate the YAML, and parse the Python file without running it."""
+def _described(folder: Path, model: type[Description], info: type[Info]) -> Info | BrokenPlugin:
+    """Read and check the YAML, and parse the Python file without running it."""
+    kind = "method" if model is MethodDescription else "dataset"
     source, code = folder / f"{kind}.yaml", folder / f"{kind}.py"
-    schema_path = SCHEMAS / f"{kind}.schema.yaml"
     shown = f"{folder.parent.name}/{folder.name}/{source.name}"
     try:
-        declared = read_yaml(source)
-        validate(declared, schema_path, shown)
-        if declared["name"] != folder.name:
-            raise UserError(
-                f"{shown}: key 'name': found {declared['name']!r}, expected the folder's name {folder.name!r}"
-            )
-        _check_functions(code, kind, declared)
+        declared = check(model, read_yaml(source), shown)
+        if declared.name != folder.name:
+            raise UserError(f"{shown}: key 'name': found {declared.name!r}, expected the folder's name {folder.name!r}")
+        _check_functions(code, declared)
     except UserError as error:
         return BrokenPlugin(folder.name, folder, str(error).replace(str(folder.parent.parent) + "/", ""))
-    filled = fill_defaults(declared, load_schema(schema_path))
-    filled["variants"] = {name: dict(overrides or {}) for name, overrides in filled["variants"].items()}
-    filled |= {key: tuple(value) for key, value in filled.items() if isinstance(value, list)}
-    if kind == "method":  # what a variant does is no parameter of it
-        tasks = {name: values.pop("tasks", None) for name, values in filled["variants"].items()}
-        filled["variant_tasks"] = {name: tuple(found) for name, found in tasks.items() if found}
-    return (MethodInfo if kind == "method" else DatasetInfo)(folder=folder, **filled)
+    return info(folder=folder, **dict(declared))
 
 
 def names_in(code: Path) -> set[str]:
@@ -179,14 +128,14 @@ def names_in(code: Path) -> set[str]:
     return {name for node in tree.body for name in _bound_names(node)}
 
 
-def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None:
+def _check_functions(code: Path, declared: MethodDescription | DatasetDescription) -> None:
     shown = f"{code.parent.parent.name}/{code.parent.name}/{code.name}"
     found = names_in(code)
-    if kind == "dataset":
+    if isinstance(declared, DatasetDescription):
         missing = {"prepare", "load"} - found
         if missing:
             raise UserError(f"{shown}: function {' and '.join(sorted(missing))} not found; expected prepare and load")
-        made_of_images = [name for name, values in declared.get("variants", {}).items() if "images" in (values or {})]
+        made_of_images = [name for name in declared.variants if declared.variant_images(name)]
         if made_of_images and "on_images" not in found:
             raise UserError(
                 f"{shown}: function on_images not found; expected, since variant {made_of_images[0]} names images"
@@ -195,7 +144,7 @@ def _check_functions(code: Path, kind: str, declared: Mapping[str, Any]) -> None
     if len(found & {"operator", "build"}) != 1:
         both = "both" if {"operator", "build"} <= found else "neither"
         raise UserError(f"{shown}: found {both} of operator(...) and build(...), expected exactly one of them")
-    if declared["framework"] == "numpy" and not {"fit", "predict"} <= found:
+    if declared.framework == "numpy" and not {"fit", "predict"} <= found:
         raise UserError(f"{shown}: framework numpy has no default training; expected functions fit and predict")
 
 
@@ -213,3 +162,26 @@ def split_dataset_id(identifier: str) -> tuple[str, str]:
     """Return (name, variant) of ``name`` or ``name.variant``."""
     name, _, variant = identifier.partition(".")
     return name, variant or "default"
+
+
+def variants_named(wanted: Iterable[str], datasets: Mapping[str, DatasetInfo | BrokenPlugin]) -> list[str]:
+    """Return every data set as name.variant, each once; a name alone stands for all its variants.
+
+    Raises
+    ------
+    UserError
+        For a name or a variant that is not known, or a broken plugin.
+    """
+    found: dict[str, None] = {}
+    for entry in wanted:
+        name, variant = split_dataset_id(entry)
+        info = datasets.get(name)
+        if not isinstance(info, DatasetInfo):
+            raise UserError(
+                f"found {entry!r}, expected a data set ({', '.join(datasets)})" if info is None else info.why
+            )
+        for one in [variant] if "." in entry else info.variants:
+            if one not in info.variants:
+                raise UserError(f"found {entry!r}, expected a variant of {name} ({', '.join(info.variants)})")
+            found[f"{name}.{one}"] = None
+    return list(found)

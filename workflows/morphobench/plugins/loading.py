@@ -101,4 +101,4 @@ def load_method(info: MethodInfo, variant: str = "default") -> Method:
     if variant not in info.variants:
         raise InvalidPlugin(f"methods/{info.name} has no variant {variant!r}; it has {', '.join(info.variants)}")
     module = _load_module(info.folder / "method.py", f"morphobench_method_{info.name.replace('-', '_')}")
-    return Method(info, variant, {**info.params, **info.variants[variant]}, module)
+    return Method(info, variant, info.params_of(variant), module)

@@ -1,29 +1,23 @@
-"""Cells of the studies: what a study lists, what runs one cell, and the record that one cell leaves.
+"""Cells of the studies: what a study lists, and what runs one cell.
 
-A study is a module that offers what `Study` names. It lists its cells from the settings alone, without starting a
+A study is a package beside this module whose module ``study`` offers what `Study` names. It lists its cells from the settings alone, without starting a
 framework; cells of one instance share what is costly (the reference, the compiled programs) in an `OpenInstance`, where
 the worker prepares all of them first and then measures them in turns. Imports no framework.
 """
 
 from __future__ import annotations
 
-import datetime
 import importlib
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from morphobench.project.files import write_json
-from morphobench.project.paths import find_project
-from morphobench.project.validation import UserError, validate
+from morphobench.project.errors import UserError
+from morphobench.settings.records import CellRecord
 from morphobench.studies.measurement import Repeated
 
-__all__ = ["STUDIES", "Cell", "CellRecord", "OpenInstance", "Row", "Study", "by_instance", "study_module"]
-
-STUDIES = ("gradients", "solvers", "recovery", "nonsmooth")
+__all__ = ["Cell", "OpenInstance", "Row", "Study", "by_instance", "study_module", "study_names"]
 
 Row = dict[str, Any]
 
@@ -64,13 +58,13 @@ class OpenInstance(Protocol):
 
 
 class Study(Protocol):
-    """What a module of `STUDIES` offers."""
+    """What the module ``study`` of a package offers."""
 
-    DEFAULTS: Mapping[str, Any]
-    COLUMNS: Sequence[str]
+    COLUMN_TYPES: Mapping[str, type]  # of its table of rows
+    OUTPUTS: Sequence[str]  # files that `collect` writes besides that table
 
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError for settings that have the right types but do not fit."""
+    def plugin_folders(self, settings: Mapping[str, Any], framework: str) -> list[Path]:
+        """Return the folders of the methods and data sets whose code is measured in one framework."""
         ...
 
     def cells(self, settings: Mapping[str, Any], framework: str) -> list[Cell]:
@@ -88,8 +82,13 @@ class Study(Protocol):
         ...
 
     def collect(self, table: Any, records: Sequence[CellRecord], out: Path) -> None:
-        """Write what the study tells besides its table of rows (a DataFrame with `COLUMNS`): summaries, JSON."""
+        """Write `OUTPUTS`, what the study tells besides its table of rows (a DataFrame with `COLUMN_TYPES`)."""
         ...
+
+
+def study_names() -> list[str]:
+    """Return the names of the studies: the packages that have a module ``study``."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/study.py"))
 
 
 def study_module(name: str) -> Study:
@@ -100,8 +99,9 @@ def study_module(name: str) -> Study:
     UserError
         If there is no study of that name.
     """
-    if name not in STUDIES:
-        raise UserError(f"study: found {name!r}, expected {' or '.join(STUDIES)}")
+    known = study_names()
+    if name not in known:
+        raise UserError(f"study: found {name!r}, expected {' or '.join(known)}")
     return cast("Study", importlib.import_module(f"morphobench.studies.{name}.study"))
 
 
@@ -115,44 +115,3 @@ def by_instance(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
         together.append(cell)
     if together:
         yield together
-
-
-@dataclass
-class CellRecord:
-    """What one cell leaves behind, whatever happened to it (schemas/cell.schema.yaml)."""
-
-    run: str
-    study: str
-    framework: str
-    cell: str
-    instance: str
-    settings: Mapping[str, Any]
-    status: str
-    message: str
-    rows: list[Row]
-    command: str
-    device: str
-    threads: int
-    load: float | None
-    provenance: Mapping[str, Any]
-    log_tail: list[str] = field(default_factory=list)
-    finished: str = ""
-    schema: int = 1
-
-    def write(self, path: Path) -> None:
-        """Stamp, check and write the record, whole or not at all; what is not finite becomes null."""
-        self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        described = asdict(self) | {"rows": [{key: _plain(value) for key, value in row.items()} for row in self.rows]}
-        validate(described, find_project().schemas / "cell.schema.yaml", str(path))
-        write_json(path, described)
-
-    @classmethod
-    def read(cls, path: Path) -> CellRecord:
-        """Read a record that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of NumPy as Python's, and None for one that is not finite."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
