@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.project.errors import UserError
 from morphobench.project.paths import Project, find_project
-from morphobench.project.validation import UserError
 
 __all__ = ["main"]
 
@@ -56,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     method = command("new-method", _new_method, "write a working method plugin", "name")
     method.add_argument("--framework", default="torch", help="torch (default) or jax")
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
+    command("schemas", _schemas, "write the JSON schemas of workflows/schemas from the models of the settings")
     command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
     cell = ("dataset", "method", "variant")
@@ -63,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
     command("score", _score, "score the trials of a data set", "config", "dataset")
     command("collect", _collect, "collect records and scores into tables", "config")
-    study = "run a study in one framework (gradients, solvers, recovery, nonsmooth), or tabulate the operator benchmarks (benchmarks)"
+    study = "run a study in one framework, or tabulate the operator benchmarks (benchmarks)"
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
     command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
@@ -78,51 +76,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(project: Project, options: argparse.Namespace) -> None:
-    print("methods")
-    for name, info in discover_methods(project.methods).items():
-        print(f"  {name:20s} {_one_line(info)}")
-    print("datasets")
-    for name, data in discover_datasets(project.datasets).items():
-        print(f"  {name:20s} {_one_line(data)}")
+    from morphobench.plugins.listing import print_plugins
 
-
-def _one_line(info: MethodInfo | DatasetInfo | BrokenPlugin) -> str:
-    if isinstance(info, BrokenPlugin):
-        return f"invalid: {info.why}"
-    variants = "" if list(info.variants) == ["default"] else f"  [{' '.join(info.variants)}]"
-    if isinstance(info, MethodInfo):
-        return f"{info.family:12s} {info.framework:6s} {info.title}{variants}"
-    return f"{info.task:19s} {info.title}{variants}"
+    print_plugins(project)
 
 
 def _check(project: Project, options: argparse.Namespace) -> int:
-    known = {**discover_methods(project.methods), **discover_datasets(project.datasets)}
-    if options.name not in known:
-        raise UserError(f"no method or data set is called {options.name!r}; known: {', '.join(known)}")
-    info = known[options.name]
-    if isinstance(info, BrokenPlugin):
-        raise UserError(f"{options.name} is invalid: {info.why}")
-    tests = project.root / "tests" / "contract"
-    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "--plugin", options.name]
-    return subprocess.run(arguments, cwd=project.root, check=False).returncode
+    from morphobench.plugins.listing import run_contract_tests
+
+    return run_contract_tests(project, options.name)
 
 
 def _new_method(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.plugins.scaffold import new_method
+    from morphobench.plugins.scaffold import new_method, print_written
 
-    _say_written(new_method(project, options.name, options.framework), options.name)
+    print_written(new_method(project, options.name, options.framework))
 
 
 def _new_dataset(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.plugins.scaffold import new_dataset
+    from morphobench.plugins.scaffold import new_dataset, print_written
 
-    _say_written(new_dataset(project, options.name), options.name)
+    print_written(new_dataset(project, options.name))
 
 
-def _say_written(folder: Path, name: str) -> None:
-    for path in sorted(folder.iterdir()):
+def _schemas(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.settings.schemas import write_schemas
+
+    for path in write_schemas(project.schemas):
         print(f"wrote {path}")
-    print(f"next: edit it, then run  python -m morphobench check {name}")
 
 
 def _prepare(project: Project, options: argparse.Namespace) -> None:
@@ -135,90 +116,67 @@ def _prepare(project: Project, options: argparse.Namespace) -> None:
 
 
 def _check_plugin(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.project.files import write_json
+    from morphobench.plugins.listing import write_description
 
-    info = discover_methods(project.methods)[options.method]
-    if isinstance(info, BrokenPlugin):
-        print(f"{info.name}: invalid: {info.why}", file=sys.stderr)
-        write_json(options.output, {"name": info.name, "title": info.name, "status": "invalid", "message": info.why})
-        return
-    described = {key: value for key, value in asdict(info).items() if key != "folder"}
-    write_json(options.output, described | {"status": "ok", "message": ""})
+    write_description(project, options.method, options.output)
 
 
 def _run_trials(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.runs.plan import load_plan
     from morphobench.trials.supervisor import supervise
 
-    supervise(project, options.config, options.dataset, options.method, options.variant, options.seeds)
+    supervise(load_plan(options.config, project), options.dataset, options.method, options.variant, options.seeds)
 
 
 def _retry_failed(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.data.preparation import prepare_dataset, read_manifest, write_manifest
-    from morphobench.runs.configuration import load_configuration, make_plan
-    from morphobench.trials.records import read_record
-    from morphobench.trials.supervisor import supervise
+    from morphobench.runs.plan import load_plan
+    from morphobench.trials.retry import retry_failed
 
-    configuration = load_configuration(options.config, project)
-    run = project.run(configuration["run"])
-    for identifier in configuration.dataset_ids:
-        path = run.results / "data" / f"{identifier}.json"
-        if path.exists() and read_manifest(path).status != "ok":
-            write_manifest(prepare_dataset(project, identifier), path)
-    retried = 0
-    for dataset, method, variant in make_plan(configuration, project).cells:
-        records = {seed: run.trial(dataset, method, variant, seed) / "record.json" for seed in configuration["seeds"]}
-        failed = [seed for seed, path in records.items() if path.exists() and read_record(path).status != "ok"]
-        if failed:
-            supervise(project, options.config, dataset, method, variant, failed)
-            retried += len(failed)
-    print(f"{retried} failed trials ran again; run snakemake once more to bring tables and report up to date")
+    retry_failed(load_plan(options.config, project))
 
 
 def _score(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.scoring import score_dataset
-    from morphobench.runs.configuration import load_configuration, make_plan
+    from morphobench.runs.plan import load_plan
 
-    configuration = load_configuration(options.config, project)
-    run, cells = project.run(configuration["run"]), make_plan(configuration, project).cells
-    score_dataset(project, run, options.dataset, cells, configuration["seeds"])
+    plan = load_plan(options.config, project)
+    score_dataset(project, plan.run, options.dataset, plan.cells, plan.configuration.seeds)
 
 
 def _collect(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.scoring import collect_tables
-    from morphobench.runs.configuration import load_configuration, make_plan
+    from morphobench.runs.plan import load_plan
 
-    configuration = load_configuration(options.config, project)
-    collect_tables(project.run(configuration["run"]), make_plan(configuration, project).cells, configuration["seeds"])
+    plan = load_plan(options.config, project)
+    collect_tables(plan.run, plan.cells, plan.configuration.seeds)
 
 
 def _robustness(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.robustness import score_corrupted
-    from morphobench.runs.configuration import load_configuration
+    from morphobench.runs.plan import load_plan
 
-    configuration = load_configuration(options.config, project)
-    wanted = configuration["robustness"]
+    plan = load_plan(options.config, project)
+    configuration, wanted = plan.configuration, plan.configuration.robustness
     cell = (options.dataset, options.method, options.variant)
-    seeds = configuration["seeds"][: wanted["seeds"]]
-    levels = wanted["noise_levels"] if options.dataset in wanted["noise_datasets"] else 0
-    run = project.run(configuration["run"])
-    score_corrupted(project, run, cell, seeds, wanted["severities"], levels, configuration["threads"])
+    seeds = configuration.seeds[: wanted.seeds]
+    levels = wanted.noise_levels if options.dataset in wanted.noise_datasets else 0
+    score_corrupted(project, plan.run, cell, seeds, wanted.severities, levels, configuration.threads)
 
 
 def _collect_robustness(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.robustness import collect_robustness
-    from morphobench.runs.configuration import corrupted_cells, load_configuration, make_plan
+    from morphobench.runs.plan import load_plan
 
-    configuration = load_configuration(options.config, project)
-    cells = corrupted_cells(configuration, make_plan(configuration, project))
-    collect_robustness(project.run(configuration["run"]), cells)
+    plan = load_plan(options.config, project)
+    collect_robustness(plan.run, plan.corrupted_cells)
 
 
 def _study(project: Project, options: argparse.Namespace) -> None:
     if options.study == "benchmarks":
-        from morphobench.runs.configuration import load_configuration
+        from morphobench.runs.plan import load_plan
         from morphobench.studies.benchmarks import tabulate
 
-        out = project.run(load_configuration(options.config, project)["run"]).studies
+        out = load_plan(options.config, project).run.studies
         tabulate(out / "benchmarks.json", out)
         return
     if options.framework is None:
@@ -250,38 +208,39 @@ def _cell(project: Project, options: argparse.Namespace) -> int:
 
 
 def _statistics(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.runs.configuration import load_configuration
-    from morphobench.statistics import comparisons as statistics
+    from morphobench.runs.plan import load_plan
+    from morphobench.statistics import references
+    from morphobench.statistics.comparisons import compare_methods
     from morphobench.statistics.counterparts import read_counterparts
 
-    configuration = load_configuration(options.config, project)
-    run = project.run(configuration["run"])
+    plan = load_plan(options.config, project)
+    configuration, run = plan.configuration, plan.run
     if options.step == "methods":
-        runs = [run, *(project.run(name) for name in configuration["report"]["include"])]
+        runs = [run, *(project.run(name) for name in configuration.report.include)]
         counterparts = read_counterparts(part.results / "plugins" for part in runs)
-        statistics.compare_methods(run.tables, run.statistics, configuration.values, counterparts)
+        compare_methods(run.tables, run.statistics, configuration.model_dump(), counterparts)
     elif options.step == "published":
-        statistics.check_published(run.tables, project.datasets, run.statistics)
+        references.check_published(run.tables, project.datasets, run.statistics)
     elif options.step == "reference":
-        expected = project.reference / f"{configuration['run']}.csv"
-        statistics.compare_reference(run.tables, expected, run.statistics, configuration["reference"]["tolerances"])
+        expected = project.reference / f"{configuration.run}.csv"
+        references.compare_reference(run.tables, expected, run.statistics, configuration.reference.tolerances)
     else:
         raise UserError(f"statistics: found {options.step!r}, expected methods, published or reference")
 
 
 def _figures(project: Project, options: argparse.Namespace) -> None:
     from morphobench.report.drawing import draw_figures
-    from morphobench.runs.configuration import load_configuration
+    from morphobench.runs.plan import load_plan
 
-    run = project.run(load_configuration(options.config, project)["run"])
+    run = load_plan(options.config, project).run
     draw_figures(run, run.report / "figures", processes=options.processes)
 
 
 def _report(project: Project, options: argparse.Namespace) -> None:
     from morphobench.report.page import write_report
-    from morphobench.runs.configuration import load_configuration
+    from morphobench.runs.plan import load_plan
 
-    run = project.run(load_configuration(options.config, project)["run"])
+    run = load_plan(options.config, project).run
     write_report(run, project, run.report)
     print(f"the report is {run.report / 'index.html'}")
 
@@ -291,14 +250,13 @@ def _expect(project: Project, options: argparse.Namespace) -> None:
     from morphobench.project.files import atomic
     from morphobench.report.recovery.tables import recovered_elements
     from morphobench.report.results import read_run_results
-    from morphobench.runs.configuration import load_configuration
-    from morphobench.statistics.comparisons import expected_numbers
+    from morphobench.runs.plan import load_plan
+    from morphobench.statistics.references import expected_numbers
 
-    configuration = load_configuration(options.config, project)
-    name = configuration["run"]
-    run = project.run(name)
+    plan = load_plan(options.config, project)
+    name, run = plan.configuration.run, plan.run
     tables = {f"{name}_elements": recovered_elements(read_run_results(run))}
-    if configuration["tuning"]["mode"] == "grid":
+    if plan.configuration.tuning.mode == "grid":
         tables["learning_rates"] = tried_learning_rates(run)
     else:
         tables[name] = expected_numbers(run.tables)
@@ -314,9 +272,9 @@ def _expect(project: Project, options: argparse.Namespace) -> None:
 def _verify(project: Project, options: argparse.Namespace) -> int:
     import pandas as pd
 
-    from morphobench.runs.configuration import load_configuration
+    from morphobench.runs.plan import load_plan
 
-    run = project.run(load_configuration(options.config, project)["run"])
+    run = load_plan(options.config, project).run
     table = pd.read_csv(run.statistics / "reference.csv")
     if table.empty:
         print(f"results/reference holds no expected numbers for the run {run.results.name!r}: nothing was compared")

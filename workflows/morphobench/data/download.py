@@ -7,16 +7,16 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from morphobench.contract import DataUnavailable
 from morphobench.project.files import atomic
 from morphobench.project.paths import data_folders
+from morphobench.settings.dataset import SourceFile
+from morphobench.settings.reading import check
 
-__all__ = ["CorruptFile", "SourceFile", "obtain", "verify"]
+__all__ = ["CorruptFile", "obtain", "verify"]
 
 CHUNK_BYTES = 1 << 20
 # The checksums are those of files as they lie on the server, which some would compress on the way.
@@ -34,53 +34,6 @@ class _ConnectionLost(Exception):
 
 class _CutShort(_ConnectionLost):
     """The server closed the connection before the length it had announced."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One entry of ``files`` in ``dataset.yaml``.
-
-    Parameters
-    ----------
-    name : str
-        File name, without a folder.
-    url : str
-        Where it is downloaded from (http or https).
-    size : int, optional
-        Size in bytes.
-    md5, sha256 : str, optional
-        Checksums, hexadecimal; at least one is needed.
-    variant : str, optional
-        The variant that needs this file.
-
-    Raises
-    ------
-    ValueError
-        For a name that holds a folder, another URL scheme, or no checksum.
-    """
-
-    name: str
-    url: str
-    size: int | None = None
-    md5: str | None = None
-    sha256: str | None = None
-    variant: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
-            raise ValueError(f"file name: found {self.name!r}, expected a plain name without a folder")
-        if urlsplit(self.url).scheme not in ("http", "https"):
-            raise ValueError(f"{self.name}: key 'url': found {self.url!r}, expected http:// or https://")
-        if not (self.md5 or self.sha256):
-            raise ValueError(f"{self.name}: found no checksum, expected key 'md5' or 'sha256'")
-
-    @classmethod
-    def from_mapping(cls, entry: Mapping[str, Any]) -> SourceFile:
-        """Make one from an entry of ``dataset.yaml``; unknown keys are refused."""
-        unknown = set(entry) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"{entry.get('name', 'file')}: unknown key {', '.join(map(repr, sorted(unknown)))}")
-        return cls(**entry)
 
 
 def obtain(
@@ -120,13 +73,14 @@ def obtain(
 
     Raises
     ------
+    UserError
+        If the entry is not one of a source file.
     CorruptFile
         If the file found or downloaded has the wrong size or checksum, or every transfer was cut short.
     DataUnavailable
         If no folder has it and it cannot be downloaded.
     """
-    file = file if isinstance(file, SourceFile) else SourceFile.from_mapping(file)
-    target = Path(target)
+    file = file if isinstance(file, SourceFile) else check(SourceFile, file, f"{dataset}: files")
     if _intact(file, target):
         return target
     given = next((path for path in _places(file, dataset) if path.is_file()), None)
@@ -161,7 +115,7 @@ def verify(file: SourceFile, path: Path, shown: Path | str | None = None) -> Non
             continue
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, algorithm).hexdigest()
-        if found != expected.lower():
+        if found != expected:
             raise CorruptFile(
                 f"{shown}: wrong checksum: found {algorithm} {found} ({size} bytes), "
                 f"expected {expected} for {file.name}"

@@ -6,6 +6,7 @@ Trials read the arrays and never import dataset plugins; they are given no test 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,12 +24,15 @@ from morphobench.project.paths import Project, cache_folder, dataset_cache
 
 __all__ = [
     "Manifest",
+    "images_of_test",
     "labels_of_test",
     "load_trial_data",
+    "manifest_of",
     "on_images_of",
     "prepare_dataset",
     "read_manifest",
     "task_of",
+    "write_manifest",
 ]
 
 
@@ -207,11 +211,12 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest that `write_manifest` wrote."""
-    import json
+    return manifest_of(json.loads(path.read_text(encoding="utf-8")))
 
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values |= {key: tuple(values[key]) for key in ("input_shape", "class_names")}
-    return Manifest(**values)
+
+def manifest_of(values: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of what JSON holds of it, where tuples are lists."""
+    return Manifest(**{**values, **{key: tuple(values[key]) for key in ("input_shape", "class_names")}})
 
 
 def task_of(manifest: Manifest, device: str = "cpu") -> Task:

@@ -12,9 +12,9 @@ from morphobench.project.paths import Project
 
 __all__ = ["code_hash", "dataset_sources", "method_sources"]
 
-# What of the harness can change the arrays of a trial; the rest schedules, scores or draws. Of training, the packages of other
-# frameworks cannot.
-DECISIVE = ("contract", "data", "plugins", "training", "trials/worker.py")
+# What of the harness can change the arrays of a trial; the rest schedules, scores or draws, or gives what the key of a trial names
+# (params and data). Of training, the packages of other frameworks cannot.
+DECISIVE = ("contract", "data", "plugins", "training", "backbones.py", "runs/environment.py", "trials/worker.py")
 
 # Parts of the library that are no part of what its layers compute.
 BESIDE_THE_LAYERS = {"convert.py", "pictures", "reference"}

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
-from morphobench.project.validation import UserError
 
-__all__ = ["new_dataset", "new_method"]
+__all__ = ["new_dataset", "new_method", "print_written"]
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
 
@@ -140,6 +140,13 @@ def new_dataset(project: Project, name: str) -> Path:
     """
     files = {"dataset.yaml": DATASET_YAML, "dataset.py": DATASET, "README.md": DATASET_README}
     return _write(project.datasets, name, files)
+
+
+def print_written(folder: Path) -> None:
+    """Print which files a new plugin has, and what to do next."""
+    for path in sorted(folder.iterdir()):
+        print(f"wrote {path}")
+    print(f"next: edit it, then run  python -m morphobench check {folder.name}")
 
 
 def _write(parent: Path, name: str, files: dict[str, str], **fields: str) -> Path:

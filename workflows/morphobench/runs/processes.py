@@ -20,19 +20,14 @@ from filelock import FileLock, Timeout
 
 from morphobench.project.files import write_json
 from morphobench.project.provenance import gpus
+from morphobench.runs.environment import worker_environment
 
-__all__ = ["THREADS", "WorkerExit", "file_lock", "granted_device", "read_job", "run_worker"]
+__all__ = ["WorkerExit", "file_lock", "granted_device", "read_job", "run_worker"]
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5  # adding up the memory of a family of processes takes milliseconds, and workers are timed
 # Importing a framework on a busy machine may take long; it is not charged to the first task.
 START_S = 180.0
-# What libraries read their number of threads from, when they start. XLA on a processor reads the last two (older releases of JAX
-# the last one); its flags, --xla_cpu_multi_thread_eigen=false among them, leave JAX 0.10 as many threads as there are cores.
-THREADS = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
-    *("PJRT_NPROC", "NPROC"),
-)
 
 
 def file_lock(path: Path) -> FileLock:
@@ -109,20 +104,13 @@ def run_worker(
 
 def _start(module: str, job: Mapping[str, Any], scratch: Path, threads: int, device: str) -> subprocess.Popen[bytes]:
     write_json(scratch / "job.json", {**job, "progress": str(scratch / "progress"), "parent": os.getpid()})
-    environment = os.environ | dict.fromkeys(THREADS, str(threads))
-    environment |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
-    kind, _, index = device.partition(":")
-    environment["CUDA_VISIBLE_DEVICES"] = index
-    environment |= {"JAX_PLATFORMS": kind, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    if kind == "cuda":
-        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
     with (scratch / "log").open("wb") as handle:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(scratch / "job.json")],
             stdout=handle,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=worker_environment(threads, device),
             start_new_session=True,
         )
 

@@ -13,12 +13,11 @@ from typing import Any
 
 from morphobench.contract import Budget
 from morphobench.data.preparation import Manifest
-from morphobench.plugins.code_hash import code_hash
 from morphobench.plugins.discovery import BrokenPlugin, MethodInfo
 from morphobench.project.files import digest
 from morphobench.project.paths import Project
 from morphobench.project.provenance import versions
-from morphobench.trials.records import Record
+from morphobench.settings.records import Record
 
 __all__ = ["TRIAL_FILES", "Store", "Trial"]
 
@@ -43,7 +42,8 @@ class Trial:
     budget: Budget
     threads: int
     tuning: Mapping[str, Any]
-    device: str = "cpu"
+    device: str
+    code_hash: str
 
     @property
     def folder(self) -> Path:
@@ -51,19 +51,25 @@ class Trial:
         return self.project.run(self.run).trial(self.manifest.id, self.method.name, self.variant, self.seed)
 
     @property
+    def label(self) -> str:
+        """What its lines in a log begin with."""
+        return f"[{self.manifest.id} {self.method.name}/{self.variant} seed {self.seed}]"
+
+    @property
     def params(self) -> dict[str, Any]:
         """Parameters of the method after its variant."""
         if isinstance(self.method, BrokenPlugin):
             return {}
-        return {**self.method.params, **self.method.variants.get(self.variant, {})}
+        return self.method.params_of(self.variant)
 
-    def key(self, code: str) -> str:
+    @property
+    def key(self) -> str:
         """Key in the store: trials with equal keys give equal predictions on one machine."""
         budget = asdict(self.budget)
         limits = {"timeout_s", "memory_mb"}  # they stop a trial, they do not change its result
         known, framework = versions(), getattr(self.method, "framework", "")
         decisive = {
-            "code": code,
+            "code": self.code_hash,
             "data": self.manifest.data_hash,
             "method": self.method.name,
             "params": self.params,
@@ -79,7 +85,6 @@ class Trial:
     def blank_record(self, status: str, message: str, provenance: dict[str, Any]) -> Record:
         """Return a record with everything known before the trial has run."""
         info = self.method
-        code = code_hash(self.project, info)
         return Record(
             run=self.run,
             dataset=self.manifest.id,
@@ -93,9 +98,9 @@ class Trial:
             message=" ".join(message.split()),
             budget=asdict(self.budget),
             threads=self.threads,
-            code_hash=code,
+            code_hash=self.code_hash,
             data_hash=self.manifest.data_hash,
-            key=self.key(code),
+            key=self.key,
             provenance=provenance,
             params=self.params,
             device=self.device,

@@ -22,9 +22,10 @@ from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import atomic, write_text
 from morphobench.project.provenance import provenance
 from morphobench.runs.processes import read_job
+from morphobench.settings.records import Record, Timings
 from morphobench.training.framework import Framework
 from morphobench.training.frameworks import framework_of
-from morphobench.trials.records import Record, Timings, write_record
+from morphobench.trials.job import trials_of_job
 from morphobench.trials.trial import Store, Trial
 
 __all__ = ["run_seeds"]
@@ -65,12 +66,12 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         data = load_trial_data(first.project, first.manifest)
     except Exception as error:
         for trial in trials:
-            _leave_failure(trial, error, Log(_prefix(trial)))
+            _leave_failure(trial, error, Log(trial.label))
         return
     import_s = time.perf_counter() - started
     for trial in trials:
         announce(trial.seed)
-        log = Log(_prefix(trial))
+        log = Log(trial.label)
         try:
             record = _run_one(trial, method, data, log)
         except Exception as error:
@@ -79,12 +80,8 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         record.timings.import_s = import_s
         record.log_tail = log.lines[-LOG_TAIL:]
         write_text(trial.folder / "log.txt", "\n".join(log.lines) + "\n")
-        write_record(trial.folder / "record.json", record)
+        record.write(trial.folder / "record.json")
         store.put(record.key, trial.folder)
-
-
-def _prefix(trial: Trial) -> str:
-    return f"[{trial.manifest.id} {trial.method.name}/{trial.variant} seed {trial.seed}]"
 
 
 def _seed_everything(seed: int, framework: Framework) -> None:
@@ -208,7 +205,7 @@ def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
         log.lines += [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
     record = trial.blank_record(status, text, provenance(trial.project.root))
     record.log_tail = log.lines[-LOG_TAIL:]
-    write_record(trial.folder / "record.json", record)
+    record.write(trial.folder / "record.json")
 
 
 def _status_of(error: Exception) -> str:
@@ -245,13 +242,11 @@ def _peak_resident_mb() -> float | None:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def main(job: Path) -> None:
+def main(path: Path) -> None:
     """Run the trials described in the job file of the supervisor."""
-    from morphobench.trials.supervisor import trials_of_job
-
-    description = read_job(job)
-    trials, store = trials_of_job(description)
-    progress = Path(description["progress"])
+    job = read_job(path)
+    trials, store = trials_of_job(job)
+    progress = Path(job["progress"])
     run_seeds(trials, store, lambda seed: write_text(progress, str(seed)))
 
 

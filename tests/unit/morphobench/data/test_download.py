@@ -12,7 +12,9 @@ import pytest
 
 from morphobench.contract import DataUnavailable
 from morphobench.data import download
-from morphobench.data.download import CorruptFile, SourceFile, obtain, verify
+from morphobench.data.download import CorruptFile, obtain, verify
+from morphobench.project.errors import UserError
+from morphobench.settings.dataset import SourceFile
 
 CONTENT = np.random.Generator(np.random.PCG64(7)).bytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -60,7 +62,9 @@ def server(monkeypatch):
 
 
 def source(server, path="whole", **checksums) -> SourceFile:
-    return SourceFile("file.npz", f"http://127.0.0.1:{server.server_port}/{path}", **(checksums or {"md5": MD5}))
+    return SourceFile(
+        name="file.npz", url=f"http://127.0.0.1:{server.server_port}/{path}", **(checksums or {"md5": MD5})
+    )
 
 
 def fetch(file, target, **options) -> Path:
@@ -139,7 +143,7 @@ def test_without_a_server_the_message_says_so(tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.npz"
     with pytest.raises(DataUnavailable, match=r"in 2 attempts: no connection: .*MORPHOBENCH_DATA names no folder"):
-        fetch(SourceFile("file.npz", url, md5=MD5), tmp_path / "file.npz", attempts=2)
+        fetch(SourceFile(name="file.npz", url=url, md5=MD5), tmp_path / "file.npz", attempts=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,7 +158,7 @@ def test_an_unknown_host_is_not_tried_again(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(DataUnavailable, match=r"no network or unknown host: .*Name or service not known"):
-        fetch(SourceFile("file.npz", "http://nowhere.invalid/file.npz", md5=MD5), tmp_path / "file.npz")
+        fetch(SourceFile(name="file.npz", url="http://nowhere.invalid/file.npz", md5=MD5), tmp_path / "file.npz")
     assert len(tried) == 1
 
 
@@ -191,7 +195,7 @@ def test_a_given_file_with_a_wrong_checksum_is_an_error(server, tmp_path, monkey
 
 def _obtain_in_process(url: str, target: str, barrier) -> None:
     barrier.wait(timeout=20)
-    obtain(SourceFile("file.npz", url, md5=MD5), "toy", Path(target))
+    obtain(SourceFile(name="file.npz", url=url, md5=MD5), "toy", Path(target))
 
 
 def test_two_processes_may_ask_at_once(server, tmp_path):
@@ -212,21 +216,22 @@ def test_two_processes_may_ask_at_once(server, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "../file.npz"}, "expected a plain name without a folder"),
-        ({"name": ".hidden"}, "expected a plain name without a folder"),
-        ({"url": "file:///etc/hostname"}, "expected http:// or https://"),
+        ({"name": "../file.npz"}, "toy: files: key 'name': found '../file.npz', expected text that matches"),
+        ({"name": ".hidden"}, "key 'name': found '.hidden', expected text that matches"),
+        ({"url": "file:///etc/hostname"}, r"key 'url': found 'file:///etc/hostname', expected .*\^https\?://"),
         ({"md5": None}, "found no checksum"),
         ({"colour": "red"}, "unknown key 'colour'"),
     ],
 )
-def test_a_bad_entry_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        SourceFile.from_mapping({"name": "file.npz", "url": "https://example.org/file.npz", "md5": MD5, **change})
+def test_a_bad_entry_is_refused(tmp_path, change, message):
+    entry = {"name": "file.npz", "url": "https://example.org/file.npz", "md5": MD5, **change}
+    with pytest.raises(UserError, match=message):
+        obtain(entry, "toy", tmp_path / "file.npz")
 
 
 def test_verify_accepts_either_checksum(tmp_path):
     path = tmp_path / "file.npz"
     path.write_bytes(CONTENT)
-    verify(SourceFile("file.npz", "https://example.org/file.npz", sha256=SHA256.upper()), path)
+    verify(SourceFile(name="file.npz", url="https://example.org/file.npz", sha256=SHA256), path)
     with pytest.raises(CorruptFile, match="found sha256"):
-        verify(SourceFile("file.npz", "https://example.org/file.npz", sha256="0" * 64), path)
+        verify(SourceFile(name="file.npz", url="https://example.org/file.npz", sha256="0" * 64), path)

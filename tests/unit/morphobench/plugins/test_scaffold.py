@@ -6,8 +6,8 @@ from morphobench.data.preparation import prepare_dataset
 from morphobench.plugins.discovery import DatasetInfo, MethodInfo, discover_datasets, discover_methods
 from morphobench.plugins.loading import load_method
 from morphobench.plugins.scaffold import new_dataset, new_method
+from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
-from morphobench.project.validation import UserError
 from morphobench.training.frameworks import why_unavailable
 
 

@@ -10,10 +10,10 @@ from morphobench.contract import FRAMEWORKS
 from morphobench.plugins.code_hash import code_hash, method_sources
 from morphobench.plugins.discovery import BrokenPlugin, discover_methods
 from morphobench.project.paths import Project
-from morphobench.runs import processes
+from morphobench.runs.environment import THREADS
+from morphobench.settings.records import Record
 from morphobench.training.framework import Framework
 from morphobench.training.frameworks import NEEDS, framework_of, why_unavailable
-from morphobench.trials.records import read_record
 
 CONFIG = "run: try\ndatasets: [toy]\nseeds: [0]\nstatistics: {baseline: coin}\n"
 OPERATOR_YAML = "name: {name}\ntitle: {name}\nfamily: cnn\nframework: {framework}\ntasks: [classification]\n"
@@ -87,7 +87,7 @@ def test_a_framework_that_is_not_installed_is_a_row_and_the_rest_works(scratch, 
         done = scratch.morphobench("run-trials", *arguments, "--seeds", "0")
         assert done.returncode == 0, done.stdout + done.stderr
         folder = Project(scratch.root).run("try").trial("toy", method, "default", 0)
-        records[method] = read_record(folder / "record.json")
+        records[method] = Record.read(folder / "record.json")
     assert records["odd"].status == "unavailable"
     assert records["odd"].message == f"not available: {missing} is not installed: pip install {source}"
     assert records["coin"].status == "ok"
@@ -134,7 +134,7 @@ names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task")
 print(names.count("tf_XLAEigen"))
 """
     for threads in ("1", "3"):
-        done = python(code, JAX_PLATFORMS="cpu", **dict.fromkeys(processes.THREADS, threads))
+        done = python(code, JAX_PLATFORMS="cpu", **dict.fromkeys(THREADS, threads))
         assert done.stdout.strip() == threads, done.stderr
 
 

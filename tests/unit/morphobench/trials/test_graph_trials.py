@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from morphobench.contract import InvalidPlugin, Task
+from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
-from morphobench.project.validation import UserError
-from morphobench.runs.configuration import load_configuration
-from morphobench.trials.records import read_record
+from morphobench.runs.plan import load_plan
+from morphobench.settings.records import Record
 
 DATASET = """\
 import numpy as np
@@ -81,7 +81,7 @@ def test_a_trial_predicts_the_test_nodes(graphs):
     done = graphs.morphobench("run-trials", "--config", "config.yaml", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     trial = Project(graphs.root).run("try").trial("graph", "gathered", "default", 0)
-    assert read_record(trial / "record.json").status == "ok"
+    assert Record.read(trial / "record.json").status == "ok"
     with np.load(trial / "predictions.npz") as predictions:
         scores = predictions["scores"]
     assert scores.shape == (8, 2)
@@ -114,7 +114,7 @@ def test_splits_that_do_not_belong_to_one_graph_are_refused(graphs, found, inste
 def test_robustness_refuses_a_graph(graphs):
     path = graphs.write_config(CONFIG + "robustness: {datasets: [graph]}\n")
     with pytest.raises(UserError, match=r"robustness.*'graph' is a graph .*expected a data set of images"):
-        load_configuration(path, Project(graphs.root))
+        load_plan(path, Project(graphs.root))
 
 
 def test_jax_refuses_a_graph():

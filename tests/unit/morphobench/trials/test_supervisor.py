@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from morphobench.project.paths import Project
-from morphobench.trials.records import read_record
+from morphobench.settings.records import Record
 
 CONFIG = """\
 run: try
@@ -51,7 +51,7 @@ def run_trials(scratch, method, seeds=(0, 1), timeout_s=2):
     done = scratch.morphobench("run-trials", "--config", "config.yaml", *arguments, "--seeds", *map(str, seeds))
     assert done.returncode == 0, done.stdout + done.stderr
     run = Project(scratch.root).run("try")
-    return [read_record(run.trial("toy", method, "default", seed) / "record.json") for seed in seeds], done.stdout
+    return [Record.read(run.trial("toy", method, "default", seed) / "record.json") for seed in seeds], done.stdout
 
 
 def test_a_trial_leaves_predictions_and_a_record_that_says_where_they_come_from(toy):
