@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, WrapValidator, model_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WrapSerializer,
+    WrapValidator,
+    model_serializer,
+)
 from pydantic import SerializerFunctionWrapHandler as Serialise
 from pydantic import ValidatorFunctionWrapHandler as Validate
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
@@ -27,11 +36,11 @@ __all__ = [
 # Keys of a JSON schema in the order in which a person reads them.
 ORDER = ("title", "description", "type", "additionalProperties", "required", "properties")
 
+Anything = TypeVar("Anything")
 Values = TypeVar("Values", bound=Sequence[Any])
 
 
-def _as_written(value: Any, validate: Validate) -> Any:
-    """Check a number and keep it: 300 stays a whole number where 300.0 would do as well."""
+def _checked(value: Any, validate: Validate) -> Any:
     validate(value)
     return value
 
@@ -51,9 +60,10 @@ def empty_for_null(value: Any) -> Any:
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-AsWritten = WrapValidator(_as_written)
-Number = Annotated[float, AsWritten]
-Above0 = Annotated[float, Field(gt=0), AsWritten]
+# A number that is checked and kept: 300 stays a whole number where 300.0 would do as well.
+AsWritten = Annotated[Anything, WrapValidator(_checked), WrapSerializer(lambda value, serialise: value)]
+Number = AsWritten[float]
+Above0 = AsWritten[Annotated[float, Field(gt=0)]]
 Distinct = Annotated[Values, Field(json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)]
 
 

@@ -108,7 +108,7 @@ class Comparison(Settings):
 
     baseline: str = "backbone-depthwise"
     """Method, or method/variant, that the paired differences are taken to."""
-    alpha: Annotated[float, Field(gt=0, lt=1), AsWritten] = 0.05
+    alpha: AsWritten[Annotated[float, Field(gt=0, lt=1)]] = 0.05
     """One minus the coverage of the intervals, and the level of the tests."""
 
 
@@ -122,7 +122,7 @@ class Report(Settings):
 class Reference(Settings):
     """Comparison with the committed numbers of results/reference."""
 
-    tolerances: dict[str, Annotated[float, Field(ge=0), AsWritten]] = {"accuracy": 0.02, "dice": 0.02, "auc": 0.02}
+    tolerances: dict[str, AsWritten[Annotated[float, Field(ge=0)]]] = {"accuracy": 0.02, "dice": 0.02, "auc": 0.02}
     """Largest accepted difference of a mean score, by metric; three standard errors over seeds are always accepted."""
 
 

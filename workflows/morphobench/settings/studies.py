@@ -231,11 +231,11 @@ class NonsmoothStudy(StudySettings):
     """Layers; pathological stands for those whose equation is not invertible for some selection."""
     seeds: Whole = 2
     """Number of instances of each layer."""
-    distances: list[Annotated[float, Field(ge=0), AsWritten]] = [1e-1, 1e-2, 1e-3, 0.0]
+    distances: list[AsWritten[Annotated[float, Field(ge=0)]]] = [1e-1, 1e-2, 1e-3, 0.0]
     """Distances of x from the kink; 0 is the kink."""
     smoothings: list[Above0] = [1e-1, 1e-2, 1e-3, 1e-4]
     """Smoothings s of the sparse layer: sqrt(z^2 + s^2) for |z|."""
-    factors: list[Annotated[float, Field(ge=1), AsWritten]] = [4.0, 2.0, 1.1, 1.01]
+    factors: list[AsWritten[Annotated[float, Field(ge=1)]]] = [4.0, 2.0, 1.1, 1.01]
     """Factors of the edge smoothing of total variation."""
     unrolled: list[Count] = [1, 10, 100]
     """Numbers of unrolled iterations."""

@@ -4,10 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from morphobench.contract import InvalidPlugin, Split
+from morphobench.contract import Split
 from morphobench.plugins.code_hash import code_hash, dataset_sources, method_sources
 from morphobench.plugins.discovery import BrokenPlugin, MethodInfo, discover_datasets, discover_methods
-from morphobench.plugins.loading import load_method
 from morphobench.project.paths import Project
 
 
@@ -70,12 +69,6 @@ def test_a_graph_of_images_needs_the_way_back(scratch):
         description.write("variants: {parts: {images: pictures.small}}\n")
     why = discover_datasets(scratch.root / "datasets")["toy"].why
     assert why == "datasets/toy/dataset.py: function on_images not found; expected, since variant parts names images"
-
-
-def test_importing_a_plugin_that_fails_says_what_failed(scratch):
-    scratch.add_method("coin", code="import nowhere\ndef build(t, p): ...\ndef fit(*a): ...\ndef predict(*a): ...\n")
-    with pytest.raises(InvalidPlugin, match=r"coin/method.py: does not import: ModuleNotFoundError.*nowhere"):
-        load_method(discover_methods(scratch.root / "methods")["coin"])
 
 
 def test_the_code_hash_follows_the_plugin_but_not_its_readme(scratch):

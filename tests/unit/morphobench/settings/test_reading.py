@@ -101,7 +101,8 @@ def test_a_variant_with_nothing_behind_it_differs_in_nothing():
     assert (dataset.variant_title("one"), dataset.variant_task("one")) == ("Toy", "classification")
 
 
-def test_numbers_stay_as_they_were_written():
+@pytest.mark.parametrize("mode", ["python", "json"])
+def test_numbers_stay_as_they_were_written(mode):
     given = {"budget": {"timeout_s": 300}, "tuning": {"grid": [1, 0.1]}}
-    found = check(Configuration, {**RUN, **given}, "a.yaml").model_dump()
+    found = check(Configuration, {**RUN, **given}, "a.yaml").model_dump(mode=mode)
     assert [type(found["budget"]["timeout_s"]), *map(type, found["tuning"]["grid"])] == [int, int, float]
