@@ -12,6 +12,7 @@ from morphobench.plugins.code_hash import code_hash
 from morphobench.plugins.discovery import BrokenPlugin, MethodInfo
 from morphobench.project.paths import cache_folder
 from morphobench.project.provenance import provenance
+from morphobench.runs.failures import LOG_TAIL
 from morphobench.runs.plan import Plan
 from morphobench.runs.processes import file_lock, granted_device, run_worker
 from morphobench.trials.job import describe_job
@@ -104,5 +105,5 @@ def _run_worker(trials: list[Trial], store: Store, device: str) -> list[Trial]:
     unfinished = [trial for trial in trials if not (trial.folder / "record.json").exists()]
     if not unfinished:
         return []
-    _leave(unfinished[0], ended.status, ended.message, ended.output.splitlines()[-12:])
+    _leave(unfinished[0], ended.status, ended.message, ended.output.splitlines()[-LOG_TAIL:])
     return unfinished[1:]

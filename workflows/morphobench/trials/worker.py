@@ -21,6 +21,7 @@ from morphobench.plugins.discovery import MethodInfo
 from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import atomic, write_text
 from morphobench.project.provenance import provenance
+from morphobench.runs.failures import LOG_TAIL, innermost_frames, is_out_of_memory
 from morphobench.runs.processes import read_job
 from morphobench.settings.records import Record, Timings
 from morphobench.training.framework import Framework
@@ -29,8 +30,6 @@ from morphobench.trials.job import trials_of_job
 from morphobench.trials.trial import Store, Trial
 
 __all__ = ["run_seeds"]
-
-LOG_TAIL = 12
 
 
 @dataclass
@@ -201,8 +200,7 @@ def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
     log(f"{status}: {text}")
     if status == "error":
         log.lines += traceback.format_exception(error)[-1].splitlines()
-        frames = traceback.extract_tb(error.__traceback__)
-        log.lines += [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
+        log.lines += innermost_frames(error)
     record = trial.blank_record(status, text, provenance(trial.project.root))
     record.log_tail = log.lines[-LOG_TAIL:]
     record.write(trial.folder / "record.json")
@@ -217,7 +215,7 @@ def _status_of(error: Exception) -> str:
         return "diverged"
     if isinstance(error, OutOfTime):
         return "timeout"
-    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError"):
+    if is_out_of_memory(error):
         return "out_of_memory"
     return "error"
 

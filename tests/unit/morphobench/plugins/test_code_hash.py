@@ -16,6 +16,7 @@ CHANGE_NO_ARRAY = {
     "__init__.py": "a docstring",
     "project": "paths, whole files, where a result comes from",
     "runs/__init__.py": "a docstring",
+    "runs/failures.py": "words of a record",
     "runs/processes.py": "starts and watches; what a worker finds when it starts is runs/environment.py",
     "settings": "what is read of a description (params, tuning, budget) is part of the key",
     "trials/__init__.py": "a docstring",
