@@ -25,7 +25,7 @@ class Jax(Framework):
         self._stream = InitialWeights(0)
 
     def configure_process(self, threads: int) -> None:
-        """Start XLA, which reads its threads and its platform from the environment (`processes`), before any clock does."""
+        """Start XLA, which reads its threads and its platform from the environment (`runs.environment`), before any clock does."""
         jax.local_devices()
 
     def seed(self, seed: int) -> None:

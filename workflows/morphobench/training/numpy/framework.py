@@ -31,11 +31,11 @@ class NumPy(Framework):
         return module.build(task, dict(params))
 
     def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
-        """Refuse: the registry demands fit of these plugins."""
+        """Refuse: a plugin without fit is not valid."""
         raise InvalidPlugin("framework numpy has no default training; expected a function fit")
 
     def predict(self, model: Any, images: np.ndarray | Graph) -> np.ndarray:
-        """Refuse: the registry demands predict of these plugins."""
+        """Refuse: a plugin without predict is not valid."""
         raise InvalidPlugin("framework numpy has no default prediction; expected a function predict")
 
     def describe(self, model: Any) -> dict[str, np.ndarray]:
