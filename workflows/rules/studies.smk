@@ -1,5 +1,5 @@
-# Gradient accuracy, solver cost, operator recovery, nonsmooth differentiation. Jobs that measure time take every core, so that nothing runs beside them; each runs the
-# cells of one study in one framework, and every cell leaves a record.
+# Gradient accuracy, solver cost, operator recovery, nonsmooth differentiation. Jobs that measure time take every core, so that
+# nothing runs beside them; each runs the cells of one study in one framework, and every cell leaves a record.
 
 
 # Runs the cells of a study in one framework: gradients against the float64 reference, times of operators and solvers,
@@ -7,7 +7,7 @@
 rule study:
     input:
         LIBRARY,
-        packages("studies"),
+        lambda wildcards: modules_of_study(wildcards.study),
         plugins_of_study,
     output:
         f"{RESULTS}/studies/cells/{{study}}/{{framework}}.json",
@@ -26,101 +26,43 @@ rule study:
         " --framework {wildcards.framework:q} --config {params.config:q} 2>&1 | tee {log:q}"
 
 
-# Gathers the records of the gradient study.
-rule collect_gradients:
-    input:
-        cells_of("gradients"),
-        packages("studies"),
-    output:
-        f"{RESULTS}/studies/gradients.parquet",
-        report(
-            f"{RESULTS}/studies/gradients.csv",
-            caption="../report/gradients.rst",
-            category="Studies",
-        ),
-        f"{RESULTS}/studies/gradients_summary.csv",
-    log:
-        f"{RESULTS}/logs/collect_gradients.log",
-    conda:
-        "../../environment.yml"
-    params:
-        config=CONFIG,
-    shell:
-        "python -m morphobench collect-study gradients --config {params.config:q} 2>&1 | tee {log:q}"
+# Gathers the records of a study into its table and what the study tells besides. One rule a study, since each has outputs of
+# its own.
+for study in study_names():
 
-
-# Gathers the records of the solver study.
-rule collect_solvers:
-    input:
-        cells_of("solvers"),
-        packages("studies"),
-    output:
-        multiext(f"{RESULTS}/studies/solvers", ".parquet", ".json"),
-        report(
-            f"{RESULTS}/studies/solvers.csv",
-            caption="../report/solvers.rst",
-            category="Studies",
-        ),
-    log:
-        f"{RESULTS}/logs/collect_solvers.log",
-    conda:
-        "../../environment.yml"
-    params:
-        config=CONFIG,
-    shell:
-        "python -m morphobench collect-study solvers --config {params.config:q} 2>&1 | tee {log:q}"
-
-
-# Gathers the records of operator recovery.
-rule collect_recovery:
-    input:
-        cells_of("recovery"),
-        packages("studies"),
-    output:
-        multiext(f"{RESULTS}/studies/recovery", ".parquet", ".json"),
-        f"{RESULTS}/studies/recovery_functions.npz",
-        report(
-            f"{RESULTS}/studies/recovery.csv",
-            caption="../report/recovery.rst",
-            category="Studies",
-        ),
-    log:
-        f"{RESULTS}/logs/collect_recovery.log",
-    conda:
-        "../../environment.yml"
-    params:
-        config=CONFIG,
-    shell:
-        "python -m morphobench collect-study recovery --config {params.config:q} 2>&1 | tee {log:q}"
-
-
-# Gathers the records of nonsmooth differentiation.
-rule collect_nonsmooth:
-    input:
-        cells_of("nonsmooth"),
-        packages("studies"),
-    output:
-        multiext(f"{RESULTS}/studies/nonsmooth", ".parquet", ".json"),
-        report(
-            f"{RESULTS}/studies/nonsmooth.csv",
-            caption="../report/nonsmooth.rst",
-            category="Studies",
-        ),
-    log:
-        f"{RESULTS}/logs/collect_nonsmooth.log",
-    conda:
-        "../../environment.yml"
-    params:
-        config=CONFIG,
-    shell:
-        "python -m morphobench collect-study nonsmooth --config {params.config:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"collect_{study}"
+        input:
+            expand(
+                f"{RESULTS}/studies/cells/{study}/{{framework}}.json",
+                framework=STUDIES.get(study, {}).get("frameworks", []),
+            ),
+            modules_of_study(study),
+        output:
+            f"{RESULTS}/studies/{study}.parquet",
+            report(
+                f"{RESULTS}/studies/{study}.csv",
+                caption=f"../report/{study}.rst",
+                category="Studies",
+            ),
+            [f"{RESULTS}/studies/{name}" for name in study_module(study).OUTPUTS],
+        log:
+            f"{RESULTS}/logs/collect_{study}.log",
+        conda:
+            "../../environment.yml"
+        params:
+            config=CONFIG,
+            study=study,
+        shell:
+            "python -m morphobench collect-study {params.study:q} --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.
 rule benchmark_operators:
     input:
         LIBRARY,
-        packages("studies"),
+        "workflows/morphobench/studies/benchmarks.py",
         relative(sorted((PROJECT.root / "tests" / "benchmarks").glob("*.py"))),
     output:
         multiext(f"{RESULTS}/studies/benchmarks", ".csv", ".parquet"),

@@ -16,17 +16,29 @@ import pandas as pd
 
 from morphobench.project.files import write_table
 
-__all__ = ["COLUMNS", "PEERS", "RATIOS", "benchmark_table", "ratio_table", "tabulate"]
+__all__ = ["COLUMNS", "COLUMN_TYPES", "PEERS", "RATIOS", "RATIO_TYPES", "benchmark_table", "ratio_table", "tabulate"]
 
 # Column of the ratio -> what the name of the peer's implementation contains.
 PEERS = {"ratio_depthwise_conv": "depthwise", "ratio_max_pool2d": "max_pool"}
 INFO = ["operator", "implementation", "window", "shape", "phase", "threads"]
 CASE = ["window", "shape", "phase", "threads"]  # peers are compared on the same case
-COLUMNS = [*INFO, "median_s", "q25_s", "q75_s", "minimum_s", "rounds", *PEERS, "processor", "version"]
+COLUMN_TYPES: dict[str, type] = {
+    **dict.fromkeys(["operator", "implementation", "window", "shape", "phase"], str),
+    **dict.fromkeys(["threads", "median_s", "q25_s", "q75_s", "minimum_s", "rounds", *PEERS], float),
+    **dict.fromkeys(["processor", "version"], str),
+}
+COLUMNS = list(COLUMN_TYPES)
 # The columns of the table `ratios`.
 #   peer: what was timed in turn with the operator; ratio: median time of the operator over that of the peer.
 #   bar: the ratio that the project sets itself as the most; rounds: how many times each of them was timed.
-RATIOS = ["operator", "window", "shape", "phase", "threads", "peer", "ratio", "bar", "rounds", "processor"]
+RATIO_TYPES: dict[str, type] = {
+    **dict.fromkeys(["operator", "window", "shape", "phase"], str),
+    "threads": float,
+    "peer": str,
+    **dict.fromkeys(["ratio", "bar", "rounds"], float),
+    "processor": str,
+}
+RATIOS = list(RATIO_TYPES)
 
 
 def tabulate(json_path: Path, out: Path) -> None:

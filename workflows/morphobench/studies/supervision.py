@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from morphobench.project.errors import UserError
 from morphobench.project.files import write_json, write_table
 from morphobench.project.paths import Project, cache_folder
 from morphobench.project.provenance import hardware, provenance, versions
-from morphobench.project.validation import UserError
-from morphobench.runs.configuration import Configuration, load_configuration
+from morphobench.runs.failures import LOG_TAIL
+from morphobench.runs.plan import Plan, load_plan
 from morphobench.runs.processes import file_lock, granted_device, run_worker
-from morphobench.studies.cells import Cell, CellRecord, study_module
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, study_module
 from morphobench.studies.measurement import load_average
 from morphobench.studies.worker import Circumstances
 from morphobench.training.frameworks import why_unavailable
@@ -30,15 +33,14 @@ def run_study(project: Project, config: Path, study: str, framework: str, thread
     Writes ``studies/cells/<study>/<framework>/<cell>.json``, and beside that folder ``<framework>.json``, which lists
     the cells in their order with the circumstances.
     """
-    configuration = load_configuration(config, project)
-    settings = configuration["studies"][study]
-    run = project.run(configuration["run"])
+    plan = load_plan(config, project)
+    settings, run = _settings(plan, study, config), plan.run
     folder = run.studies / "cells" / study / framework
     with file_lock(run.results / ".locks" / f"{study}--{framework}"):
         shutil.rmtree(folder, ignore_errors=True)
         cells = study_module(study).cells(settings, framework)
         before = load_average()
-        about = _run(project, config, configuration, study, framework, cells, folder, threads)
+        about = _run(plan, config, settings, study, framework, cells, folder, threads)
     index = {
         "study": study,
         "framework": framework,
@@ -62,22 +64,28 @@ def run_cell(project: Project, config: Path, study: str, framework: str, name: s
     UserError
         If the study has no such cell.
     """
-    configuration = load_configuration(config, project)
-    if study not in configuration["studies"]:
-        raise UserError(f"{config}: key 'studies.{study}' is missing: this run has no such study")
-    settings = configuration["studies"][study]
+    plan = load_plan(config, project)
+    settings = _settings(plan, study, config)
     cells = [cell for cell in study_module(study).cells(settings, framework) if cell.name == name]
     if not cells:
         raise UserError(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
-        _run(project, config, configuration, study, framework, cells, Path(scratch), threads)
+        _run(plan, config, settings, study, framework, cells, Path(scratch), threads)
         return CellRecord.read(Path(scratch) / f"{name}.json")
 
 
+def _settings(plan: Plan, study: str, config: Path) -> dict[str, Any]:
+    """Return the settings of a study of the run."""
+    found = plan.configuration.settings_of_studies()
+    if study not in found:
+        raise UserError(f"{config}: key 'studies.{study}' is missing: this run has no such study")
+    return found[study]
+
+
 def _run(
-    project: Project,
+    plan: Plan,
     config: Path,
-    configuration: Configuration,
+    settings: dict[str, Any],
     study: str,
     framework: str,
     cells: Sequence[Cell],
@@ -86,7 +94,7 @@ def _run(
 ) -> Circumstances:
     """Start workers until every cell has a record."""
     module = study_module(study)
-    run, settings = configuration["run"], configuration["studies"][study]
+    project, run = plan.project, plan.configuration.run
     with granted_device(cache_folder(project) / "gpus") as device:
         shown = os.path.relpath(config.resolve(), project.root)
         kind = device.partition(":")[0]
@@ -115,16 +123,15 @@ def _run_worker(project: Project, about: Circumstances, cells: Sequence[Cell], d
     }
     limits = {name: about.settings[name] for name in ("timeout_s", "memory_mb")}
     ended = run_worker("morphobench.studies.worker", job, threads=about.threads, device=device, **limits)
-    return ended.status, "\n".join([ended.message, *ended.output.splitlines()[-12:]]), ended.task
+    return ended.status, "\n".join([ended.message, *ended.output.splitlines()[-LOG_TAIL:]]), ended.task
 
 
 def collect_study(project: Project, config: Path, study: str) -> None:
     """Gather the records of a study into one table, ``studies/<study>.csv`` and ``.parquet``, and what belongs to it."""
-    import pandas as pd
+    from morphobench.studies.tables import study_table  # starts pandas
 
-    configuration = load_configuration(config, project)
-    settings = configuration["studies"][study]
-    out = project.run(configuration["run"]).studies
+    plan = load_plan(config, project)
+    settings, out = _settings(plan, study, config), plan.run.studies
     module = study_module(study)
     records = []
     for framework in settings["frameworks"]:
@@ -132,6 +139,6 @@ def collect_study(project: Project, config: Path, study: str) -> None:
         index = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
         records += [CellRecord.read(folder / f"{cell}.json") for cell in index["cells"]]
     rows = [row for record in records for row in record.rows]
-    table = pd.DataFrame(rows, columns=list(module.COLUMNS))
+    table = study_table(rows, module.COLUMN_TYPES)
     write_table(out / study, table)
     module.collect(table, records, out)

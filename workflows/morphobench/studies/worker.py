@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,13 +15,13 @@ from morphobench.contract import FrameworkUnavailable
 from morphobench.project.files import write_text
 from morphobench.project.paths import Project
 from morphobench.project.provenance import gpus, hardware, provenance
+from morphobench.runs.failures import LOG_TAIL, innermost_frames, is_out_of_memory
 from morphobench.runs.processes import read_job
-from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Study, by_instance, study_module
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, OpenInstance, Study, by_instance, study_module
 from morphobench.studies.measurement import Repeated, interleave, load_average
 
 __all__ = ["Circumstances", "run_cells"]
-
-LOG_TAIL = 12
 
 
 @dataclass(frozen=True)
@@ -172,15 +171,12 @@ def _leave_failure(study: Study, cell: Cell, error: Exception, about: Circumstan
     if isinstance(error, FrameworkUnavailable):
         about.record(cell, "unavailable", str(error), study.failed_rows(cell), load)
         return
-    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = [f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
-    first = f"{type(error).__name__}: {error}".splitlines()
-    message = "\n".join([first[0], *places])
-    about.record(cell, "out_of_memory" if memory else "error", message, study.failed_rows(cell), load)
+    status = "out_of_memory" if is_out_of_memory(error) else "error"
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    about.record(cell, status, "\n".join([first, *innermost_frames(error)]), study.failed_rows(cell), load)
 
 
-def _settle(framework: str) -> None:
+def _start_framework(framework: str) -> None:
     """Import a framework, whose threads the environment has set, before any clock runs; JAX in double precision."""
     os.environ["JAX_ENABLE_X64"] = "1"
     import_module(framework)
@@ -195,7 +191,7 @@ def main(path: Path) -> None:
     about = Circumstances(**{**shared, "folder": Path(job["folder"])}, provenance=provenance(project.root))
     wanted = set(job["cells"])
     cells = [cell for cell in study.cells(about.settings, about.framework) if cell.name in wanted]
-    _settle(about.framework)
+    _start_framework(about.framework)
     progress = Path(job["progress"])
     run_cells(study, cells, about, lambda name: write_text(progress, name))
 

@@ -1,7 +1,7 @@
 import pytest
 
-from morphobench.studies.gradients.instances import Specification, build
-from morphobench.studies.gradients.study import DEFAULTS
+from morphobench.settings.studies import GradientStudy
+from morphobench.studies.instances import Specification, build
 
 NUMBERS = {
     "variational_dilation": ("separable", 2.0, None, None),
@@ -53,4 +53,4 @@ def gradient_settings():
         "truncated": [2],
         "unrolled": [2],
     }
-    return {**DEFAULTS, **small, **few, "steps": [1e-3, 1e-6], "repeats": 1, "coordinates": 4}
+    return {**GradientStudy().model_dump(), **small, **few, "steps": [1e-3, 1e-6], "repeats": 1, "coordinates": 4}

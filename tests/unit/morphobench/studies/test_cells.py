@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from morphobench.contract import FrameworkUnavailable
-from morphobench.project.validation import UserError
-from morphobench.studies.cells import Cell, CellRecord, by_instance, study_module
+from morphobench.project.errors import UserError
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, by_instance, study_module
 from morphobench.studies.worker import Circumstances, run_cells
 
 
@@ -117,5 +118,5 @@ def test_cells_are_grouped_where_they_follow_each_other():
 
 
 def test_an_unknown_study_is_named():
-    with pytest.raises(UserError, match="found 'colours', expected gradients or solvers"):
+    with pytest.raises(UserError, match="found 'colours', expected gradients or nonsmooth or recovery or solvers"):
         study_module("colours")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from morphobench.project.paths import Project
-from morphobench.studies.cells import CellRecord
+from morphobench.settings.records import CellRecord
 
 YAML = """\
 name: {name}
@@ -103,4 +103,4 @@ def test_a_setting_that_does_not_fit_stops_before_any_work(studied):
     studied.write_config(CONFIG.replace("copy_mib: 1", "copy_mib: many"))
     done = studied.morphobench("study", "solvers", "--framework", "torch", "--config", "config.yaml")
     assert done.returncode == 2
-    assert "config.yaml: studies.solvers.copy_mib: found 'many', expected a whole number" in done.stderr
+    assert "config.yaml: key 'studies.solvers.copy_mib': found 'many', expected integer (Size in MiB" in done.stderr

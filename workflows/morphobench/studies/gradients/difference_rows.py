@@ -9,10 +9,10 @@ from typing import Any
 
 from morphobench.studies.cells import Row
 from morphobench.studies.gradients.finite_differences import Differences, Solve, Sweep, extrapolated, taylor_slope
-from morphobench.studies.gradients.instances import Instance
-from morphobench.studies.gradients.reference import Reference
 from morphobench.studies.gradients.rows import cosine, relative_error, row, timing
+from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Clock, Repeated
+from morphobench.studies.reference import Reference
 
 __all__ = ["DifferenceRows"]
 

@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from morphobench.studies.gradients.active_sets import pieces
-from morphobench.studies.gradients.instances import Instance
-from morphobench.studies.gradients.perturbations import by_channel, coordinates, moved, problems
-from morphobench.studies.gradients.reference import Reference
+from morphobench.studies.active_sets import pieces
+from morphobench.studies.gradients.perturbations import by_channel, coordinates, moved, stacked
+from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Clock, WallClock
+from morphobench.studies.reference import Reference
 
 __all__ = ["Differences", "Hull", "Solve", "Sweep", "extrapolated", "taylor_slope"]
 
@@ -52,7 +52,7 @@ class Sweep:
         self.parameter, self.solve = parameter, solve
         channel, self.entry = coordinates(instance, parameter, limit)
         self.expected = by_channel(reference.gradients[parameter])[channel, self.entry]
-        self.centre = problems(instance, channel)
+        self.centre = stacked(instance, channel)
         self.start = reference.unknowns[:, channel]
         self.active = reference.active[channel]
 
@@ -96,7 +96,7 @@ def taylor_slope(
         direction[:, gradient.shape[1] // 2] = 0.0
     direction /= np.linalg.norm(direction)
     channel = np.tile(np.arange(instance.channels), len(steps))
-    batch = problems(instance, channel)
+    batch = stacked(instance, channel)
     change = np.concatenate([step * direction for step in steps])
     value, unknowns = solve(moved(batch, parameter, change), reference.unknowns[:, channel])
     same = (pieces(moved(batch, parameter, change), unknowns) == reference.active[channel]).all(1)
@@ -135,7 +135,7 @@ class Hull:
         one_hot[np.arange(len(picked)), np.tile(self.outputs, instance.channels)] = 1.0
         shape = (1, len(picked), *instance.cotangent.shape[2:])
         # One channel for each tested output, which its cotangent picks.
-        self.rows = replace(problems(instance, picked), cotangent=one_hot.reshape(shape))
+        self.rows = replace(stacked(instance, picked), cotangent=one_hot.reshape(shape))
         self.brackets = {name: self._bracket(name) for name in instance.arguments}
 
     def test(self, gradients: Mapping[str, np.ndarray], tolerance: float) -> dict[str, tuple[float, float]]:
@@ -159,7 +159,7 @@ class Hull:
     def _bracket(self, parameter: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the lesser and the greater one-sided derivative of each output, (entries, outputs)."""
         channel, entry = coordinates(self.instance, parameter, self.limit)
-        centre = problems(self.instance, channel)
+        centre = stacked(self.instance, channel)
         start = self.solve(centre, None)[0]
 
         def difference(step: float) -> np.ndarray:

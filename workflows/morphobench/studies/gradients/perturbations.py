@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from morphobench.studies.gradients.instances import Instance
+from morphobench.studies.instances import Instance
 
-__all__ = ["by_channel", "coordinates", "moved", "problems"]
+__all__ = ["by_channel", "coordinates", "moved", "stacked"]
 
 
 def _axis(array: np.ndarray) -> int:
@@ -38,7 +38,7 @@ def coordinates(instance: Instance, parameter: str, limit: int) -> tuple[np.ndar
     return np.divmod(chosen, per_channel.shape[1])
 
 
-def problems(instance: Instance, channel: np.ndarray) -> Instance:
+def stacked(instance: Instance, channel: np.ndarray) -> Instance:
     """Stack the problems of the listed channels as the channels of one instance."""
     arguments = {name: np.take(value, channel, _axis(value)) for name, value in instance.arguments.items()}
     return replace(instance, arguments=arguments, cotangent=instance.cotangent[:, channel])

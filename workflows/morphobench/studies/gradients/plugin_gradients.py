@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 
@@ -32,8 +31,7 @@ class PluginInstance:
     def __init__(self, method: str, framework: str, device: str, limit: int) -> None:
         self.method, self.limit = method, limit
         self.operators = load_operators(method)
-        calls = import_module(f"morphobench.studies.{framework}_operators")
-        self.differentiate: Differentiate = partial(calls.call_operator, device)
+        self.differentiate: Differentiate = partial(_call_operator(framework), device)
         self.found: dict[tuple[str, str], list[np.ndarray]] = {}
         self.expected: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         self.cotangents: dict[str, np.ndarray] = {}
@@ -96,6 +94,15 @@ class PluginInstance:
                         )
                     )
         return found
+
+
+def _call_operator(framework: str) -> Callable[..., tuple[np.ndarray, list[np.ndarray], float]]:
+    """Start a framework and return what calls operators in it."""
+    if framework == "torch":
+        from morphobench.studies.torch_operators import call_operator
+    else:
+        from morphobench.studies.jax_operators import call_operator
+    return call_operator
 
 
 def extrapolated_differences(

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from morphobench.studies.cells import Row
-from morphobench.studies.gradients.instances import Instance
+from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Quartiles, spread_of_medians
 
 if TYPE_CHECKING:
-    from morphobench.studies.gradients.reference import Reference
+    from morphobench.studies.reference import Reference
 
-__all__ = ["COLUMNS", "HULL_TOLERANCE", "Differentiated", "cosine", "mode_rows", "relative_error", "row", "timing"]
+__all__ = [
+    "COLUMNS",
+    "COLUMN_TYPES",
+    "HULL_TOLERANCE",
+    "Differentiated",
+    "cosine",
+    "mode_rows",
+    "relative_error",
+    "row",
+    "timing",
+]
 
 # The columns of the table `gradients`; what a row does not have is None.
 #   value: the number in `setting`: adjoint tolerance, terms, iterations, step h; of mode taylor the slope of the log
@@ -30,24 +40,20 @@ __all__ = ["COLUMNS", "HULL_TOLERANCE", "Differentiated", "cosine", "mode_rows",
 #     active set is the same at +h and -h; relative_error_smooth is over those coordinates alone.
 #   kink: the row says nothing about a derivative: ties in the instance, or an active set that differs at +h and -h.
 #   hull, hull_violation: share of Jacobian entries between their one-sided derivatives, and the farthest outside.
-COLUMNS = [
-    *["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device", "mode", "setting"],
-    *[
-        "value",
-        "parameter",
-        "relative_error",
-        "cosine",
-        "median_s",
-        "q25_s",
-        "q75_s",
-        "spread",
-        "repeats",
-        "peak_bytes",
-    ],
-    *["iterations", "adjoint_iterations", "certificate", "forward_tolerance", "forward_residual", "forward_error"],
-    *["active", "kink", "relative_error_smooth", "coordinates", "hull", "hull_violation", "image_size", "kernel_size"],
-    *["logit_level", "coupling", "ridge", "edge_smoothing", "threads", "load", "status", "message"],
-]
+COLUMN_TYPES: dict[str, type] = {
+    **dict.fromkeys(["cell", "instance", "family", "operator", "data", "framework", "backend", "dtype", "device"], str),
+    **dict.fromkeys(["mode", "setting"], str),
+    "value": float,
+    "parameter": str,
+    **dict.fromkeys(["relative_error", "cosine", "median_s", "q25_s", "q75_s", "spread", "repeats"], float),
+    **dict.fromkeys(["peak_bytes", "iterations", "adjoint_iterations", "certificate", "forward_tolerance"], float),
+    **dict.fromkeys(["forward_residual", "forward_error", "active"], float),
+    "kink": bool,
+    **dict.fromkeys(["relative_error_smooth", "coordinates", "hull", "hull_violation", "image_size"], float),
+    **dict.fromkeys(["kernel_size", "logit_level", "coupling", "ridge", "edge_smoothing", "threads", "load"], float),
+    **dict.fromkeys(["status", "message"], str),
+}
+COLUMNS = list(COLUMN_TYPES)
 
 HULL_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # one-sided differences of curved groups are exact to about 1e-7
 
@@ -92,7 +98,7 @@ def mode_rows(
     hulls: Mapping[str, tuple[float, float]],
 ) -> list[Row]:
     """Return one row a parameter group; ``hulls`` holds share and violation by group at ties."""
-    from morphobench.studies.gradients.active_sets import pieces  # with the reference; cells are listed without it
+    from morphobench.studies.active_sets import pieces  # with the reference; cells are listed without it
 
     shared = {
         **timing(seconds),

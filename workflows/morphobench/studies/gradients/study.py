@@ -15,50 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphobench.project.files import atomic
-from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
-from morphobench.studies.gradients.instances import DATA, LARGEST_IMAGE, OPERATORS, Specification, build, specifications
+from morphobench.project.paths import find_project
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, OpenInstance, Row
 from morphobench.studies.gradients.modes import modes
-from morphobench.studies.gradients.rows import COLUMNS, row
+from morphobench.studies.gradients.problems import specifications
+from morphobench.studies.gradients.rows import COLUMN_TYPES, COLUMNS, row
+from morphobench.studies.instances import Specification, build
 from morphobench.studies.plugin_operators import methods_with_operators
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance", "summarise"]
+__all__ = [
+    "COLUMNS",
+    "COLUMN_TYPES",
+    "OUTPUTS",
+    "cells",
+    "collect",
+    "failed_rows",
+    "open_instance",
+    "plugin_folders",
+    "summarise",
+]
 
-# image_sizes, kernel_sizes, logit_levels (of the separable operators), coupled_levels (of the others), couplings, etas (of the
-#   joint operators), ridges, edge_smoothings, data: see
-#   `morphobench.studies.gradients.instances.specifications`: one is varied at a time.
-# unrolled, truncated: numbers of iterations. coordinates: most entries of a group that are differenced.
-# jax_...: what JAX does, whose programs are compiled one by one.
-DEFAULTS: dict[str, Any] = {
-    "families": list(OPERATORS),
-    "data": list(DATA),
-    "image_sizes": [16],
-    "kernel_sizes": [5, 3],
-    "logit_levels": [0.0, 2.0, 4.0, 8.0],
-    "coupled_levels": [2.0],
-    "couplings": [0.1, 10.0],
-    "etas": [0.5],
-    "ridges": [0.1],
-    "edge_smoothings": [0.1],
-    "adjoint_tolerances": [10.0**-k for k in range(2, 13, 2)],
-    "forward_tolerances": [10.0**-k for k in range(1, 9, 2)],
-    "neumann": [1, 4, 64],
-    "truncated": [4],
-    "unrolled": [4, 16, 64],
-    "steps": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8],
-    "coordinates": 8,
-    "jax_families": ["separable", "regularised", "geodesic"],
-    "jax_modes": ["implicit", "neumann", "one-step", "unrolled"],
-    "jax_adjoint_tolerances": [1e-2, 1e-6, 1e-10],
-    "jax_neumann": [4],
-    "jax_unrolled": [16],
-    "repeats": 6,  # the fewest of which the spread of medians is known
-    "cell_s": 0.1,
-    "seed": 0,
-}
-KINDS = ("implicit", "neumann", "one-step", "truncated", "unrolled")
+OUTPUTS = ["gradients_summary.csv"]
 PARAMETERS = {
     "separable": ("x", "bias", "weight", "logit_level"),
     "regularised": ("x", "bias", "weight", "logit_level", "coupling", "ridge"),
@@ -68,33 +49,6 @@ PARAMETERS = {
 }
 SUMMARY_KEYS = ["mode", "setting", "framework", "backend", "dtype", "family", "parameter"]
 SUMMARY_VALUES = ["relative_error", "relative_error_smooth", "cosine", "median_s", "peak_bytes", "iterations"]
-
-
-def check(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for a name that does not exist, or a number out of its range."""
-    names = {"families": OPERATORS, "jax_families": OPERATORS, "data": DATA, "jax_modes": KINDS}
-    for key, known in names.items():
-        for name in settings[key]:
-            if name not in known:
-                raise ValueError(f"studies.gradients.{key}: found {name!r}, expected entries of {', '.join(known)}")
-    numbers = ("couplings", "etas", "ridges", "edge_smoothings")
-    for key in ("image_sizes", "kernel_sizes", "logit_levels", "coupled_levels", *numbers):
-        if not settings[key]:
-            raise ValueError(f"studies.gradients.{key}: found an empty list, expected one entry at least")
-    _check_range(settings, "image_sizes", 4, LARGEST_IMAGE)
-    for key in ("neumann", "truncated", "unrolled", "jax_neumann", "jax_unrolled"):
-        _check_range(settings, key, 1, math.inf)
-    for key in (*numbers, "steps", "adjoint_tolerances", "forward_tolerances", "jax_adjoint_tolerances"):
-        _check_range(settings, key, 1e-300, math.inf)
-    positive = min(value for key in numbers for value in settings[key])
-    if any(step >= positive for step in settings["steps"]):
-        raise ValueError(f"studies.gradients.steps: found {max(settings['steps'])}, expected less than {positive}")
-
-
-def _check_range(settings: Mapping[str, Any], key: str, low: float, high: float) -> None:
-    for value in settings[key]:
-        if not low <= value <= high:
-            raise ValueError(f"studies.gradients.{key}: found {value}, expected {low:g} to {high:g}")
 
 
 def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
@@ -125,6 +79,11 @@ def _cell(instance: str, settings: dict[str, Any]) -> Cell:
     return Cell(f"{instance}.{label}", instance, settings)
 
 
+def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+    """Return the folders of the methods that bring operators."""
+    return [find_project().methods / name for name in methods_with_operators(framework)]
+
+
 def open_instance(
     instance: str, settings: Mapping[str, Any], framework: str, device: str, threads: int
 ) -> OpenInstance:
@@ -135,10 +94,10 @@ def open_instance(
         return PluginInstance(instance.removeprefix("method-"), framework, device, settings["coordinates"])
     built = build(_specification(instance, settings, framework), settings["seed"])
     if framework == "torch":
-        from morphobench.studies.gradients.torch_gradients import TorchInstance  # starts PyTorch
+        from morphobench.studies.gradients.torch_modes import TorchInstance  # starts PyTorch
 
         return TorchInstance(built, device, settings["coordinates"])
-    from morphobench.studies.gradients.jax_gradients import JaxInstance  # starts JAX
+    from morphobench.studies.gradients.jax_modes import JaxInstance  # starts JAX
 
     return JaxInstance(built, device, settings["coordinates"])
 

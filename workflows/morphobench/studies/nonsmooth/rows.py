@@ -10,8 +10,7 @@ import numpy as np
 
 from morphobench.studies.cells import Cell, Row
 from morphobench.studies.measurement import Repeated
-from morphobench.studies.nonsmooth.pathologies import split_identity
-from morphobench.studies.nonsmooth.problems import (
+from morphobench.studies.nonsmooth.layers import (
     Differentiated,
     Lasso,
     Problem,
@@ -20,10 +19,12 @@ from morphobench.studies.nonsmooth.problems import (
     collinear,
     finite_differences,
 )
-from morphobench.studies.nonsmooth.study import CASES, ONE_SIDED, about, values_of
+from morphobench.studies.nonsmooth.pathologies import split_identity
+from morphobench.studies.nonsmooth.problems import CASES, about, values_of
 
 __all__ = ["Place"]
 
+ONE_SIDED = 1e-5  # step of the one-sided derivatives at a kink
 MAKERS: dict[str, Callable[[int], Problem]] = {"lasso": Lasso.random, "total-variation": TotalVariation.random}
 
 

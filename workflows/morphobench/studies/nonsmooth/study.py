@@ -14,56 +14,35 @@ from typing import Any
 import numpy as np
 
 from morphobench.project.files import write_json
-from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, OpenInstance, Row
+from morphobench.studies.nonsmooth.problems import CASES, WAYS, about
 
-__all__ = ["COLUMNS", "DEFAULTS", "LAYERS", "WAYS", "cells", "check", "collect", "failed_rows", "open_instance"]
+__all__ = ["COLUMNS", "COLUMN_TYPES", "OUTPUTS", "WAYS", "cells", "collect", "failed_rows", "open_instance", "plugin_folders"]
 
-LAYERS = ("lasso", "total-variation", "pathological")
-WAYS = ("implicit", "smoothed", "unrolled", "finite-differences")
-CASES = {"split-identity-0": 0.0, "split-identity-0.5": 0.5, "collinear": None}  # pathological: x of the split identity
-SELECTIONS = (0.0, 0.25, 0.5, 1.0)  # of relu'(0)
-ONE_SIDED = 1e-5  # step of the one-sided derivatives at a kink
-
-DEFAULTS: dict[str, Any] = {
-    "frameworks": ["torch"],
-    "layers": list(LAYERS),
-    "seeds": 2,
-    "distances": [1e-1, 1e-2, 1e-3, 0.0],  # of x from the kink; 0 is the kink
-    "smoothings": [1e-1, 1e-2, 1e-3, 1e-4],  # lasso: sqrt(z^2 + s^2) for |z|
-    "factors": [4.0, 2.0, 1.1, 1.01],  # total variation: of the edge smoothing
-    "unrolled": [1, 10, 100],
-    "steps": [1e-2, 1e-4, 1e-6],
-    "repeats": 1,
-    "cell_s": 0.0,
-    "timeout_s": 120.0,
-}
 
 # The columns of the table `nonsmooth`; the last six are filled in by what runs the cells.
 #   value: smoothing, factor, steps, step, or relu'(0). position: generic, kink or pathological. margin: distance of the active set to
 #   a change, relative. relative_error, cosine: of the gradient by `parameter`, at generic positions alone. derivative: along the line
 #   through the kink, empty where infinite; left, right: the one-sided ones; hull_violation: how far the derivative lies outside of them. singular: as the
 #   certificate has it. seconds: of this one gradient.
-COLUMNS = [
-    *["cell", "instance", "layer", "seed", "distance", "position", "margin", "way", "value", "parameter"],
-    *["relative_error", "cosine", "derivative", "left", "right", "hull_violation", "singular", "seconds"],
-    *["framework", "device", "threads", "load", "status", "message"],
-]
-
-
-def check(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError, which names key, found and expected, for settings that do not fit."""
-    if settings["frameworks"] not in (["torch"], []):
-        raise ValueError(f"studies.nonsmooth.frameworks: found {settings['frameworks']}, expected [torch]")
-    for name in settings["layers"]:
-        if name not in LAYERS:
-            raise ValueError(f"studies.nonsmooth.layers: found {name!r}, expected entries of {', '.join(LAYERS)}")
-    for key in ("smoothings", "unrolled", "steps"):
-        if any(value <= 0 for value in settings[key]):
-            raise ValueError(f"studies.nonsmooth.{key}: found {settings[key]}, expected numbers > 0")
-    if any(value < 1 for value in settings["factors"]):
-        raise ValueError(f"studies.nonsmooth.factors: found {settings['factors']}, expected numbers >= 1")
-    if any(value < 0 for value in settings["distances"]):
-        raise ValueError(f"studies.nonsmooth.distances: found {settings['distances']}, expected numbers >= 0")
+COLUMN_TYPES: dict[str, type] = {
+    **dict.fromkeys(["cell", "instance", "layer"], str),
+    **dict.fromkeys(["seed", "distance"], float),
+    "position": str,
+    "margin": float,
+    "way": str,
+    "value": float,
+    "parameter": str,
+    **dict.fromkeys(["relative_error", "cosine", "derivative", "left", "right", "hull_violation"], float),
+    "singular": bool,
+    "seconds": float,
+    **dict.fromkeys(["framework", "device"], str),
+    **dict.fromkeys(["threads", "load"], float),
+    **dict.fromkeys(["status", "message"], str),
+}
+COLUMNS = list(COLUMN_TYPES)
+OUTPUTS = ["nonsmooth.json"]
 
 
 def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
@@ -81,6 +60,11 @@ def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
     return found
 
 
+def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+    """Return no folder: the layers are those of the library."""
+    return []
+
+
 def open_instance(
     instance: str, settings: Mapping[str, Any], framework: str, device: str, threads: int
 ) -> OpenInstance:
@@ -91,29 +75,6 @@ def open_instance(
 
     torch.set_num_threads(threads)
     return Place(settings)
-
-
-def values_of(layer: str, way: str, settings: Mapping[str, Any]) -> Sequence[float]:
-    """List the settings of a way: one for implicit differentiation, but the selections of relu'(0) where it is pathological."""
-    if way == "implicit":
-        return SELECTIONS if layer == "split-identity" else (float("nan"),)
-    names = {"unrolled": "unrolled", "finite-differences": "steps"}
-    smoothing = "factors" if layer == "total-variation" else "smoothings"
-    return settings[names.get(way, smoothing)]
-
-
-def about(cell: Cell) -> Row:
-    """What the settings of a cell say of its rows."""
-    given = cell.settings
-    pathological = given["layer"] == "pathological"
-    position = "pathological" if pathological else "kink" if given["distance"] == 0 else "generic"
-    return {
-        "layer": given.get("case", given["layer"]),
-        "seed": given.get("seed"),
-        "distance": given.get("distance"),
-        "position": position,
-        "way": given["way"],
-    }
 
 
 def failed_rows(cell: Cell) -> list[Row]:

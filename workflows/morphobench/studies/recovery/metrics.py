@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from morphobench.training.metrics import dice
+
 __all__ = ["LARGEST_ERROR", "Agreement", "compare", "depth", "element_of"]
 
 LARGEST_ERROR = 0.05  # share of the window: at most 2 of 49 elements on the wrong side
@@ -65,9 +67,9 @@ def compare(learned: np.ndarray, true: np.ndarray, operation: str) -> Agreement:
     agreements = []
     for moved in _translates(true) if operation in ("opening", "closing") else [true]:
         wanted = element_of(moved)
-        dice = 2 * (found & wanted).sum() / (found.sum() + wanted.sum())
+        overlap = dice((found & wanted).sum(), found.sum() + wanted.sum())
         far = np.sqrt(np.mean((levels - depth(moved)) ** 2))
-        agreements.append(Agreement(float((found != wanted).mean()), float(dice), float(far)))
+        agreements.append(Agreement(float((found != wanted).mean()), float(overlap), float(far)))
     return min(agreements, key=lambda agreement: (agreement.element_error, agreement.depth_error))
 
 

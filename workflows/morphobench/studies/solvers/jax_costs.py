@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 import varmorph.jax
 from morphobench.studies.cells import Cell, Row
-from morphobench.studies.measurement import Repeated, WallClock, growth_of_resident_peak
+from morphobench.studies.measurement import Repeated
 from morphobench.studies.plugin_operators import load_operators
-from morphobench.studies.solvers.instances import LAYERS, CostInstance, coupled_instance, layer_instance, reference
-from morphobench.studies.solvers.rows import Found, accurate, named, rows_of_parts, search, seconds_of_parts
+from morphobench.studies.solvers.jax_peers import peer_program
+from morphobench.studies.solvers.jax_programs import Program, solve_to
+from morphobench.studies.solvers.problems import LAYERS, CostInstance, layer_instance
+from morphobench.studies.solvers.rows import Found, named, rows_of_parts, seconds_of_parts
 
-__all__ = ["SOLVERS", "JaxCosts", "Program", "solve_to"]
+__all__ = ["SOLVERS", "JaxCosts"]
 
 SOLVERS: dict[str, Callable[..., Any]] = {
     "newton": varmorph.jax.Newton,
@@ -31,54 +28,10 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "primal-dual": varmorph.jax.PrimalDual,
     "admm": varmorph.jax.ADMM,
 }
-MOST_STEPS = 3000  # of every solver but Newton, so that one that is far slower ends
-CLOCK = WallClock()
-
-
-@dataclass
-class Program:
-    """A function compiled forwards, and backwards from what the forward program keeps.
-
-    It returns its value and what is to be known besides; without a cotangent the value alone, and it goes only forwards.
-    """
-
-    function: Callable[..., Any]
-    leaves: Sequence[Array]
-    cotangent: Array | None
-    found: Found = field(default_factory=lambda: Found({}))
-
-    def compile(self) -> Any:
-        """Trace, lower and compile both programs, note the seconds, and return what the forward program says besides."""
-        began = time.perf_counter()
-        if self.cotangent is None:
-            self._forward = jax.jit(self.function).lower(*self.leaves).compile()
-            besides = None
-        else:
-            forward = jax.jit(lambda *leaves: jax.vjp(self.function, *leaves, has_aux=True)).lower(*self.leaves)
-            self._forward = forward.compile()
-            _, pullback, besides = self._forward(*self.leaves)
-            self._backward = jax.jit(lambda pull, cotangent: pull(cotangent)).lower(pullback, self.cotangent).compile()
-        self.found.compile_s = time.perf_counter() - began
-        return besides
-
-    def once(self) -> dict[str, float]:
-        """Run forwards and backwards once and return the seconds of both."""
-        result, forward = CLOCK.measure(lambda: jax.block_until_ready(self._forward(*self.leaves)))
-        if self.cotangent is None:
-            return {"forward": forward}
-        _, backward = CLOCK.measure(lambda: jax.block_until_ready(self._backward(result[1], self.cotangent)))
-        return {"forward": forward, "backward": backward}
-
-    def peak(self, device: str) -> dict[str, float]:
-        """Growth of memory forwards; on a GPU XLA's mark is one of the whole process, so that nothing is said."""
-        if device != "cpu":
-            return {}
-        _, grown = growth_of_resident_peak(lambda: jax.block_until_ready(self._forward(*self.leaves)))
-        return {"forward": grown}
 
 
 class JaxCosts:
-    """What `solver_cost.open_instance` opens in JAX."""
+    """The programs of an instance, timed in JAX (`morphobench.studies.cells.OpenInstance`)."""
 
     def __init__(self, settings: Mapping[str, Any], device: str, threads: int) -> None:
         self.settings, self.device, self.threads = settings, device, threads
@@ -86,13 +39,9 @@ class JaxCosts:
 
     def prepare(self, cell: Cell) -> None:
         """Build and compile the programs of a cell, run each once and measure memory."""
-        build = {"copy": self._copy, "layer": self._layer, "coupled": self._coupled, "plugin": self._plugin}
-        if cell.settings["role"] == "peer":
-            from morphobench.studies.solvers.jax_peers import peer_program
-
-            programs = [peer_program(cell.settings, self.settings)]
-        else:
-            programs = build[cell.settings["role"]](cell.settings)
+        build = {"copy": self._copy, "layer": self._layer, "coupled": self._coupled}
+        build |= {"peer": self._peer, "plugin": self._plugin}
+        programs = build[cell.settings["role"]](cell.settings)
         for program in programs:
             if program.found.compile_s is None:
                 program.compile()
@@ -130,6 +79,9 @@ class JaxCosts:
         program.found.about |= {"role": "coupled", "family": "coupled", "solver": wanted["solver"]}
         return [program]
 
+    def _peer(self, wanted: Mapping[str, Any]) -> list[Program]:
+        return [peer_program(wanted, self.settings)]
+
     def _plugin(self, wanted: Mapping[str, Any]) -> list[Program]:
         programs = []
         for instance in load_operators(wanted["method"]):
@@ -142,37 +94,6 @@ class JaxCosts:
                     Program(_in_backend("auto", instance.operator), leaves, value, Found(about, value.size))
                 )
         return programs
-
-
-def solve_to(wanted: Mapping[str, Any], seed: int, make: Callable[..., Any]) -> Program:
-    """Return the solve of a coupled instance by a solver whose tolerance is as loose as the wanted error allows."""
-    case = coupled_instance(wanted["operator"], wanted["image_size"], wanted["coupling"], seed)
-    exact = reference(wanted["operator"], wanted["image_size"], wanted["coupling"], seed)
-    leaves = [jnp.asarray(array) for array in case.arguments.values()]
-    function = getattr(varmorph.jax, case.operator)
-    steps = {} if make is varmorph.jax.Newton else {"max_steps": MOST_STEPS}
-    cotangent = jnp.asarray(case.cotangent)
-
-    def attempt(tolerance: float) -> tuple[float, tuple[Program, Any]]:
-        # "nan" and "raise" would change the program, and warnings call back into Python: the table says what converged.
-        solver = make(tolerance=tolerance, **steps)
-
-        def solve(*arguments: Array) -> tuple[Array, Any]:
-            solution = function(*arguments, solver=solver)
-            return solution.value, (solution.value, solution.certificate.forward)
-
-        program = Program(solve, leaves, cotangent)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value, certificate = program.compile()
-        return accurate(np.asarray(value), exact), (program, certificate)
-
-    error, (program, certificate), reached = search(wanted["tolerance"], attempt)
-    about = {"backend": "auto", "dtype": "float64", "error": error, "reached": reached, "batch": 1, "channels": 1}
-    about |= {"iterations": int(certificate.iterations.max()), "residual": float(certificate.residual.max())}
-    about |= named(wanted, "tolerance", "image_size", "coupling") | {"kernel_size": case.arguments["bias"].shape[-1]}
-    program.found = Found(about, pixels=case.cotangent.size, compile_s=program.found.compile_s)
-    return program
 
 
 def _function(case: CostInstance, dtype: str) -> Callable[..., Any]:

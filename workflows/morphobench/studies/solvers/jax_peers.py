@@ -11,9 +11,9 @@ import numpy as np
 from jax import Array
 
 import varmorph.jax
-from morphobench.studies.gradients.jax_unrolling import curvature, neighbours
-from morphobench.studies.solvers.instances import about_peer, coupled_instance, reference
-from morphobench.studies.solvers.jax_costs import Program, solve_to
+from morphobench.studies.jax_unrolling import curvature, neighbours
+from morphobench.studies.solvers.jax_programs import Program, solve_to
+from morphobench.studies.solvers.problems import about_peer, coupled_problem
 from morphobench.studies.solvers.rows import Found, accurate, search
 
 __all__ = ["peer_program", "relaxation"]
@@ -62,8 +62,7 @@ Solve = Callable[[Any, Mapping[str, Array]], tuple[Array, Array]]  # tolerance a
 
 def _fixed_point(solve: Solve, wanted: Mapping[str, Any], seed: int) -> Program:
     """Let a library find the fixed point of the relaxation, its own tolerance lowered until the error is small enough."""
-    key = (wanted["operator"], wanted["image_size"], wanted["coupling"], seed)
-    case, exact = coupled_instance(*key), reference(*key)
+    case, exact = coupled_problem(wanted, seed)
     names = list(case.arguments)
     leaves = [jnp.asarray(array) for array in case.arguments.values()]
 

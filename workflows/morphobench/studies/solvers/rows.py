@@ -12,7 +12,7 @@ import numpy as np
 from morphobench.studies.cells import Row
 from morphobench.studies.measurement import Quartiles, Repeated, spread_of_medians
 
-__all__ = ["Found", "accurate", "named", "rows_of", "rows_of_parts", "search", "seconds_of_parts"]
+__all__ = ["Found", "about_solve", "accurate", "named", "rows_of", "rows_of_parts", "search", "seconds_of_parts"]
 
 MARGIN = 0.5  # a solver's own tolerance is lowered as if the error fell with it, to this share of what is wanted
 TRIES = 4
@@ -101,6 +101,13 @@ def search(tolerance: float, attempt: Callable[[float], tuple[float, Any]]) -> t
             return error, kept, True
         own *= max(MARGIN * tolerance / error, 1e-3)
     return error, kept, False
+
+
+def about_solve(wanted: Mapping[str, Any], error: float, reached: bool, certificate: Any, bias: np.ndarray) -> Row:
+    """Say what a solve to an error was and came to; ``certificate`` is that of the forward solve, of either framework."""
+    said = {"backend": "auto", "dtype": "float64", "error": error, "reached": reached, "batch": 1, "channels": 1}
+    said |= {"iterations": int(certificate.iterations.max()), "residual": float(certificate.residual.max())}
+    return said | named(wanted, "tolerance", "image_size", "coupling") | {"kernel_size": bias.shape[-1]}
 
 
 def named(settings: Mapping[str, Any], *names: str) -> Row:

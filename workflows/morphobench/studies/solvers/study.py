@@ -14,42 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from morphobench.project.files import write_json
-from morphobench.studies.cells import Cell, CellRecord, OpenInstance, Row
-from morphobench.studies.solvers.instances import LAYERS, PEERS, SOLVERS, list_cells
+from morphobench.project.paths import find_project
+from morphobench.settings.records import CellRecord
+from morphobench.studies.cells import Cell, OpenInstance, Row
+from morphobench.studies.plugin_operators import methods_with_operators
+from morphobench.studies.solvers.problems import ETA, LAYERS, PEERS, WINDOW
 
-__all__ = ["COLUMNS", "DEFAULTS", "cells", "check", "collect", "failed_rows", "open_instance"]
+__all__ = ["COLUMNS", "COLUMN_TYPES", "OUTPUTS", "cells", "collect", "failed_rows", "open_instance", "plugin_folders"]
 
-DEFAULTS: dict[str, Any] = {
-    "image_sizes": [32, 64, 128],  # of layers
-    "kernel_sizes": [3, 5],
-    "layers": list(LAYERS),
-    "largest_coupled_layer": 64,  # larger images are left to layers that solve no system
-    "compiled_sizes": [32],  # images on which torch.compile is tried, where it can be
-    "batch": 2,
-    "channels": 8,
-    "dtype": "float32",  # of layers; solvers are compared in float64
-    "coupled_sizes": [16, 32, 64],  # at the first of the couplings
-    "couplings": [1.0, 0.1, 10.0],  # all at the middle size
-    "joint_sizes": [16],  # PyTorch alone
-    "solvers": list(SOLVERS),
-    "tolerances": [1e-3, 1e-6],
-    # JAX compiles a program for each cell, which takes seconds where solvers iterate.
-    "jax_image_sizes": [32, 128],
-    "jax_kernel_sizes": [3],
-    "jax_coupled_sizes": [32],
-    "jax_couplings": [1.0],
-    "jax_solvers": ["newton", "accelerated-gradient"],
-    "jax_tolerances": [1e-6],
-    "peers": list(PEERS),
-    "peer_size": 32,
-    "conic_size": 8,
-    "peer_tolerance": 1e-6,
-    "copy_mib": 64,
-    "repeats": 9,
-    "cell_s": 0.3,
-    "seed": 0,
-}
-DTYPES = ("float32", "float64")
+COUPLED_LAYERS = ("regularised-dilation", "joint-opening", "reconstruction")
 
 # The columns of the table `solvers`; the last six are filled in by what runs the cells.
 #   role: layer, coupled (a solver to an error), peer (another library), copy (bandwidth), plugin (operator of a method).
@@ -59,34 +32,100 @@ DTYPES = ("float32", "float64")
 #   peak_bytes: growth of memory during the phase. tolerance: error asked for; error: greatest distance to the float64 reference
 #     over its range; residual: that of the solver's certificate; reached: error <= tolerance.
 #   pixels_per_s: output pixels of all images and channels; bytes_per_s: bytes read and written, of a copy.
-COLUMNS = [
-    *["cell", "instance", "role", "family", "solver", "version", "framework", "backend", "dtype", "device", "phase"],
-    *["tolerance", "median_s", "q25_s", "q75_s", "spread", "cold_s", "repeats", "peak_bytes"],
-    *["iterations", "residual", "error", "reached", "image_size", "batch", "channels", "kernel_size", "coupling"],
-    *["pixels_per_s", "bytes_per_s", "threads", "load", "status", "message"],
-]
-
-
-def check(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError, which names key, found and expected, for settings that do not fit."""
-    if settings["dtype"] not in DTYPES:
-        raise ValueError(f"studies.solvers.dtype: found {settings['dtype']!r}, expected {' or '.join(DTYPES)}")
-    for key, known in (("layers", LAYERS), ("solvers", SOLVERS), ("jax_solvers", SOLVERS), ("peers", PEERS)):
-        for name in settings[key]:
-            if name not in known:
-                raise ValueError(f"studies.solvers.{key}: found {name!r}, expected entries of {', '.join(known)}")
-    for key in ("kernel_sizes", "jax_kernel_sizes"):
-        for kernel in settings[key]:
-            if kernel % 2 == 0:
-                raise ValueError(f"studies.solvers.{key}: found {kernel}, expected odd sizes: the peers pad evenly")
-    for key in ("repeats", "batch", "channels", "copy_mib"):
-        if settings[key] < 1:
-            raise ValueError(f"studies.solvers.{key}: found {settings[key]}, expected at least 1")
+COLUMN_TYPES: dict[str, type] = {
+    **dict.fromkeys(["cell", "instance", "role", "family", "solver", "version", "framework", "backend", "dtype"], str),
+    **dict.fromkeys(["device", "phase"], str),
+    **dict.fromkeys(["tolerance", "median_s", "q25_s", "q75_s", "spread", "cold_s", "repeats", "peak_bytes"], float),
+    **dict.fromkeys(["iterations", "residual", "error"], float),
+    "reached": bool,
+    **dict.fromkeys(["image_size", "batch", "channels", "kernel_size", "coupling"], float),
+    **dict.fromkeys(["pixels_per_s", "bytes_per_s", "threads", "load"], float),
+    **dict.fromkeys(["status", "message"], str),
+}
+COLUMNS = list(COLUMN_TYPES)
+OUTPUTS = ["solvers.json"]
 
 
 def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
-    """List the cells of one framework."""
-    return list_cells(settings, framework)
+    """List the cells of one framework, instance by instance; JAX has settings of its own, since each cell is compiled."""
+    if framework == "jax":
+        settings = {
+            **settings,
+            **{key.removeprefix("jax_"): settings[key] for key in settings if key.startswith("jax_")},
+        }
+    found = [Cell("copy", f"copy-{settings['copy_mib']}", {"role": "copy"})]
+    for kernel in settings["kernel_sizes"]:
+        for size in settings["image_sizes"]:
+            found += _layer_cells(settings, framework, size, kernel)
+    for size, coupling in _coupled_grid(settings):
+        found += _coupled_cells(settings, "regularised_dilation", size, coupling)
+    for size in settings["joint_sizes"] if framework == "torch" else []:
+        found += _coupled_cells(settings, "joint_opening", size, ETA)
+    found += _peer_cells(settings, framework)
+    for method in methods_with_operators(framework):
+        found.append(Cell(f"method-{method}", f"method-{method}", {"role": "plugin", "method": method}))
+    return found
+
+
+def _layer_cells(settings: Mapping[str, Any], framework: str, size: int, kernel: int) -> list[Cell]:
+    instance = f"layers-{size}-{kernel}x{kernel}"
+    about = {"role": "layer", "image_size": size, "kernel_size": kernel}
+    found = []
+    for name in settings["layers"]:
+        if name in COUPLED_LAYERS and (size > settings["largest_coupled_layer"] or kernel != WINDOW):
+            continue
+        # What XLA makes of the operators is compiled for seconds and far slower than kernels: for the first size alone.
+        other = ["tensor"] if framework == "torch" else ["xla"] if size == settings["image_sizes"][0] else []
+        own = ["kernels", *other]
+        if framework == "torch" and size in settings["compiled_sizes"] and kernel == settings["kernel_sizes"][0]:
+            own.append("compile")
+        # Convolution and pooling are the framework's own, and the coupled layers are timed as a user meets them.
+        backends = own if name in ("variational-dilation", "max-plus-dilation") else ["auto"]
+        for backend in backends:
+            solver = f"{instance}-{name}" + ("" if backend == "auto" else f"-{backend}")
+            found.append(Cell(solver, instance, {**about, "solver": name, "backend": backend}))
+    return found
+
+
+def _coupled_grid(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Sizes at the first coupling, and the other couplings at the middle size."""
+    sizes, couplings = settings["coupled_sizes"], settings["couplings"]
+    if not sizes or not couplings:
+        return []
+    middle = sizes[len(sizes) // 2]
+    return [(size, couplings[0]) for size in sizes] + [(middle, coupling) for coupling in couplings[1:]]
+
+
+def _coupled_cells(settings: Mapping[str, Any], operator: str, size: int, coupling: float) -> list[Cell]:
+    kind = "joint" if operator == "joint_opening" else "coupled"
+    instance = f"{kind}-{size}-{coupling:g}"
+    found = []
+    for solver in settings["solvers"]:
+        for tolerance in settings["tolerances"]:
+            about = {"role": "coupled", "operator": operator, "solver": solver, "tolerance": tolerance}
+            about |= {"image_size": size, "coupling": coupling}
+            found.append(Cell(f"{instance}-{solver}-{tolerance:.0e}", instance, about))
+    return found
+
+
+def _peer_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+    """Put the peers of a framework beside varmorph, problem by problem."""
+    found = []
+    for problem in ("regularised", "conic", "dilation"):
+        peers = [name for name in settings["peers"] if PEERS[name] == (framework, problem)]
+        size = settings["conic_size"] if problem == "conic" else settings["peer_size"]
+        about: dict[str, Any] = {"role": "peer", "problem": problem, "image_size": size}
+        if problem != "dilation":
+            about |= {"operator": "regularised_dilation", "coupling": 1.0, "tolerance": settings["peer_tolerance"]}
+        instance = f"peers-{problem}-{size}"
+        for name in ["varmorph", *peers] if peers else []:
+            found.append(Cell(f"{instance}-{name}", instance, {**about, "solver": name}))
+    return found
+
+
+def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+    """Return the folders of the methods that bring operators."""
+    return [find_project().methods / name for name in methods_with_operators(framework)]
 
 
 def open_instance(

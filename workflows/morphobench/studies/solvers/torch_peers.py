@@ -12,17 +12,17 @@ from torch.nn import functional
 
 import varmorph.reference
 import varmorph.torch
-from morphobench.studies.gradients.torch_unrolling import curvature, neighbours
-from morphobench.studies.solvers.instances import WINDOW, CostInstance, about_peer, coupled_instance, reference
+from morphobench.studies.solvers.problems import WINDOW, about_peer, coupled_problem
 from morphobench.studies.solvers.rows import Found, accurate, search
-from morphobench.studies.solvers.torch_costs import Part, solve_to
+from morphobench.studies.solvers.torch_calls import TimedCall, solve_to
+from morphobench.studies.torch_unrolling import curvature, neighbours
 
-__all__ = ["peer_part", "relaxation"]
+__all__ = ["peer_call", "relaxation"]
 
 MOST_STEPS = 2000
 
 
-def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> Part:
+def peer_call(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> TimedCall:
     """Return the call of a peer.
 
     Raises
@@ -33,15 +33,15 @@ def peer_part(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: st
     name = wanted["solver"]
     about = about_peer(wanted)
     if wanted["problem"] == "dilation":
-        part = _dilation(name, wanted["image_size"], settings["seed"])
+        call = _dilation(name, wanted["image_size"], settings["seed"])
     elif name == "varmorph":
-        part = solve_to(wanted, settings["seed"], device, varmorph.torch.Newton)
+        call = solve_to(wanted, settings["seed"], device, varmorph.torch.Newton)
     elif name == "torchdeq":
-        part = _torchdeq(wanted, settings["seed"], device)
+        call = _torchdeq(wanted, settings["seed"], device)
     else:
-        part = _cvxpylayers(wanted, settings["seed"])
-    part.found.about |= about
-    return part
+        call = _cvxpylayers(wanted, settings["seed"])
+    call.found.about |= about
+    return call
 
 
 def relaxation(leaves: Mapping[str, Tensor], z: Tensor) -> Tensor:
@@ -58,16 +58,11 @@ def relaxation(leaves: Mapping[str, Tensor], z: Tensor) -> Tensor:
     return pull / (stiffness.sum(2) + coupling * degree)
 
 
-def _problem(wanted: Mapping[str, Any], seed: int) -> tuple[CostInstance, np.ndarray]:
-    key = (wanted["operator"], wanted["image_size"], wanted["coupling"], seed)
-    return coupled_instance(*key), reference(*key)
-
-
-def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> Part:
+def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> TimedCall:
     """Anderson's acceleration forwards and backwards, stopped by the change of a step."""
     import torchdeq
 
-    case, exact = _problem(wanted, seed)
+    case, exact = coupled_problem(wanted, seed)
     names = list(case.arguments)
     leaves = [torch.as_tensor(array, device=device) for array in case.arguments.values()]
 
@@ -87,15 +82,15 @@ def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> Part:
     error, (tolerance, info), reached = search(wanted["tolerance"], attempt)
     about = {"dtype": "float64", "error": error, "reached": reached, "iterations": int(info["nstep"].max())}
     cotangent = torch.as_tensor(case.cotangent, device=device)
-    return Part(lambda *given: run(tolerance, *given)[0], leaves, cotangent, Found(about, case.cotangent.size))
+    return TimedCall(lambda *given: run(tolerance, *given)[0], leaves, cotangent, Found(about, case.cotangent.size))
 
 
-def _cvxpylayers(wanted: Mapping[str, Any], seed: int) -> Part:
+def _cvxpylayers(wanted: Mapping[str, Any], seed: int) -> TimedCall:
     """The regularised dilation as a quadratic program in the image, which alone is differentiated."""
     import cvxpy
     from cvxpylayers.torch import CvxpyLayer
 
-    case, exact = _problem(wanted, seed)
+    case, exact = coupled_problem(wanted, seed)
     arguments, size = case.arguments, wanted["image_size"] ** 2
     window = neighbours(*(torch.as_tensor(arguments[key]) for key in ("x", "bias", "weight", "logit_level")))
     places = neighbours(
@@ -131,10 +126,10 @@ def _cvxpylayers(wanted: Mapping[str, Any], seed: int) -> Part:
     x = torch.as_tensor(arguments["x"])
     error, tolerance, reached = search(wanted["tolerance"], attempt)
     found = Found({"dtype": "float64", "error": error, "reached": reached}, size)
-    return Part(lambda x: run(tolerance, x), [x], torch.as_tensor(case.cotangent), found)
+    return TimedCall(lambda x: run(tolerance, x), [x], torch.as_tensor(case.cotangent), found)
 
 
-def _dilation(name: str, size: int, seed: int) -> Part:
+def _dilation(name: str, size: int, seed: int) -> TimedCall:
     """A flat 3x3 dilation of one float32 image, forwards: what all of these libraries do."""
     image = np.random.default_rng([seed, size, 101]).standard_normal((size, size)).astype(np.float32)
     run, argument = _dilations()[name](image)
@@ -142,7 +137,7 @@ def _dilation(name: str, size: int, seed: int) -> Part:
     exact = varmorph.reference.dilation(image[None, None].astype(np.float64), np.zeros((WINDOW, WINDOW)))[0, 0]
     error = accurate(value, exact)
     about = {"dtype": "float32", "error": error, "reached": error == 0.0}
-    return Part(run, [argument], None, Found(about, size * size))
+    return TimedCall(run, [argument], None, Found(about, size * size))
 
 
 def _dilations() -> dict[str, Callable[[np.ndarray], tuple[Callable[..., Any], Any]]]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from morphobench.studies.gradients.finite_differences import Sweep, extrapolated, taylor_slope
-from morphobench.studies.gradients.instances import Instance
-from morphobench.studies.gradients.reference import solve_reference
 from morphobench.studies.gradients.rows import relative_error
-from morphobench.studies.gradients.torch_gradients import TorchInstance
+from morphobench.studies.gradients.torch_modes import TorchInstance
+from morphobench.studies.instances import Instance
+from morphobench.studies.reference import solve_reference
 
 STEPS = [10.0**-k for k in range(1, 12)]
 

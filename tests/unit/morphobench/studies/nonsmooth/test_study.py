@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from morphobench.settings.studies import study_settings
+from morphobench.settings.studies import NonsmoothStudy
 from morphobench.studies.cells import by_instance
 from morphobench.studies.measurement import Repeated
 from morphobench.studies.nonsmooth import study as nonsmooth
+from morphobench.studies.nonsmooth.layers import Lasso, TotalVariation, at_distance, collinear, finite_differences
 from morphobench.studies.nonsmooth.pathologies import split_identity
-from morphobench.studies.nonsmooth.problems import Lasso, TotalVariation, at_distance, collinear, finite_differences
 
 MAKERS = {"lasso": Lasso.random, "total-variation": lambda seed: TotalVariation.random(seed, size=3)}
 SMALL = {
@@ -121,23 +121,8 @@ def test_collinear_atoms_are_detected():
     assert problem.differentiate("unrolled", 100).gradients["x"] @ atom == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("layers", ["ridge"], "found 'ridge', expected entries of lasso"),
-        ("factors", [0.5], "expected numbers >= 1"),
-        ("distances", [-1.0], "expected numbers >= 0"),
-        ("smoothings", [0.0], "expected numbers > 0"),
-        ("frameworks", ["jax"], "expected \\[torch\\]"),
-    ],
-)
-def test_settings_that_do_not_fit_are_named(key, value, said):
-    with pytest.raises(Exception, match=f"studies.nonsmooth.{key}.*{said}"):
-        study_settings("nonsmooth", {key: value})
-
-
 def test_every_cell_leaves_rows(tmp_path):
-    settings = study_settings("nonsmooth", {**SMALL, "layers": ["lasso", "pathological"]})
+    settings = NonsmoothStudy(**SMALL, layers=["lasso", "pathological"]).model_dump()
     rows, cells = [], nonsmooth.cells(settings, "torch")
     assert len({cell.name for cell in cells}) == len(cells) == (2 + 3) * len(nonsmooth.WAYS)
     for together in by_instance(cells):
@@ -152,4 +137,5 @@ def test_every_cell_leaves_rows(tmp_path):
     assert table.loc[generic, "relative_error"].notna().all()
     assert table.loc[~generic, "relative_error"].isna().all()  # nothing is averaged over a kink
     nonsmooth.collect(table, [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == nonsmooth.OUTPUTS
     assert '"lasso"' in (tmp_path / "nonsmooth.json").read_text()

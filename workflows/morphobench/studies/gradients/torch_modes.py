@@ -13,22 +13,16 @@ from torch import Tensor
 
 import varmorph.torch
 from morphobench.studies.cells import Cell, Row
-from morphobench.studies.coupled_methods import methods
+from morphobench.studies.gradients.coupled_methods import methods
 from morphobench.studies.gradients.difference_rows import DifferenceRows
 from morphobench.studies.gradients.finite_differences import Hull
-from morphobench.studies.gradients.instances import Instance
 from morphobench.studies.gradients.perturbations import by_channel
-from morphobench.studies.gradients.reference import solve_reference
 from morphobench.studies.gradients.rows import HULL_TOLERANCE, Differentiated, mode_rows
-from morphobench.studies.gradients.torch_unrolling import (
-    gradient_step,
-    neighbours,
-    newton_step,
-    newton_updates,
-    unrolled,
-)
+from morphobench.studies.instances import Instance
 from morphobench.studies.measurement import Repeated
+from morphobench.studies.reference import solve_reference
 from morphobench.studies.torch_measurement import clock_for, saved_bytes
+from morphobench.studies.torch_unrolling import gradient_step, neighbours, newton_step, newton_updates, unrolled
 from varmorph.convergence import ConvergenceWarning
 
 __all__ = ["TorchInstance", "apply", "differentiate"]

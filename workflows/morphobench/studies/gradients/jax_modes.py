@@ -14,20 +14,14 @@ import numpy as np
 
 import varmorph.jax
 from morphobench.studies.cells import Cell, Row
-from morphobench.studies.coupled_methods import methods
+from morphobench.studies.gradients.coupled_methods import methods
 from morphobench.studies.gradients.finite_differences import Hull
-from morphobench.studies.gradients.instances import Instance
-from morphobench.studies.gradients.jax_unrolling import (
-    gradient_step,
-    neighbours,
-    newton_step,
-    reconstructed,
-    weighted_mean,
-)
-from morphobench.studies.gradients.perturbations import by_channel, problems
-from morphobench.studies.gradients.reference import reference_solution, solve_reference
+from morphobench.studies.gradients.perturbations import by_channel, stacked
 from morphobench.studies.gradients.rows import HULL_TOLERANCE, Differentiated, mode_rows
+from morphobench.studies.instances import Instance
+from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, reconstructed, weighted_mean
 from morphobench.studies.measurement import Repeated, WallClock
+from morphobench.studies.reference import reference_solution, solve_reference
 from varmorph.convergence import ConvergenceWarning
 
 __all__ = ["JaxInstance", "differentiate"]
@@ -94,7 +88,7 @@ def differentiate(instance: Instance, mode: Mapping[str, Any]) -> Differentiated
 def _by_output(batch: Instance, channels: int, mode: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Differentiate the problems of a batch, (C, entries of a channel): so many at a time, for which a program exists."""
     parts = [
-        differentiate(problems(batch, np.arange(first, first + channels)), mode).gradients
+        differentiate(stacked(batch, np.arange(first, first + channels)), mode).gradients
         for first in range(0, batch.channels, channels)
     ]
     return {name: np.concatenate([by_channel(part[name]) for part in parts]) for name in batch.arguments}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import varmorph.reference
-from morphobench.studies.gradients.active_sets import has_ties, pieces
-from morphobench.studies.gradients.instances import Instance
+from morphobench.studies.active_sets import has_ties, pieces
+from morphobench.studies.instances import Instance
 
 __all__ = ["Reference", "reference_solution", "solve_reference"]
 

@@ -5,9 +5,9 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from morphobench.studies.gradients.jax_gradients import JaxInstance, differentiate  # noqa: E402
+from morphobench.studies.gradients.jax_modes import JaxInstance, differentiate  # noqa: E402
 from morphobench.studies.gradients.modes import modes  # noqa: E402
-from morphobench.studies.gradients.reference import solve_reference  # noqa: E402
+from morphobench.studies.reference import solve_reference  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from morphobench.studies.gradients.reference import solve_reference
-from morphobench.studies.gradients.torch_unrolling import (
+from morphobench.studies.reference import solve_reference
+from morphobench.studies.torch_unrolling import (
     above,
     gradient_step,
     neighbours,

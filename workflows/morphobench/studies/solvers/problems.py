@@ -1,4 +1,4 @@
-"""What the solver study measures, as NumPy: arguments of layers and coupled operators, and the cells that use them."""
+"""What the solver study measures, as NumPy: arguments of layers and coupled operators, and the other libraries by name."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import FrameworkUnavailable
-from morphobench.studies.cells import Cell, Row
-from morphobench.studies.plugin_operators import methods_with_operators
+from morphobench.studies.cells import Row
 
 __all__ = [
     "LAYERS",
     "PEERS",
-    "SOLVERS",
     "CostInstance",
     "about_peer",
     "coupled_instance",
+    "coupled_problem",
     "installed_version",
     "layer_instance",
-    "list_cells",
-    "reference",
 ]
 
 LEVEL = 3.0  # tau = 0.95: near a dilation, where the iterations are more than at an easy level
@@ -45,8 +42,6 @@ LAYERS = {
     "convolution": "convolution",
     "max-pooling": "pooling",
 }
-COUPLED_LAYERS = ("regularised-dilation", "joint-opening", "reconstruction")
-SOLVERS = ("newton", "fixed-point", "anderson", "accelerated-gradient", "primal-dual", "admm")
 # Other libraries by the problem that they are given: a regularised dilation, one small enough for a conic program, or a
 # max-plus dilation; with the framework whose process runs them.
 PEERS = {
@@ -131,9 +126,14 @@ def coupled_instance(operator: str, size: int, coupling: float, seed: int) -> Co
     return CostInstance(operator, arguments, rng.standard_normal(x.shape), {})
 
 
+def coupled_problem(wanted: Mapping[str, Any], seed: int) -> tuple[CostInstance, np.ndarray]:
+    """Return the instance that the settings of a cell name, and its minimiser by the float64 reference."""
+    named = (wanted["operator"], wanted["image_size"], wanted["coupling"], seed)
+    return coupled_instance(*named), _minimiser(*named)
+
+
 @cache
-def reference(operator: str, size: int, coupling: float, seed: int) -> np.ndarray:
-    """Minimiser of a `coupled_instance` by the float64 reference."""
+def _minimiser(operator: str, size: int, coupling: float, seed: int) -> np.ndarray:
     found = coupled_instance(operator, size, coupling, seed)
     library = importlib.import_module("varmorph.reference")
     return getattr(library, operator)(**found.arguments)
@@ -154,83 +154,6 @@ def installed_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # varmorph in a checkout, and OpenCV, whose distributions have many names
         return importlib.import_module(module).__version__
-
-
-def list_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
-    """List the cells of one framework, instance by instance; JAX has settings of its own, since each cell is compiled."""
-    if framework == "jax":
-        settings = {
-            **settings,
-            **{key.removeprefix("jax_"): settings[key] for key in settings if key.startswith("jax_")},
-        }
-    cells = [Cell("copy", f"copy-{settings['copy_mib']}", {"role": "copy"})]
-    for kernel in settings["kernel_sizes"]:
-        for size in settings["image_sizes"]:
-            cells += _layer_cells(settings, framework, size, kernel)
-    for size, coupling in _coupled_grid(settings):
-        cells += _coupled_cells(settings, "regularised_dilation", size, coupling)
-    for size in settings["joint_sizes"] if framework == "torch" else []:
-        cells += _coupled_cells(settings, "joint_opening", size, ETA)
-    cells += _peer_cells(settings, framework)
-    for method in methods_with_operators(framework):
-        cells.append(Cell(f"method-{method}", f"method-{method}", {"role": "plugin", "method": method}))
-    return cells
-
-
-def _layer_cells(settings: Mapping[str, Any], framework: str, size: int, kernel: int) -> list[Cell]:
-    instance = f"layers-{size}-{kernel}x{kernel}"
-    about = {"role": "layer", "image_size": size, "kernel_size": kernel}
-    cells = []
-    for name in settings["layers"]:
-        if name in COUPLED_LAYERS and (size > settings["largest_coupled_layer"] or kernel != WINDOW):
-            continue
-        # What XLA makes of the operators is compiled for seconds and far slower than kernels: for the first size alone.
-        other = ["tensor"] if framework == "torch" else ["xla"] if size == settings["image_sizes"][0] else []
-        own = ["kernels", *other]
-        if framework == "torch" and size in settings["compiled_sizes"] and kernel == settings["kernel_sizes"][0]:
-            own.append("compile")
-        # Convolution and pooling are the framework's own, and the coupled layers are timed as a user meets them.
-        backends = own if name in ("variational-dilation", "max-plus-dilation") else ["auto"]
-        for backend in backends:
-            solver = f"{instance}-{name}" + ("" if backend == "auto" else f"-{backend}")
-            cells.append(Cell(solver, instance, {**about, "solver": name, "backend": backend}))
-    return cells
-
-
-def _coupled_grid(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """Sizes at the first coupling, and the other couplings at the middle size."""
-    sizes, couplings = settings["coupled_sizes"], settings["couplings"]
-    if not sizes or not couplings:
-        return []
-    middle = sizes[len(sizes) // 2]
-    return [(size, couplings[0]) for size in sizes] + [(middle, coupling) for coupling in couplings[1:]]
-
-
-def _coupled_cells(settings: Mapping[str, Any], operator: str, size: int, coupling: float) -> list[Cell]:
-    kind = "joint" if operator == "joint_opening" else "coupled"
-    instance = f"{kind}-{size}-{coupling:g}"
-    cells = []
-    for solver in settings["solvers"]:
-        for tolerance in settings["tolerances"]:
-            about = {"role": "coupled", "operator": operator, "solver": solver, "tolerance": tolerance}
-            about |= {"image_size": size, "coupling": coupling}
-            cells.append(Cell(f"{instance}-{solver}-{tolerance:.0e}", instance, about))
-    return cells
-
-
-def _peer_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
-    """Put the peers of a framework beside varmorph, problem by problem."""
-    cells = []
-    for problem in ("regularised", "conic", "dilation"):
-        peers = [name for name in settings["peers"] if PEERS[name] == (framework, problem)]
-        size = settings["conic_size"] if problem == "conic" else settings["peer_size"]
-        about: dict[str, Any] = {"role": "peer", "problem": problem, "image_size": size}
-        if problem != "dilation":
-            about |= {"operator": "regularised_dilation", "coupling": 1.0, "tolerance": settings["peer_tolerance"]}
-        instance = f"peers-{problem}-{size}"
-        for name in ["varmorph", *peers] if peers else []:
-            cells.append(Cell(f"{instance}-{name}", instance, {**about, "solver": name}))
-    return cells
 
 
 def about_peer(wanted: Mapping[str, Any]) -> Row:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import varmorph.torch
-from morphobench.studies.gradients.active_sets import pieces
+from morphobench.studies.active_sets import pieces
 from morphobench.studies.gradients.finite_differences import Hull
 from morphobench.studies.gradients.modes import modes
 from morphobench.studies.gradients.perturbations import by_channel
-from morphobench.studies.gradients.reference import solve_reference
-from morphobench.studies.gradients.torch_gradients import TorchInstance, differentiate
+from morphobench.studies.gradients.torch_modes import TorchInstance, differentiate
+from morphobench.studies.reference import solve_reference
 from varmorph.convergence import ConvergenceWarning
 
 SEPARABLE = ["variational_dilation", "variational_erosion"]

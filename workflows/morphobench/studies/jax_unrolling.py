@@ -1,6 +1,6 @@
 """The separable operator and the reconstruction in JAX, as plain iterations that automatic differentiation goes through.
 
-The twin of `morphobench.studies.gradients.torch_unrolling`, where the mathematics is said.
+The twin of `morphobench.studies.torch_unrolling`, where the mathematics is said.
 """
 
 from __future__ import annotations

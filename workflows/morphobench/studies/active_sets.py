@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import varmorph.reference
-from morphobench.studies.gradients.instances import Instance
+from morphobench.studies.instances import Instance
 
 __all__ = ["has_ties", "pieces", "window_residuals"]
 
