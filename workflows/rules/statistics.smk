@@ -3,7 +3,7 @@ TABLES = expand(f"{RESULTS}/tables/{{table}}.parquet", table=["trials", "scores"
 # Tables of the runs (from other machines, say) that this report takes in; they are copied here, never made here.
 INCLUDED = expand(
     "results/{run}/tables/{table}.parquet",
-    run=CONFIGURATION["report"]["include"],
+    run=CONFIGURATION.report.include,
     table=["trials", "scores"],
 )
 PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
@@ -55,7 +55,7 @@ rule check_published:
         packages("statistics"),
         relative(sorted(PROJECT.datasets.glob("*/published.csv"))),
     output:
-        f"{RESULTS}/statistics/published.csv",
+        multiext(f"{RESULTS}/statistics/published", ".csv", ".parquet"),
     log:
         f"{RESULTS}/logs/check_published.log",
     conda:
@@ -74,7 +74,7 @@ rule compare_reference:
         packages("statistics"),
         relative(sorted(PROJECT.reference.glob(f"{RUN}.csv"))),
     output:
-        f"{RESULTS}/statistics/reference.csv",
+        multiext(f"{RESULTS}/statistics/reference", ".csv", ".parquet"),
     log:
         f"{RESULTS}/logs/compare_reference.log",
     conda:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from morphobench.contract import PRIMARY_METRIC
 from morphobench.statistics.inference import bootstrap_interval
+from morphobench.statistics.tables import primary_scores
 
 __all__ = ["COUNTERPARTS", "compare_counterparts", "counted_once", "read_counterparts"]
 
@@ -63,8 +63,8 @@ def compare_counterparts(
         One row a data set and variant that both have scores on; differences are paired by seed, ratios (method over
         counterpart) are medians over these pairs, ``fit_s`` medians, ``compile_s`` the largest.
     """
-    primary = scores[(scores["status"] == "ok") & (scores["split"] == "test")]
-    primary = primary[primary["metric"] == primary["task"].map(PRIMARY_METRIC)]
+    primary = primary_scores(scores)
+    primary = primary[primary["status"] == "ok"]
     key = ["dataset", "variant", "seed"]
     table = primary.merge(trials[[*key, "method", "fit_s", "predict_s", "compile_s"]], on=[*key, "method"])
     rows: list[dict[str, Any]] = []

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from morphobench.statistics.tables import ENTRY
+
 __all__ = ["FRIEDMAN", "RANKING", "friedman", "rank_methods"]
 
 FRIEDMAN_DATASETS = 5
-ENTRY = ["method", "variant"]
 RANKING = ["scope", "datasets", *ENTRY, "rank", "entries", "mean", "seeds", "failed", "note"]
 FRIEDMAN = ["scope", "datasets", "entries", "statistic", "p", "note"]
 

@@ -6,10 +6,12 @@ import math
 import pandas as pd
 import pytest
 
+from morphobench.project.files import write_table
 from morphobench.project.paths import Project
+from morphobench.report.frameworks.tables import counterparts
+from morphobench.report.frameworks.text import counterpart_sentences
 from morphobench.report.results import read_run_results
-from morphobench.report.scores import counterparts as counterpart_exhibits
-from morphobench.statistics import comparisons as statistics
+from morphobench.statistics.comparisons import compare_methods
 from morphobench.statistics.counterparts import compare_counterparts, counted_once, read_counterparts
 
 VALUES = {"net": [0.90, 0.92, 0.91, 0.93], "net-jax": [0.91, 0.92, 0.93, None], "rival": [0.8, 0.82, 0.84, 0.81]}
@@ -65,7 +67,7 @@ def test_a_twin_changes_neither_ranks_nor_tests(tables, tmp_path):
         for table, label in zip(tables, ("scores", "trials"), strict=True):
             table[table["method"].isin(methods)].to_csv(folder / f"{label}.csv", index=False)
         config = {"statistics": {"baseline": "rival", "alpha": 0.05}}
-        statistics.compare_methods(folder, tmp_path / name, config, PAIR)
+        compare_methods(folder, tmp_path / name, config, PAIR)
         found[name] = [(tmp_path / name / f"{part}.csv").read_text() for part in ("differences", "ranking", "friedman")]
     assert found["with"] == found["without"]
     assert "net-jax" in (tmp_path / "with" / "means.csv").read_text()
@@ -80,16 +82,15 @@ def test_manifests_say_which_methods_have_a_counterpart(tmp_path):
 
 def test_the_report_says_how_far_the_frameworks_differ(tables, tmp_path):
     run = Project(tmp_path).run("try")
-    run.tables.mkdir(parents=True)
     for table, label in zip(tables, ("scores", "trials"), strict=True):
-        table.to_csv(run.tables / f"{label}.csv", index=False)
-    statistics.compare_methods(run.tables, run.statistics, {"statistics": {"baseline": "rival"}}, PAIR)
+        write_table(run.tables / label, table)
+    compare_methods(run.tables, run.statistics, {"statistics": {"baseline": "rival"}}, PAIR)
     results = read_run_results(run)
-    (sentence,) = counterpart_exhibits.counterpart_sentences(results)
+    (sentence,) = counterpart_sentences(results)
     assert sentence.startswith(
         "“net-jax” beside “net”, the same network and batches by jax and by torch: over 1 data set"
     )
     assert "test score is +0.0100, and" in sentence
     assert "Training takes 0.5 times as long, after up to 10 s of compilation in each process." in sentence
-    (row,) = counterpart_exhibits.counterparts(results).rows
+    (row,) = counterparts(results).rows
     assert [cell.text for cell in row[:5]] == ["net-jax", "net", "d", "accuracy", "+0.0100"]
