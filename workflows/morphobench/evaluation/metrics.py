@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import ndimage, special
 
-__all__ = ["METRICS", "SMALLER_IS_BETTER", "score", "score_on_images"]
+from morphobench.training.metrics import dice, multilabel_auc
 
-SMALLER_IS_BETTER = ("ece", "hd95")
+__all__ = ["METRICS", "score", "score_on_images"]
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -27,12 +27,9 @@ def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
     Classes that do not occur in ``labels``, or alone, have no curve and are left out.
     """
-    from sklearn.metrics import roc_auc_score
-
     probabilities = special.softmax(scores.astype(np.float64), axis=1)
-    classes = range(scores.shape[1]) if scores.shape[1] > 2 else (1,)
-    present = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
-    return float(np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in present])) if present else np.nan
+    classes = np.arange(scores.shape[1]) if scores.shape[1] > 2 else np.array([1])
+    return multilabel_auc(probabilities[:, classes], labels[:, None] == classes)
 
 
 def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -50,14 +47,6 @@ def calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) ->
     return float(np.sum(gaps))
 
 
-def multilabel_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over labels of the area under the ROC curve."""
-    from sklearn.metrics import roc_auc_score
-
-    present = [k for k in range(scores.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
-    return float(np.mean([roc_auc_score(labels[:, k], scores[:, k]) for k in present])) if present else np.nan
-
-
 def multilabel_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Share of (image, label) pairs predicted rightly at probability 1/2, as medmnist's Evaluator computes it."""
     return float(((scores > 0) == labels.astype(bool)).mean())
@@ -69,18 +58,15 @@ def _masks(scores: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.
     return [(p == k, t == k) for p, t in zip(predicted, labels, strict=True) for k in range(1, scores.shape[1])]
 
 
-def dice(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over images and foreground classes of 2 |P and T| / (|P| + |T|); two empty masks agree (1)."""
-    return float(np.mean([_overlap(p & t, p.sum() + t.sum(), 2) for p, t in _masks(scores, labels)]))
+def mean_dice(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over images and foreground classes of the Dice coefficient; two empty masks agree (1)."""
+    return float(np.mean([dice((p & t).sum(), p.sum() + t.sum()) for p, t in _masks(scores, labels)]))
 
 
 def iou(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean over images and foreground classes of |P and T| / |P or T|; two empty masks agree (1)."""
-    return float(np.mean([_overlap(p & t, (p | t).sum(), 1) for p, t in _masks(scores, labels)]))
-
-
-def _overlap(common: np.ndarray, whole: float, factor: float) -> float:
-    return factor * float(common.sum()) / float(whole) if whole else 1.0
+    pairs = _masks(scores, labels)
+    return float(np.mean([(p & t).sum() / (p | t).sum() if (p | t).any() else 1.0 for p, t in pairs]))
 
 
 def centreline_dice(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -143,7 +129,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
     "ordinal": _CLASSES,
     "node_classification": _CLASSES,
     "multilabel": {"auc": multilabel_auc, "accuracy": multilabel_accuracy},
-    "segmentation": {"dice": dice, "iou": iou, "cldice": centreline_dice, "hd95": hausdorff_95},
+    "segmentation": {"dice": mean_dice, "iou": iou, "cldice": centreline_dice, "hd95": hausdorff_95},
     "restoration": {"psnr": psnr, "ssim": ssim},
 }
 
@@ -168,4 +154,4 @@ def score_on_images(on_images: OnImages, scores: np.ndarray, labels: np.ndarray)
         Takes scores of nodes to the pixels: returns scores (N, K, H, W) and masks (N, H, W).
     """
     true = np.eye(scores.shape[1])[labels]
-    return {"dice": dice(*on_images(scores)), "dice_limit": dice(*on_images(true))}
+    return {"dice": mean_dice(*on_images(scores)), "dice_limit": mean_dice(*on_images(true))}

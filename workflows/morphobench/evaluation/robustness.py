@@ -24,8 +24,8 @@ from morphobench.plugins.discovery import MethodInfo, discover_methods
 from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import write_table
 from morphobench.project.paths import Project, RunFolder
+from morphobench.settings.records import Record
 from morphobench.training.frameworks import framework_of
-from morphobench.trials.records import Record, read_record
 
 __all__ = [
     "COLUMNS",
@@ -187,7 +187,7 @@ def _rows_of_seed(
     judge: Callable[[np.ndarray], float],
     threads: int,
 ) -> list[dict[str, object]]:
-    record = read_record(folder / "record.json")
+    record = Record.read(folder / "record.json")
     status, message = record.status, record.message
     if status == "ok":
         try:

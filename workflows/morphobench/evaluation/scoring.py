@@ -13,27 +13,13 @@ import pandas as pd
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.data.preparation import labels_of_test, on_images_of, read_manifest
 from morphobench.evaluation import metrics
+from morphobench.project.errors import UserError
 from morphobench.project.files import write_table
 from morphobench.project.paths import Project, RunFolder
-from morphobench.project.validation import UserError
-from morphobench.trials.records import Record, read_record
+from morphobench.settings.records import Record
+from morphobench.statistics.tables import SCORES
 
 __all__ = ["collect_tables", "score_dataset", "tried_learning_rates"]
-
-SCORE_COLUMNS = [
-    "run",
-    "dataset",
-    "task",
-    "method",
-    "variant",
-    "framework",
-    "seed",
-    "status",
-    "split",
-    "metric",
-    "value",
-]
-
 
 Cells = Iterable[tuple[str, str, str]]  # data set, method, variant
 
@@ -47,12 +33,12 @@ def score_dataset(project: Project, run: RunFolder, dataset: str, cells: Cells, 
     for _, method, variant in (cell for cell in cells if cell[0] == dataset):
         for seed in seeds:
             rows += _rows(run.trial(dataset, method, variant, seed), labels, on_images)
-    write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": "float64"}))
+    write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORES).astype({"value": "float64"}))
 
 
 def _rows(folder: Path, labels: np.ndarray | None, on_images: metrics.OnImages | None) -> list[dict[str, object]]:
     """Rows of one trial."""
-    record = read_record(folder / "record.json")
+    record = Record.read(folder / "record.json")
     primary = PRIMARY_METRIC.get(record.task, "")
     if labels is None or record.status != "ok":
         return [_row(record, "test", primary, None)]
@@ -99,7 +85,7 @@ def collect_tables(run: RunFolder, cells: Cells, seeds: Sequence[int]) -> None:
     """Write the tables ``trials`` and ``scores`` of a run from its records and from the scores of each data set."""
     trials, datasets = [], dict[str, None]()
     for dataset, method, variant in cells:
-        trials += [_trial_row(read_record(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
+        trials += [_trial_row(Record.read(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
         datasets[dataset] = None
     write_table(run.tables / "trials", pd.DataFrame(trials))
     scores = [pd.read_parquet(run.trials / dataset / "scores.parquet") for dataset in datasets]
@@ -140,7 +126,7 @@ def tried_learning_rates(run: RunFolder) -> pd.DataFrame:
     """Return the validation score of every learning rate that the trials of a run tried."""
     rows = []
     for path in sorted(run.trials.glob("*/*/*/seed-*/record.json")):
-        record = read_record(path)
+        record = Record.read(path)
         commit = record.provenance.get("commit", "")[:10]
         rows += [
             {

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from morphobench.contract import AnySplit, Budget, Diverged, GraphSplit, InvalidPlugin, Run, Task
+from morphobench.training.metrics import multilabel_auc
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -194,8 +195,4 @@ class Tally:
         """Primary metric of the task."""
         if self.task.kind != "multilabel":
             return self.metrics / self.images
-        from sklearn.metrics import roc_auc_score
-
-        scores, labels = (np.concatenate(parts) for parts in zip(*self.kept, strict=True))
-        both = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
-        return float(np.mean([roc_auc_score(labels[:, k], scores[:, k]) for k in both])) if both else math.nan
+        return multilabel_auc(*(np.concatenate(parts) for parts in zip(*self.kept, strict=True)))

@@ -18,6 +18,7 @@ from morphobench.project.files import atomic
 from morphobench.training import loop
 from morphobench.training.jax.compilation import Program, ProgramCache, seconds_spent_compiling
 from morphobench.training.loop import EVALUATION_BATCH, Outcome, batches_to_evaluate, centred, check_score_shape
+from morphobench.training.metrics import dice
 
 __all__ = [
     "JaxLearner",
@@ -235,7 +236,7 @@ def loss_of(task: Task, scores: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _soft_dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:
-    """One minus the Dice coefficient of probabilities (N, K, H, W), over the batch, averaged over the foreground classes."""
+    """One minus the smoothed Dice coefficient of probabilities (N, K, H, W), over the batch, averaged over the foreground classes."""
     probability, truth = probability[:, 1:], truth[:, 1:]
     overlap = (probability * truth).sum((0, 2, 3))
     total = probability.sum((0, 2, 3)) + truth.sum((0, 2, 3))
@@ -249,7 +250,7 @@ def metric_of_images(task: Task, scores: jax.Array, labels: jax.Array) -> jax.Ar
         found, truth = scores.argmax(axis=1)[:, None] == classes, labels[:, None] == classes
         overlap = (found & truth).sum((2, 3))
         total = found.sum((2, 3)) + truth.sum((2, 3))
-        return jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0).mean(axis=1)
+        return dice(overlap, total).mean(axis=1)
     if task.kind == "restoration":
         error = jnp.square(scores - labels).mean((1, 2, 3))
         return -10 * jnp.log10(jnp.maximum(error, 1e-10))

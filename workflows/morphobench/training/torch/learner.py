@@ -27,6 +27,7 @@ from morphobench.training.loop import (
     centred,
     check_score_shape,
 )
+from morphobench.training.metrics import dice
 
 __all__ = [
     "TorchLearner",
@@ -194,7 +195,7 @@ def loss_of(task: Task, scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _soft_dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
-    """One minus the Dice coefficient of probabilities (N, K, H, W), over the batch, averaged over the foreground classes."""
+    """One minus the smoothed Dice coefficient of probabilities (N, K, H, W), over the batch, averaged over the foreground classes."""
     probability, truth = probability[:, 1:], truth[:, 1:]
     overlap = (probability * truth).sum(dim=(0, 2, 3))
     total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
@@ -215,7 +216,7 @@ def _metric_of_images(task: Task, scores: Tensor, labels: Tensor) -> Tensor:
         found = F.one_hot(scores.max(dim=1).indices, task.outputs)[..., 1:].flatten(1, 2).bool()
         truth = F.one_hot(labels, task.outputs)[..., 1:].flatten(1, 2).bool()
         overlap, total = (found & truth).sum(dim=1), found.sum(dim=1) + truth.sum(dim=1)
-        return torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean(dim=1)
+        return dice(overlap, total).mean(dim=1)
     if task.kind == "restoration":
         error = (scores - labels).square().mean(dim=(1, 2, 3))
         return -10 * torch.log10(error.clamp(min=1e-10))
