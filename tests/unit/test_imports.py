@@ -1,11 +1,19 @@
-"""Imports point one way (architecture): plugins -> library and harness -> nothing of the plugins."""
+"""Imports point one way (architecture): plugins -> library and harness -> nothing of the plugins; inside both, downwards."""
 
 import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
+
+# From the top floor down: a package imports only what stands to the right of it.
+HARNESS = (
+    *("__main__", "report", "evaluation", "trials", "studies", "data", "runs", "backbones", "plugins", "training"),
+    *("statistics", "settings", "contract", "project"),
+)
+LIBRARY_HALF = ("layers", "operators", "lasso", "energy", "separable", "backend", "arguments")
 
 
 def imported(path):
@@ -20,6 +28,65 @@ def imported(path):
 
 def packages(path):
     return {name.split(".")[0] for name in imported(path)}
+
+
+def modules(folder):
+    """Return the modules of a package: dotted name -> path."""
+    found = {}
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(folder.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def import_graph(folder):
+    """Return, for each module, the modules of the same package that it imports: deferred, for annotations or by name as well."""
+    known = modules(folder)
+    return {name: {_known(one, known) for one in _named(name, path)} - {name, None} for name, path in known.items()}
+
+
+def _named(module, path):
+    """Yield the dotted names that a module imports, those of objects included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package of the module, each further one the package around it.
+            around = module.split(".")[: len(module.split(".")) - node.level + (path.stem == "__init__")]
+            origin = ".".join([*(around if node.level else ()), *([node.module] if node.module else ())])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            yield from _literal(node.args[0])
+
+
+def _literal(argument):
+    """Yield the name that a call imports; of one that is put together, as much as is written down."""
+    start = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument
+    if isinstance(start, ast.Constant) and isinstance(start.value, str):
+        yield start.value.rstrip(".")
+
+
+def _known(name, known):
+    """Return the module that a dotted name is, or lies in; None for what is not of the package."""
+    while name not in known and "." in name:
+        name = name.rpartition(".")[0]
+    return name if name in known else None
+
+
+def upward(graph, package, order):
+    """List the imports of a package that do not go down in an order of its parts."""
+    place = {f"{package}.{name}": rank for rank, name in enumerate(order)}
+    depth = package.count(".") + 2
+    found = []
+    for module, imports in graph.items():
+        own = ".".join(module.split(".")[:depth])
+        if not own.startswith(f"{package}."):
+            continue
+        for other in sorted(imports):
+            its = ".".join(other.split(".")[:depth])
+            if its.startswith(f"{package}.") and its != own and not place[its] > place[own]:
+                found.append(f"{module} imports {other}")
+    return found
 
 
 def test_the_library_knows_nothing_of_the_suite(project):
@@ -52,6 +119,62 @@ def test_the_halves_of_the_library_do_not_import_each_other(project):
         assert not any(name == "jax" or name.startswith("varmorph.jax") for name in imported(path)), path
     for path in (project.library / "jax").rglob("*.py"):
         assert not any(name == "torch" or name.startswith("varmorph.torch") for name in imported(path)), path
+
+
+@pytest.mark.parametrize("folder", ["library", "harness"])
+def test_no_modules_import_each_other_in_a_circle(project, folder):
+    try:
+        TopologicalSorter(import_graph(getattr(project, folder))).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_packages_of_the_suite_import_those_below_them(project):
+    graph = import_graph(project.harness)
+    assert {name.split(".")[1] for name in graph if "." in name} == set(HARNESS)
+    assert upward(graph, "morphobench", HARNESS) == []
+
+
+@pytest.mark.parametrize("half", ["torch", "jax"])
+def test_packages_of_the_library_import_those_below_them(project, half):
+    graph, package = import_graph(project.library), f"varmorph.{half}"
+    assert {name.split(".")[2] for name in graph if name.startswith(f"{package}.")} <= set(LIBRARY_HALF)
+    assert upward(graph, package, LIBRARY_HALF) == []
+
+
+def test_studies_do_not_import_each_other(project):
+    graph = import_graph(project.harness)
+    studies = {path.parent.name for path in (project.harness / "studies").glob("*/study.py")}
+    for module, imports in graph.items():
+        if module.startswith("morphobench.studies."):
+            others = studies - set(module.split(".")[2:3])
+            assert not {name for name in imports if set(name.split(".")[2:3]) & others}, module
+
+
+def test_imports_are_found_wherever_they_are_written(tmp_path):
+    """Every way of importing, or the tests above would hold of nothing."""
+    package = tmp_path / "house"
+    (package / "inner").mkdir(parents=True)
+    for name in ("cellar", "inner/below", "inner/__init__", "one", "two", "three", "four", "five", "six"):
+        (package / f"{name}.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "inner" / "door.py").write_text(
+        "import house.one, importlib\n"
+        "from house import two as second\n"
+        "from house.three import thing\n"
+        "from . import below\n"
+        "from ..six import thing\n"
+        "if TYPE_CHECKING:\n    from house.four import Thing\n"
+        "def later(name):\n"
+        "    importlib.import_module('house.five')\n"
+        "    return importlib.import_module(f'house.cellar.{name}')\n"
+    )
+    found = import_graph(package)["house.inner.door"]
+    assert found == {
+        f"house.{name}" for name in ("one", "two", "three", "four", "five", "six", "cellar", "inner.below")
+    }
+    order = ("one", "inner", "two", "three", "four", "five", "six", "cellar")
+    assert upward(import_graph(package), "house", order) == ["house.inner.door imports house.one"]
 
 
 def test_plugins_do_not_import_each_other(project):
