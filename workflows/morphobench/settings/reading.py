@@ -27,6 +27,7 @@ LIMITS = {
     "string_too_short": "text of at least {min_length} characters",
     "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
+    "invalid_key": "text as a key",
 }
 
 
@@ -95,7 +96,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     if kind == "literal_error":
         choices = problems[0]["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return f"{key}: found {_short(found)}, expected {'one of ' * (',' in choices)}{choices}"
-    expected = LIMITS[kind].format(**problems[0].get("ctx", {})) if kind in LIMITS else _types(node)
+    limit = LIMITS["invalid_key"] if kind == "string_type" and place[-1] == "[key]" else LIMITS.get(kind)
+    expected = limit.format(**problems[0].get("ctx", {})) if limit else _types(node)
     return f"{key}: found {_short(found)}, expected {expected}{described}"
 
 
@@ -145,6 +147,6 @@ def _node(schema: dict[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
 
 def _types(node: dict[str, Any]) -> str:
     """Name the types that a node takes."""
-    kinds = [branch.get("type", "something else") for branch in node.get("anyOf", [node])]
+    kinds = [branch.get("type", "another value") for branch in node.get("anyOf", [node])]
     names = [name for kind in kinds for name in (kind if isinstance(kind, list) else [kind])]
     return " or ".join(dict.fromkeys(names))

@@ -48,6 +48,8 @@ def message(model, values):
         ({"statistics": {"alpha": 1}}, "key 'statistics.alpha': found 1, expected less than 1 (One minus"),
         ({"reference": {"tolerances": {"dice": -1}}}, "key 'reference.tolerances.dice': found -1, expected at least 0"),
         ({"robustness": {"severities": [6]}}, "key 'robustness.severities.0': found 6, expected at most 5"),
+        ({"budget": {1: 2}}, "key 'budget.1': found 1, expected text as a key"),
+        ({"reference": {"tolerances": {3: 0.1}}}, "key 'reference.tolerances.3': found 3, expected text as a key"),
         ({"treads": 1, "sedes": [1]}, "unknown key 'sedes', 'treads'; expected one of: budget, datasets"),
     ],
 )
