@@ -1,14 +1,22 @@
-"""Made-up tables of both studies with what real ones can hold: every mode, kinks, failures, peers that are missing."""
+"""Made-up tables of the gradient and the solver study with what real ones can hold: every mode, kinks, failures, peers that are missing."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from morphobench.report.results import GRADIENTS, SOLVERS
+from morphobench.report.results import RunResults, by_kind
+from morphobench.report.style import Drawing, drawing_style
+from morphobench.report.table import ReportTable
+from morphobench.studies.gradients.study import COLUMN_TYPES as GRADIENTS
+from morphobench.studies.solvers.study import COLUMN_TYPES as SOLVERS
+from morphobench.studies.tables import study_table
 
 Row = dict[str, Any]
 CPU = "cpu (Example CPU)"
@@ -45,7 +53,7 @@ def gradient_table(seed: int = 3) -> pd.DataFrame:
                 rows += _differences(base, groups, rng)
             rows += _ties(_gradient_base(f"{family}-ties", family, framework, 0) | {"data": "ties"}, groups, rng)
     rows += [_failed(_gradient_base("regularised-random-64-8", "regularised", "jax", 2))]
-    return pd.DataFrame(rows)[GRADIENTS]
+    return study_table(rows, GRADIENTS)
 
 
 def _gradient_base(instance: str, family: str, framework: str, number: int) -> Row:
@@ -154,7 +162,7 @@ def solver_table(seed: int = 5) -> pd.DataFrame:
     for framework, speed in (("torch", 9e9), ("jax", 7e9)):
         row = _solver_base("copy", "", framework) | {"instance": "copy", "solver": "copy", "phase": "forward"}
         rows.append(row | {"median_s": 3e-3, "bytes_per_s": speed, "spread": 0.01})
-    return pd.DataFrame(rows)[SOLVERS]
+    return study_table(rows, SOLVERS)
 
 
 def _solver_base(role: str, family: str, framework: str) -> Row:
@@ -292,3 +300,31 @@ def _peers(rng: np.random.Generator) -> list[Row]:
                 row |= {"version": "", "status": "unavailable", "message": "not installed", "repeats": None}
             rows.append(row)
     return rows
+
+
+def with_table(results: RunResults, study: str, table: pd.DataFrame) -> RunResults:
+    """Return the results with another table of a study."""
+    return dataclasses.replace(results, studies={**results.studies, study: by_kind(table)})
+
+
+def only(results: RunResults, **conditions: Callable[[pd.DataFrame], pd.Series] | None) -> RunResults:
+    """Return the results with the rows of some studies for which a condition holds."""
+    kept = {name: results.studies[name][holds(results.studies[name])] for name, holds in conditions.items() if holds}
+    return dataclasses.replace(results, studies={**results.studies, **kept})
+
+
+def drawn(draw: Callable[[RunResults], Any], results: RunResults, *, arranged: bool = False) -> Any:
+    """Return the figure, if wanted arranged as it is when it is saved; no warning is raised by either."""
+    with drawing_style(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = draw(results)
+        if arranged and isinstance(found, Drawing):
+            found.figure.draw_without_rendering()
+    return found
+
+
+def cells_by_column(table: ReportTable, **wanted: str) -> list[dict[str, str]]:
+    """Cells of the rows whose columns have the wanted texts, as mappings by column."""
+    rows = [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows]
+    keys = {key.replace("_", " "): value for key, value in wanted.items()}
+    return [row for row in rows if all(row[key] == value for key, value in keys.items())]

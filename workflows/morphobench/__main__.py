@@ -241,21 +241,21 @@ def _report(project: Project, options: argparse.Namespace) -> None:
     from morphobench.runs.plan import load_plan
 
     run = load_plan(options.config, project).run
-    write_report(run, project, run.report)
+    write_report(run, run.report)
     print(f"the report is {run.report / 'index.html'}")
 
 
 def _expect(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.scoring import tried_learning_rates
     from morphobench.project.files import atomic
-    from morphobench.report.recovery.tables import recovered_elements
     from morphobench.report.results import read_run_results
+    from morphobench.report.sections import expected_tables
     from morphobench.runs.plan import load_plan
     from morphobench.statistics.references import expected_numbers
 
     plan = load_plan(options.config, project)
     name, run = plan.configuration.run, plan.run
-    tables = {f"{name}_elements": recovered_elements(read_run_results(run))}
+    tables = {f"{name}_{end}": table for end, table in expected_tables(read_run_results(run)).items()}
     if plan.configuration.tuning.mode == "grid":
         tables["learning_rates"] = tried_learning_rates(run)
     else:

@@ -1,6 +1,6 @@
 # Draws the figures and writes the page that people read.
 STATISTICS = expand(
-    f"{RESULTS}/statistics/{{table}}.csv",
+    f"{RESULTS}/statistics/{{table}}.parquet",
     table=[
         *("means", "differences", "ranking", "friedman"),
         *("counterparts", "published", "reference"),
@@ -38,7 +38,11 @@ rule write_report:
     input:
         rules.draw_figures.output,
         packages("report"),
-        relative(sorted((PROJECT.workflows / "report").glob("*"))),
+        relative(
+            path
+            for kind in ("html", "css", "js")
+            for path in sorted((PROJECT.harness / "report").rglob(f"*.{kind}"))
+        ),
     output:
         report(
             f"{REPORT}/index.html", caption="../report/report.rst", category="Report"

@@ -14,12 +14,15 @@ import yaml
 from study_tables import gradient_table, solver_table
 
 from morphobench.contract import PRIMARY_METRIC, Split
+from morphobench.project.files import write_table
 from morphobench.project.paths import Project, RunFolder
-from morphobench.report import style as canvas
+from morphobench.report import style
 from morphobench.report.drawing import draw_figures
 from morphobench.report.results import RunResults, read_run_results
-from morphobench.statistics import comparisons as statistics
 from morphobench.statistics import inference
+from morphobench.statistics.comparisons import compare_methods
+from morphobench.studies import benchmarks
+from morphobench.studies.tables import study_table
 
 SEEDS = range(6)
 METHODS = {  # title, family, framework, tasks, level of skill, parameters
@@ -99,8 +102,8 @@ def write_run(scratch: Project, name: str = "made-up", seeds: range = SEEDS) -> 
             trial, rows = _trial(run, dataset, method, variant, seed)
             trials.append(trial)
             scores += rows
-    pd.DataFrame(trials).to_csv(run.tables / "trials.csv", index=False)
-    pd.DataFrame(scores).to_csv(run.tables / "scores.csv", index=False)
+    write_table(run.tables / "trials", pd.DataFrame(trials))
+    write_table(run.tables / "scores", pd.DataFrame(scores))
     _write_studies(run.studies)
     return run
 
@@ -198,9 +201,8 @@ def _write_predictions(folder: Path, dataset: str, value: float, rng: np.random.
 
 
 def _write_studies(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    gradient_table().to_csv(folder / "gradients.csv", index=False)
-    solver_table().to_csv(folder / "solvers.csv", index=False)
+    write_table(folder / "gradients", gradient_table())
+    write_table(folder / "solvers", solver_table())
     rows = []
     for phase in ("forward", "backward"):
         for operator, implementation, seconds in (
@@ -215,8 +217,8 @@ def _write_studies(folder: Path) -> None:
             case = {"window": "3x3", "shape": "4x8x64x64", "phase": phase, "threads": 1, "processor": "Example CPU"}
             ratio = {"ratio_depthwise_conv": seconds / 9.7e-3}
             rows.append({"operator": operator, "implementation": implementation} | case | time | ratio)
-    pd.DataFrame(rows).to_csv(folder / "benchmarks.csv", index=False)
-    pd.DataFrame(_ratio_rows()).to_csv(folder / "ratios.csv", index=False)
+    write_table(folder / "benchmarks", study_table(rows, benchmarks.COLUMN_TYPES))
+    write_table(folder / "ratios", study_table(_ratio_rows(), benchmarks.RATIO_TYPES))
 
 
 def _ratio_rows() -> list[dict]:
@@ -251,7 +253,7 @@ def made_up_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def made_up_run(made_up_project: Project) -> RunFolder:
     run = write_run(made_up_project)
     config = yaml.safe_load((run.results / "config.yaml").read_text())
-    statistics.compare_methods(run.tables, run.statistics, config)
+    compare_methods(run.tables, run.statistics, config)
     return run
 
 
@@ -259,8 +261,9 @@ def made_up_run(made_up_project: Project) -> RunFolder:
 def made_up_figures(made_up_run: RunFolder) -> list[dict]:
     """The figures of the made-up run, as SVG alone to save time; what ``figures.json`` holds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canvas, "FORMATS", ("svg",))
-        return draw_figures(made_up_run, made_up_run.report / "figures", test_split)
+        patch.setattr(style, "FORMATS", ("svg",))
+        patch.setattr(RunResults, "test_split", lambda results, dataset: test_split(dataset))
+        return draw_figures(made_up_run, made_up_run.report / "figures")
 
 
 @pytest.fixture

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "METRIC_TITLES",
     "count",
+    "in_order",
     "interval",
+    "mean_and_interval",
     "metric_title",
     "number",
+    "percent",
+    "power_label",
     "scientific",
     "score",
     "seconds",
@@ -34,6 +39,7 @@ METRIC_TITLES = {
 # below how many seconds a duration is said in which unit; 999.6 ms is 1 s in three digits
 UNITS = ((0.9995e-3, 1e6, "µs"), (0.9995, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min"))
 DECIMALS = {"psnr": 2, "hd95": 2}  # the other metrics lie in [0, 1]: three
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def metric_title(metric: str) -> str:
@@ -84,6 +90,28 @@ def interval(low: float, high: float, metric: str = "", *, difference: bool = Fa
     return f"[{say(low, metric)}, {say(high, metric)}]"
 
 
+def mean_and_interval(row: Any) -> str:
+    """Mean of a row of ``means``, with its interval where it has one.
+
+    Examples
+    --------
+    >>> mean_and_interval({"mean": 0.92, "low": 0.91, "high": 0.93, "metric": "dice"})
+    '0.920 [0.910, 0.930]'
+    """
+    return f"{score(row['mean'], row['metric'])} {interval(row['low'], row['high'], row['metric'])}".strip()
+
+
+def percent(level: float) -> str:
+    """A level as a percentage.
+
+    Examples
+    --------
+    >>> percent(0.95)
+    '95 %'
+    """
+    return f"{100 * level:g} %"
+
+
 def number(value: float) -> str:
     """Three significant digits, thousands grouped.
 
@@ -113,7 +141,22 @@ def scientific(value: float) -> str:
     if 0.01 <= abs(value) < 100:
         return f"{value:.2g}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+
+
+def power_label(value: float) -> str:
+    """Label of a tick on a logarithmic axis.
+
+    Examples
+    --------
+    >>> power_label(0.01), power_label(2000), power_label(1e-12), power_label(3e7)
+    ('0.01', '2,000', '10⁻¹²', '3·10⁷')
+    """
+    if 1e-3 <= value < 1e5:
+        return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def seconds(value: float) -> str:
@@ -153,3 +196,15 @@ def sentence_list(parts: Iterable[str]) -> str:
     """
     items = list(parts)
     return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)
+
+
+def in_order(found: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Names that were found: those that are known in their order, then the others by name.
+
+    Examples
+    --------
+    >>> in_order({"b", "z", "a", "y"}, ["b", "a", "c"])
+    ['b', 'a', 'y', 'z']
+    """
+    names, order = set(found), list(known)
+    return [name for name in order if name in names] + sorted(names - set(order))

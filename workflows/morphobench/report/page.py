@@ -6,30 +6,20 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from morphobench.project.files import atomic, write_text
-from morphobench.project.paths import Project, RunFolder
-from morphobench.report.gradients import tables as study_exhibits
-from morphobench.report.gradients import text as study_findings
-from morphobench.report.nonsmooth import tables as nonsmooth_exhibits
-from morphobench.report.recovery import tables as recovery_exhibits
+from morphobench.project.paths import RunFolder
+from morphobench.report.measurements import reproduction_command
 from morphobench.report.results import RunResults, read_run_results
-from morphobench.report.robustness import tables as robustness_exhibits
-from morphobench.report.scores import counterparts as counterpart_exhibits
-from morphobench.report.scores import known_numbers as known_exhibits
-from morphobench.report.scores import tables as exhibits
-from morphobench.report.scores import text as findings
-from morphobench.report.solvers import tables as cost_exhibits
-from morphobench.report.solvers import text as cost_findings
+from morphobench.report.sections import Answer, Section, sections
 
 __all__ = ["inline_svg", "write_report"]
 
@@ -49,7 +39,7 @@ class Shown:
     reason: str = ""
 
 
-def write_report(run: RunFolder, project: Project, out: Path) -> Path:
+def write_report(run: RunFolder, out: Path) -> Path:
     """Write ``index.html`` and ``tables/`` into the folder ``out`` and return the path of the page.
 
     The figures must have been drawn into ``out/figures`` before (`morphobench.report.drawing.draw_figures`).
@@ -58,8 +48,6 @@ def write_report(run: RunFolder, project: Project, out: Path) -> Path:
     ----------
     run : RunFolder
         The run; those of its ``report.include`` are merged into the page.
-    project : Project
-        Where the templates are.
     out : Path
         Usually ``reports/<run>``.
 
@@ -68,10 +56,8 @@ def write_report(run: RunFolder, project: Project, out: Path) -> Path:
     FileNotFoundError
         If ``out/figures/figures.json`` is missing.
     """
-    results = read_run_results(run)
+    results, templates = read_run_results(run), Path(__file__).parent
     figures = _figures(out / "figures")
-    tables = _write_tables(results, run, out / "tables")
-    templates = project.workflows / "report"
     environment = Environment(
         loader=FileSystemLoader(templates),
         autoescape=True,
@@ -79,20 +65,15 @@ def write_report(run: RunFolder, project: Project, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("index.html").render(
+    environment.globals["reproduction_command"] = reproduction_command
+    page = environment.get_template("page.html").render(
         results=results,
-        findings=findings,
-        study_findings=study_findings,
-        cost_findings=cost_findings,
-        robustness_sentences=robustness_exhibits.robustness_sentences(results),
-        recovery_sentences=recovery_exhibits.recovery_sentences(results),
-        nonsmooth_sentences=nonsmooth_exhibits.nonsmooth_sentences(results),
-        counterpart_sentences=counterpart_exhibits.counterpart_sentences(results),
-        exhibits=_exhibits(results),
-        figures=figures,
+        question=_question(results),
+        answers=_answers(results),
+        sections=_shown_sections(results, figures, environment),
         machines=[(name, _flat(content)) for name, content in results.environments.items()],
         configuration=yaml.safe_dump(dict(results.config), sort_keys=False, allow_unicode=True),
-        tables=tables,
+        tables=_write_tables(results, run, out / "tables"),
         style=Markup((templates / "style.css").read_text(encoding="utf-8")),
         script=Markup((templates / "sort.js").read_text(encoding="utf-8")),
     )
@@ -100,41 +81,35 @@ def write_report(run: RunFolder, project: Project, out: Path) -> Path:
     return out / "index.html"
 
 
-def _exhibits(results: RunResults) -> dict[str, Any]:
-    scored = set(results.means.loc[results.means["split"] == "test", "dataset"])
-    return {
-        "methods": exhibits.method_table(results),
-        "datasets": exhibits.dataset_table(results),
-        "coverage": exhibits.coverage(results),
-        "failures": exhibits.failures(results),
-        "scores": [exhibits.scores(results, name) for name in results.dataset_names if name in scored],
-        "differences": exhibits.differences(results),
-        "ranking": exhibits.rankings(results),
-        "counterparts": counterpart_exhibits.counterparts(results),
-        "gradients": [
-            study_exhibits.gradients(results),
-            study_exhibits.kinks(results),
-            study_exhibits.failed_cells(results.gradients, "gradient-failures", "gradients.csv"),
-        ],
-        "solvers": [
-            cost_exhibits.layers(results),
-            cost_exhibits.coupled(results),
-            cost_exhibits.peers(results),
-            study_exhibits.failed_cells(results.solvers, "solver-failures", "solvers.csv"),
-        ],
-        "recovery": [
-            recovery_exhibits.recovery(results),
-            study_exhibits.failed_cells(results.recovery, "recovery-failures", "recovery.csv"),
-        ],
-        "nonsmooth": [
-            nonsmooth_exhibits.away_from_kinks(results),
-            nonsmooth_exhibits.at_kinks(results),
-            study_exhibits.failed_cells(results.nonsmooth, "nonsmooth-failures", "nonsmooth.csv"),
-        ],
-        "robustness": robustness_exhibits.robustness(results),
-        "published": known_exhibits.published(results),
-        "reference": known_exhibits.reference(results),
-    }
+def _question(results: RunResults) -> str:
+    """Return the question the run asks."""
+    other = f"“{results.title(results.baseline)}”" if results.baseline else "the other methods"
+    return (
+        "Does a variational morphological operator, put in the place of the spatial operator of an otherwise equal "
+        f"network, score higher than {other}? How exact are its gradients, and what does it cost?"
+    )
+
+
+def _answers(results: RunResults) -> list[Answer]:
+    """Return the short answer: what each section says to it."""
+    ordered = sorted(sections(), key=lambda section: section.answer_place)
+    return [answer for section in ordered for answer in section.answer(results)]
+
+
+def _shown_sections(
+    results: RunResults, figures: Mapping[str, Sequence[Shown]], environment: Environment
+) -> list[tuple[Section, Markup]]:
+    """Return the sections of the page with what stands below their headings."""
+    shown = []
+    for section in sections():
+        tables = section.tables(results)
+        if section.optional and not any(table.rows for table in tables):
+            continue
+        body = environment.get_template(f"{section.name}/section.html").render(
+            results=results, text=section.module("text"), tables=tables, figures=figures.get(section.name, ())
+        )
+        shown.append((section, Markup(body)))
+    return shown
 
 
 def _figures(folder: Path) -> dict[str, list[Shown]]:
@@ -142,18 +117,10 @@ def _figures(folder: Path) -> dict[str, list[Shown]]:
     path = folder / "figures.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; draw the figures first (python -m morphobench figures)")
-    names = ("scores", "learned", "robustness", "recovery", "nonsmooth", "gradients", "solvers")
-    sections: dict[str, list[Shown]] = {name: [] for name in names}
+    found: dict[str, list[Shown]] = {}
     for entry in json.loads(path.read_text(encoding="utf-8")):
-        sections[_section(entry["name"])].append(_shown(entry, folder))
-    return sections
-
-
-def _section(name: str) -> str:
-    prefixes = {"gradient": "gradients", "solver": "solvers", "benchmark": "solvers", "ratio": "solvers"}
-    prefixes |= {"structuring": "learned", "level": "learned", "robustness": "robustness", "recovery": "recovery"}
-    prefixes |= {"nonsmooth": "nonsmooth"}
-    return next((section for prefix, section in prefixes.items() if name.startswith(prefix)), "scores")
+        found.setdefault(entry["section"], []).append(_shown(entry, folder))
+    return found
 
 
 def _shown(entry: Mapping[str, Any], folder: Path) -> Shown:
@@ -193,14 +160,9 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
 
 def _write_tables(results: RunResults, run: RunFolder, folder: Path) -> list[tuple[str, str]]:
     """Put every table beside the page, those of merged runs as one, and return their names with what they hold."""
-    merged: dict[str, pd.DataFrame] = {"trials": results.trials, "scores": results.scores}
-    if len(results.robustness):
-        merged["robustness"] = results.robustness
+    merged = {"trials": results.trials, "scores": results.scores, **results.tables}
     if len(results.folders) > 1:
-        studies = {"gradients": results.gradients, "solvers": results.solvers}
-        studies |= {"recovery": results.recovery, "nonsmooth": results.nonsmooth}
-        studies |= {"benchmarks": results.benchmarks, "ratios": results.ratios}
-        merged |= {name: table for name, table in studies.items() if len(table)}
+        merged |= results.studies
     for name, table in merged.items():
         with atomic(folder / f"{name}.csv") as part:
             table.to_csv(part, index=False, lineterminator="\n")
@@ -209,28 +171,8 @@ def _write_tables(results: RunResults, run: RunFolder, folder: Path) -> list[tup
             if path.stem not in merged:
                 with atomic(folder / path.name) as part:
                     shutil.copyfile(path, part)
-    return [(path.name, HOLDS.get(path.stem, "")) for path in sorted(folder.glob("*.csv"))]
-
-
-HOLDS = {
-    "trials": "one row a trial: status, message, times, memory, parameters, commit, hashes of code and data",
-    "scores": "one row a trial, split and metric",
-    "means": "means over seeds with intervals",
-    "differences": "paired differences to the baseline",
-    "ranking": "ranks by data set and average ranks",
-    "friedman": "Friedman's test, or why it was not made",
-    "counterparts": "the same network in two frameworks: paired differences, ratios of time, compilation",
-    "robustness": "scores of saved models on corrupted test images, one row a seed, corruption and severity",
-    "published": "comparison with published values",
-    "reference": "comparison with the committed numbers",
-    "gradients": "gradient study, one row a cell and parameter group",
-    "gradients_summary": "gradient study, medians over instances",
-    "solvers": "solver study, one row a cell and phase: layers, solvers of coupled operators, other libraries, a copy",
-    "recovery": "operator recovery, one row a data set, initialisation, operator and seed",
-    "nonsmooth": "nonsmooth differentiation, one row a layer, place, way, setting and argument",
-    "benchmarks": "operator benchmarks with ratios to peers",
-    "ratios": "operators timed in turn with what they replace, one row an operator, window, phase and peer, with the bar",
-}
+    files = {name: holds for section in sections() for name, holds in section.files.items()}
+    return [(path.name, files.get(path.stem, "")) for path in sorted(folder.glob("*.csv"))]
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,42 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import yaml
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from morphobench.evaluation.robustness import COLUMNS as ROBUSTNESS
-from morphobench.project.paths import RunFolder
-from morphobench.statistics import comparisons as statistics
-from morphobench.statistics import counterparts, ranking
-from morphobench.studies.gradients.study import COLUMNS as GRADIENTS
-from morphobench.studies.nonsmooth.study import COLUMNS as NONSMOOTH
-from morphobench.studies.recovery.study import COLUMNS as RECOVERY
-from morphobench.studies.solvers.study import COLUMNS as SOLVERS
+from morphobench.contract import Split
+from morphobench.project.paths import RunFolder, find_project
+from morphobench.statistics import comparisons, counterparts, ranking, references
+from morphobench.statistics.tables import SCORES, TRIAL_KEY, TRIALS, merge_runs, parse_entry
+from morphobench.studies.tables import study_table
 
-__all__ = [
-    "BENCHMARKS",
-    "GRADIENTS",
-    "NONSMOOTH",
-    "RATIOS",
-    "RECOVERY",
-    "SOLVERS",
-    "Entry",
-    "RunResults",
-    "entry_of",
-    "read_run_results",
-    "typed",
-]
+__all__ = ["Entry", "RunResults", "by_kind", "entry_of", "read_run_results", "rows_of"]
 
-STUDY_TEXTS = {
-    *["cell", "instance", "role", "family", "operator", "data", "solver", "version", "framework", "backend", "dtype"],
-    *["device", "mode", "setting", "parameter", "phase", "status", "message", "run"],
-    *["dataset", "source", "operation", "element", "method", "initialisation"],
-    *["layer", "position", "way"],
-}
-STUDY_FLAGS = {"kink", "reached", "singular", "success"}
-BENCHMARKS = [
-    *["operator", "implementation", "window", "shape", "phase", "threads", "median_s", "q25_s", "q75_s"],
-]
-RATIOS = ["operator", "window", "shape", "phase", "threads", "peer", "ratio", "bar", "rounds", "processor"]
 FAMILY_ORDER = ("variational", "morphology", "implicit", "cnn", "classical", "control")
+CELL = ["dataset", "method", "variant"]
 
 
 class Entry(NamedTuple):
@@ -59,6 +35,11 @@ class Entry(NamedTuple):
 def entry_of(row: Mapping[Any, Any] | pd.Series) -> Entry:
     """Method and variant of a row."""
     return Entry(row["method"], row["variant"])
+
+
+def rows_of(table: pd.DataFrame, entry: Entry) -> pd.DataFrame:
+    """Rows of a method in one variant."""
+    return table[(table["method"] == entry.method) & (table["variant"] == entry.variant)]
 
 
 @dataclass(frozen=True)
@@ -76,13 +57,8 @@ class RunResults:
     counterparts: pd.DataFrame
     published: pd.DataFrame
     reference: pd.DataFrame
-    gradients: pd.DataFrame
-    solvers: pd.DataFrame
-    recovery: pd.DataFrame
-    nonsmooth: pd.DataFrame
-    benchmarks: pd.DataFrame
-    ratios: pd.DataFrame
-    robustness: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]  # of trials, besides these: robustness
+    studies: Mapping[str, pd.DataFrame]  # every table of studies/: text is "" where missing, all else a number or NaN
     methods: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, Mapping[str, Any]]
     environments: Mapping[str, Mapping[str, Any]]
@@ -102,7 +78,7 @@ class RunResults:
     def baseline(self) -> Entry | None:
         """The entry that differences are taken to."""
         named = self.config.get("statistics", {}).get("baseline")
-        return Entry(*statistics.parse_entry(named, self.trials)) if named else None
+        return Entry(*parse_entry(named, self.trials)) if named else None
 
     @property
     def entries(self) -> list[Entry]:
@@ -126,6 +102,11 @@ class RunResults:
         listed = [entry if isinstance(entry, str) else entry["name"] for entry in self.config.get("datasets", [])]
         known = {*self.trials["dataset"].unique(), *self.datasets}
         return [name for name in listed if name in known] + sorted(known - set(listed))
+
+    def datasets_in(self, table: pd.DataFrame) -> list[str]:
+        """Those of the data sets that a table with a column dataset holds, in their order."""
+        held = set(table["dataset"])
+        return [name for name in self.dataset_names if name in held]
 
     def family(self, entry: Entry) -> str:
         """Family of the method."""
@@ -158,14 +139,23 @@ class RunResults:
         """Means of the primary metric on the test split."""
         return self.means[(self.means["split"] == "test") & self.means["primary"].astype(bool)]
 
+    def study(self, name: str, columns: Mapping[str, type]) -> pd.DataFrame:
+        """Return a table of a study, each row with its ``run``; without rows if no run has it.
+
+        Raises
+        ------
+        ValueError
+            If the table lacks one of ``columns``.
+        """
+        found = self.studies.get(name)
+        if found is None:
+            return by_kind(study_table([], {**columns, "run": str}))
+        return _checked(name, found, columns)
+
     def trial_folders(self, dataset: str, entry: Entry) -> Iterator[tuple[int, Path]]:
         """Seed and folder of every successful trial of a cell, by seed."""
-        rows = self.trials[
-            (self.trials["dataset"] == dataset)
-            & (self.trials["method"] == entry.method)
-            & (self.trials["variant"] == entry.variant)
-            & (self.trials["status"] == "ok")
-        ]
+        rows = rows_of(self.trials, entry)
+        rows = rows[(rows["dataset"] == dataset) & (rows["status"] == "ok")]
         for run, seed in rows.sort_values("seed")[["run", "seed"]].itertuples(index=False):
             yield int(seed), self.folders[run].trial(dataset, *entry, int(seed))
 
@@ -175,6 +165,15 @@ class RunResults:
             if (folder / name).is_file():
                 with np.load(folder / name, allow_pickle=False) as content:
                     yield seed, dict(content)
+
+    def test_split(self, dataset: str) -> Split:
+        """Test samples of a data set with their labels, from the prepared data of this checkout."""
+        from morphobench.data.preparation import images_of_test, labels_of_test, read_manifest
+
+        project = find_project()
+        paths = [folder.results / "data" / f"{dataset}.json" for folder in self.folders.values()]
+        manifest = read_manifest(next(path for path in paths if path.is_file()))
+        return Split(images_of_test(project, manifest), labels_of_test(project, manifest))
 
 
 def read_run_results(run: RunFolder) -> RunResults:
@@ -188,82 +187,86 @@ def read_run_results(run: RunFolder) -> RunResults:
         If a table lacks a column.
     """
     config = _read_yaml(run.results / "config.yaml")
-    include = list(config.get("report", {}).get("include", []))
     folders = {run.results.name: run}
-    for name in include:
+    for name in config.get("report", {}).get("include", []):
         folders[name] = RunFolder(run.results.parent / name, run.report.parent / name)
         if not folders[name].tables.is_dir():
             raise FileNotFoundError(
                 f"{run.results / 'config.yaml'}: report.include names {name!r}, but {folders[name].tables} is not there"
             )
-    runs = list(folders.values())
-    trials = statistics.read_trials(run.tables, include)
-    everything = sum(len(statistics.read_table(part.tables / "trials.csv", statistics.TRIALS)) for part in runs)
+    tables = _read_tables({name: part.tables for name, part in folders.items()})
+    studies = _read_tables({name: part.studies for name, part in folders.items()})
+    trials = tables.pop("trials", [])
+    merged = merge_runs(trials, TRIALS, TRIAL_KEY)
+    scores = merge_runs(tables.pop("scores", []), SCORES, TRIAL_KEY)
 
-    def computed(name: str, columns: Sequence[str]) -> pd.DataFrame:
-        return statistics.read_table(run.statistics / f"{name}.csv", columns)
-
-    def joined(folder: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for part in reversed(runs):
-            found |= {
-                path.stem: json.loads(path.read_text()) for path in sorted((part.results / folder).glob("*.json"))
-            }
-        return found
-
-    def measured(name: str, columns: Sequence[str]) -> pd.DataFrame:
-        parts = [(key, statistics.read_table(part.studies / f"{name}.csv", columns)) for key, part in folders.items()]
-        filled = [part.assign(run=key) for key, part in parts if len(part)]
-        return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=[*columns, "run"])
+    def computed(name: str, columns: list[str]) -> pd.DataFrame:
+        path = run.statistics / f"{name}.parquet"
+        return _checked(name, pd.read_parquet(path), columns) if path.is_file() else pd.DataFrame(columns=columns)
 
     return RunResults(
         config=config,
         folders=folders,
-        trials=trials,
-        scores=statistics.read_scores(run.tables, include),
-        means=computed("means", statistics.MEANS),
-        differences=computed("differences", statistics.DIFFERENCES),
+        trials=_checked("trials", merged, TRIALS),
+        scores=_checked("scores", scores, SCORES),
+        means=computed("means", comparisons.MEANS),
+        differences=computed("differences", comparisons.DIFFERENCES),
         ranking=computed("ranking", ranking.RANKING),
         friedman=computed("friedman", ranking.FRIEDMAN),
         counterparts=computed("counterparts", counterparts.COUNTERPARTS),
-        published=computed("published", statistics.PUBLISHED),
-        reference=computed("reference", statistics.REFERENCE),
-        gradients=typed(measured("gradients", GRADIENTS)),
-        solvers=typed(measured("solvers", SOLVERS)),
-        recovery=typed(measured("recovery", RECOVERY)),
-        nonsmooth=typed(measured("nonsmooth", NONSMOOTH)),
-        benchmarks=measured("benchmarks", BENCHMARKS),
-        ratios=measured("ratios", RATIOS),
-        robustness=statistics.merge_tables(
-            statistics.run_tables(run.tables, include), "robustness", ROBUSTNESS, ["dataset", "method", "variant"]
-        ),
-        methods=joined("plugins"),
-        datasets=joined("data"),
-        environments={key: _read_json(part.results / "environment.json") for key, part in folders.items()},
-        dropped=everything - len(trials),
+        published=computed("published", references.PUBLISHED),
+        reference=computed("reference", references.REFERENCE),
+        tables={name: merge_runs(parts, [], CELL) for name, parts in tables.items()},
+        studies={name: by_kind(pd.concat(parts, ignore_index=True)) for name, parts in studies.items()},
+        methods=_read_manifests(folders.values(), "plugins"),
+        datasets=_read_manifests(folders.values(), "data"),
+        environments={name: _read_json(part.results / "environment.json") for name, part in folders.items()},
+        dropped=sum(map(len, trials)) - len(merged),
     )
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Give the columns of a study one type each, whatever was missing from the file.
+def _read_tables(folders: Mapping[str, Path]) -> dict[str, list[pd.DataFrame]]:
+    """Every table with rows in the folders of the runs, by name; the column ``run`` says whose folder it is from."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for run, folder in folders.items():
+        for path in sorted(folder.glob("*.parquet")):
+            table = pd.read_parquet(path).assign(run=run)
+            if len(table):
+                found.setdefault(path.stem, []).append(table)
+    return found
 
-    Texts are texts ("" if missing), all else numbers (NaN if missing); a flag is 1, 0 or NaN.
+
+def _checked(name: str, table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(f"{name}: columns {', '.join(missing)} are missing; found {', '.join(table.columns)}")
+    return table
+
+
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Give numbers and flags one type, and all else text.
 
     Examples
     --------
-    >>> typed(pd.DataFrame({"mode": [None], "kink": ["True"], "value": [""]})).to_dict("records")
-    [{'mode': '', 'kink': 1.0, 'value': nan}]
+    >>> by_kind(pd.DataFrame({"mode": ["a", None], "kink": [True, False], "value": [1, 2]})).to_dict("records")
+    [{'mode': 'a', 'kink': 1.0, 'value': 1.0}, {'mode': '', 'kink': 0.0, 'value': 2.0}]
     """
-    columns: dict[str, pd.Series] = {}
-    for name in map(str, table.columns):
-        if name in STUDY_TEXTS:
-            columns[name] = table[name].where(table[name].notna(), "").astype(str)
-        elif name in STUDY_FLAGS:
-            known = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
-            columns[name] = table[name].astype(str).str.lower().map(known).astype(float)
-        else:
-            columns[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+    columns = {
+        name: column.astype("float64")
+        if is_numeric_dtype(column) or is_bool_dtype(column)
+        else column.where(column.notna(), "").astype(str)
+        for name, column in table.items()
+    }
     return pd.DataFrame(columns, index=table.index)
+
+
+def _read_manifests(runs: Iterable[RunFolder], folder: str) -> dict[str, Any]:
+    """What the JSON files in a folder of the runs hold, by their names; those of the first run go before."""
+    found: dict[str, Any] = {}
+    for run in runs:
+        for path in sorted((run.results / folder).glob("*.json")):
+            found.setdefault(path.stem, json.loads(path.read_text(encoding="utf-8")))
+    return found
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from morphobench.project.files import atomic
+from morphobench.report.formatting import power_label
 from morphobench.report.results import Entry, RunResults
 
 __all__ = [
@@ -27,11 +29,12 @@ __all__ = [
     "Drawing",
     "LineStyle",
     "drawing_style",
+    "entry_legend",
     "line_styles",
     "log_axis",
     "new_figure",
     "panel_columns",
-    "power_label",
+    "panels",
     "save",
     "shade",
 ]
@@ -83,11 +86,11 @@ STYLE: Any = {
 
 
 class LineStyle(NamedTuple):
-    """Colour, marker and line of one entry."""
+    """How one line of a figure is drawn, the same in all figures."""
 
     colour: str
     marker: str
-    line: Any
+    line: Any = "-"
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def shade(colour: str, amount: float) -> str:
 
 
 def line_styles(results: RunResults) -> dict[Entry, LineStyle]:
-    """Return the look of every entry: the colour of its family in a shade, with a marker and line of its own."""
+    """Return the style of every entry: the colour of its family in a shade, with a marker and line of its own."""
     chosen: dict[Entry, LineStyle] = {}
     used: dict[str, int] = {}
     for entry in results.entries:
@@ -129,6 +132,22 @@ def line_styles(results: RunResults) -> dict[Entry, LineStyle]:
         colour = shade(FAMILY_COLOURS.get(family, "#404040"), SHADES[place % len(SHADES)])
         chosen[entry] = LineStyle(colour, MARKERS[len(chosen) % len(MARKERS)], LINES[place % len(LINES)])
     return chosen
+
+
+def entry_legend(figure: Figure, results: RunResults, entries: Sequence[Entry], *, line: bool = False) -> None:
+    """Put one legend of entries below all panels."""
+    styles = line_styles(results)
+    handles = [
+        Line2D(
+            *([], []),
+            color=styles[entry].colour,
+            marker=None if line else styles[entry].marker,
+            linestyle=styles[entry].line if line else "none",
+            label=results.title(entry),
+        )
+        for entry in entries
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.2 if line else 1.5)
 
 
 @contextmanager
@@ -161,24 +180,22 @@ def log_axis(axis: Axes, which: Literal["x", "y"]) -> None:
     line.set_minor_locator(NullLocator())
 
 
-def power_label(value: float) -> str:
-    """Label of a tick on a logarithmic axis.
-
-    Examples
-    --------
-    >>> power_label(0.01), power_label(2000), power_label(1e-12), power_label(3e7)
-    ('0.01', '2,000', '10⁻¹²', '3·10⁷')
-    """
-    if 1e-3 <= value < 1e5:
-        return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
-    mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return power if mantissa == "1" else f"{mantissa}·{power}"
-
-
 def panel_columns(panels: int) -> int:
     """Number of columns in which so many panels are arranged: two for 2 or 4 panels, else up to three."""
     return 2 if panels in (2, 4) else min(3, panels)
+
+
+def panels(
+    number: int, height: float = 2.5, below: float = 0.9, single_width: float = PAGE_WIDTH, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with so many panels of a height, and room below (inches) for a legend; one alone has a width of its own."""
+    columns = panel_columns(number)
+    rows = -(-number // columns)
+    figure = new_figure(height * rows + below, PAGE_WIDTH if columns > 1 else single_width)
+    axes = list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+    for axis in axes[number:]:
+        axis.set_visible(False)
+    return figure, axes[:number]
 
 
 def save(figure: Figure, folder: Path, name: str) -> dict[str, str]:

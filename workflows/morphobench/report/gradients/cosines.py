@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from morphobench.report.formatting import count, scientific
-from morphobench.report.gradients.figures import (
+from morphobench.report.formatting import count, power_label, scientific
+from morphobench.report.gradients.rows import (
     DIFFERENCES,
-    PARAMETER_TITLES,
-    SOURCE,
     clean_gradients,
-    line_styles,
+    gradient_table,
+    parameter_title,
     parameters,
     precise,
     setting_text,
 )
+from morphobench.report.gradients.styles import SOURCE, mode_styles
+from morphobench.report.measurements import circumstances, devices
+from morphobench.report.panels import mark_device
 from morphobench.report.results import RunResults
-from morphobench.report.study_rows import circumstances, devices, mark_device
-from morphobench.report.style import Absent, Drawing, new_figure, power_label
+from morphobench.report.style import Absent, Drawing, new_figure
 
 __all__ = ["cosines", "draw_cosines"]
 
@@ -68,7 +69,7 @@ def draw_cosines(results: RunResults) -> Drawing | Absent:
     """How far the cosine between gradient and reference is from 1; separable and coupled operators apart."""
     name, title = "gradient-cosines", "Cosine between gradient and reference"
     rows = precise(clean_gradients(results))
-    series, separable = list(line_styles(results)), rows["family"] == "separable"
+    series, separable = list(mode_styles(results)), rows["family"] == "separable"
     parts = {
         "separable operators": rows[separable],
         "coupled operators": rows[~separable & (rows["family"] != "plugin")],
@@ -91,7 +92,7 @@ def draw_cosines(results: RunResults) -> Drawing | Absent:
         f"({rows['instance'].nunique()}) and frameworks, kinks left out; the darker, the larger. Of a mode with a sweep the loosest and the "
         "tightest setting are shown, of finite differences the step of the smallest median error. "
         f"{int((values > 0.01).sum())} of {count(int(np.isfinite(values).sum()), 'value')} exceed 0.01. "
-        f"{circumstances(rows, results.gradients)}"
+        f"{circumstances(rows, gradient_table(results))}"
     )
     return Drawing(name, f"{title} ({devices(rows)})", caption, "Tables of cosines, coloured.", SOURCE, figure)
 
@@ -103,7 +104,7 @@ def _coloured(axis: Axes, table: pd.DataFrame) -> None:
     for place, value in np.ndenumerate(distance):
         colour = "white" if value > 1e-4 else "#1b1b1b"
         axis.text(place[1] + 0.5, place[0] + 0.5, _said(value), ha="center", va="center", fontsize=7, color=colour)
-    names = [textwrap.fill(PARAMETER_TITLES.get(key, key), 11 if table.shape[1] > 6 else 16) for key in table.columns]
+    names = [textwrap.fill(parameter_title(key), 11 if table.shape[1] > 6 else 16) for key in table.columns]
     axis.set_xticks(np.arange(table.shape[1]) + 0.5, names, fontsize=7)
     axis.set_yticks(np.arange(len(table)) + 0.5, list(table.index), fontsize=7.5)
     axis.tick_params(length=0)

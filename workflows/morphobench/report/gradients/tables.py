@@ -1,4 +1,4 @@
-"""The tables of the report about the accuracy of gradients: away from kinks, at them, and what could not be measured."""
+"""Tables of the accuracy of gradients: away from kinks, at them, and what could not be measured."""
 
 from __future__ import annotations
 
@@ -7,32 +7,44 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from morphobench.report.formatting import number, scientific, seconds
-from morphobench.report.gradients.figures import (
+from morphobench.report.formatting import scientific
+from morphobench.report.gradients.rows import (
     DIFFERENCES,
     MODE_TITLES,
-    PARAMETER_TITLES,
     clean_gradients,
+    gradient_table,
     instance_costs,
     kink_series,
+    parameter_title,
     parameters,
     setting_text,
 )
+from morphobench.report.measurements import (
+    failed_cells,
+    families,
+    family_title,
+    framework_title,
+    is_loaded,
+    measured,
+    spread_cell,
+    time_cell,
+)
 from morphobench.report.results import RunResults
-from morphobench.report.scores.tables import Cell, Exhibit, number_cell
-from morphobench.report.study_rows import FAMILY_TITLES, FRAMEWORK_TITLES, families, is_loaded, measured
+from morphobench.report.table import Cell, ReportTable, number_cell
 
-__all__ = ["failed_cells", "gradients", "kinks", "spread_cell"]
+__all__ = ["gradients", "kinks", "tables"]
 
+SOURCE = "gradients.csv"
 KEYS = ["family", "series", "framework", "dtype", "setting"]
 
 
-def spread_cell(share: float) -> Cell:
-    """How far repeated medians lie apart, in percent of the median."""
-    return number_cell(share, lambda value: f"{number(100 * value)} %")
+def tables(results: RunResults) -> list[ReportTable]:
+    """Return the errors away from kinks, what happens at kinks, and the cells without a measurement."""
+    failed = failed_cells(gradient_table(results), "gradient-failures", SOURCE)
+    return [gradients(results), kinks(results), failed]
 
 
-def gradients(results: RunResults) -> Exhibit:
+def gradients(results: RunResults) -> ReportTable:
     """Median error by family, way of differentiation and setting, with what it costs; kinks left out."""
     table = clean_gradients(results)
     groups, rows = parameters(table), []
@@ -46,19 +58,17 @@ def gradients(results: RunResults) -> Exhibit:
         errors = group.groupby("parameter")["error"].median()
         value = group["value"].iloc[0]
         cost = costs.get(key, {"seconds": np.nan, "peak_bytes": np.nan})
-        time = number_cell(cost["seconds"], seconds)
-        loaded = bool(is_loaded(group).any())
         rows.append(
             [
-                Cell(FAMILY_TITLES.get(family, family)),
+                Cell(family_title(family)),
                 Cell(series),
                 Cell(setting_text(group.iloc[0]) or setting, value if value == value else ""),
-                Cell(FRAMEWORK_TITLES.get(framework, framework)),
+                Cell(framework_title(framework)),
                 Cell(dtype),
                 *(number_cell(errors.get(name), scientific) for name in groups),
                 number_cell(group["cosine"].min(), lambda cosine: f"{cosine:.6f}"),
                 number_cell(group["active"].min(), lambda share: f"{100 * share:.4g} %"),
-                Cell(time.text, time.sort, "partly" if loaded else ""),
+                time_cell(cost["seconds"], loaded=bool(is_loaded(group).any())),
                 spread_cell(group["spread"].max()),
                 number_cell(cost["peak_bytes"]),
                 number_cell(group["iterations"].median()),
@@ -69,7 +79,7 @@ def gradients(results: RunResults) -> Exhibit:
         )
     columns = [
         *("Family", "Differentiation", "Setting", "Framework", "Precision"),
-        *(PARAMETER_TITLES.get(name, name) for name in groups),
+        *(parameter_title(name) for name in groups),
         *("Smallest cosine", "Active set agrees", "Time", "Spread", "Bytes kept", "Iterations", "Adjoint iterations"),
         *("Largest certificate", "Instances"),
     ]
@@ -77,12 +87,12 @@ def gradients(results: RunResults) -> Exhibit:
         "Relative error of the gradient with respect to each parameter group, its time and memory: medians over instances, "
         "kinks left out (shaded: measured on a loaded machine)"
     )
-    return Exhibit("gradients", caption, columns, rows, "gradients.csv", frozenset({2, *range(5, len(columns))}))
+    return ReportTable("gradients", caption, columns, rows, SOURCE, frozenset({2, *range(5, len(columns))}))
 
 
-def kinks(results: RunResults) -> Exhibit:
+def kinks(results: RunResults) -> ReportTable:
     """How each mode behaves at ties, and finite differences across a change of the active set."""
-    table = measured(results.gradients)
+    table = measured(gradient_table(results))
     table = table[(table["kink"] == 1) | table["hull"].notna()]
     names = [kink_series(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
     place = table["data"].map(lambda data: "ties" if data == "ties" else "active set differs at ±h")
@@ -104,10 +114,10 @@ def kinks(results: RunResults) -> Exhibit:
             [
                 Cell(series),
                 Cell(given or "—"),
-                Cell(FAMILY_TITLES.get(family, family)),
+                Cell(family_title(family)),
                 Cell(where),
-                Cell(FRAMEWORK_TITLES.get(framework, framework)),
-                Cell(PARAMETER_TITLES.get(parameter, parameter)),
+                Cell(framework_title(framework)),
+                Cell(parameter_title(parameter)),
                 number_cell(group["hull"].min(), lambda share: f"{100 * share:.4g} %"),
                 number_cell(outside, scientific),
                 number_cell(group["active"].min(), lambda share: f"{100 * share:.4g} %"),
@@ -118,34 +128,13 @@ def kinks(results: RunResults) -> Exhibit:
             ]
         )
     columns = [
-        *(
-            "Differentiation",
-            "Setting",
-            "Family",
-            "Kink",
-            "Framework",
-            "Parameter group",
-            "Between one-sided derivatives",
-        ),
-        *("Farthest outside", "Active set agrees", "Error, all coordinates", "Error, coordinates without a kink"),
-        *("Instances", "Rows"),
+        *("Differentiation", "Setting", "Family", "Kink", "Framework", "Parameter group"),
+        *("Between one-sided derivatives", "Farthest outside", "Active set agrees", "Error, all coordinates"),
+        *("Error, coordinates without a kink", "Instances", "Rows"),
     ]
     caption = (
         "At kinks: share of the Jacobian's entries between their one-sided derivatives (smallest), and the median error "
         "against one of the possible derivatives, which no other number of this report contains. That the entries lie "
         "between the one-sided derivatives is a theorem for separable operators only"
     )
-    return Exhibit("gradient-kinks", caption, columns, rows, "gradients.csv", frozenset(range(6, len(columns))))
-
-
-def failed_cells(table: pd.DataFrame, name: str, source: str) -> Exhibit:
-    """Cells of a study without a measurement, with the reason."""
-    failed = table[~table.index.isin(measured(table).index)].drop_duplicates(["cell", "framework", "message"])
-    rows = []
-    for row in failed.to_dict("records"):
-        bad = "unavailable" if row["status"] == "unavailable" else "failed"
-        framework = FRAMEWORK_TITLES.get(row["framework"], row["framework"])
-        rows.append(
-            [Cell(row["cell"]), Cell(framework), Cell(row["status"].replace("_", " "), kind=bad), Cell(row["message"])]
-        )
-    return Exhibit(name, "Cells without a measurement", ["Cell", "Framework", "Status", "Message"], rows, source)
+    return ReportTable("gradient-kinks", caption, columns, rows, SOURCE, frozenset(range(6, len(columns))))

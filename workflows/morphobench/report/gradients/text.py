@@ -1,16 +1,44 @@
-"""The sentences of the report about the accuracy of gradients. Every one is made from numbers and gives them."""
+"""The sentences about the accuracy of gradients. Every one is made from numbers and gives them."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from morphobench.report.formatting import count, scientific
-from morphobench.report.gradients.costs import cost_comparison
-from morphobench.report.gradients.figures import clean_gradients, kink_series, precise
+from morphobench.report.formatting import count, power_label, scientific
+from morphobench.report.gradients.rows import (
+    clean_gradients,
+    gradient_table,
+    instance_costs,
+    kink_series,
+    mode_rows,
+    precise,
+)
+from morphobench.report.measurements import (
+    failure_sentence,
+    families,
+    family_title,
+    framework_title,
+    frameworks,
+    measured,
+    ratio_note,
+    ratio_text,
+)
 from morphobench.report.results import RunResults
-from morphobench.report.study_rows import FRAMEWORK_TITLES, failure_sentence, measured
+from morphobench.report.sections import Answer
 
-__all__ = ["gradient_sentences", "reproduction_command"]
+__all__ = ["answer", "cost_comparison", "gradient_sentences"]
+
+TARGET = 1e-6  # the accuracy at which modes are compared
+KINDS = {
+    "separable": "separable operators",
+    **dict.fromkeys(("regularised", "regularised-huber", "joint"), "coupled operators"),
+    "geodesic": "reconstruction, whose values are copies of single pixels",
+}
+
+
+def answer(results: RunResults) -> list[Answer]:
+    """Return the errors of implicit gradients."""
+    return [Answer(sentence) for sentence in gradient_sentences(results)[:1]]
 
 
 def gradient_sentences(results: RunResults) -> list[str]:
@@ -21,16 +49,9 @@ def gradient_sentences(results: RunResults) -> list[str]:
         cost_comparison(results, "seconds", "finite-differences"),
         _slope_sentence(results),
         _hull_sentence(results),
-        failure_sentence(results.gradients),
+        failure_sentence(gradient_table(results)),
     ]
     return [sentence for sentence in sentences if sentence]
-
-
-KINDS = {
-    "separable": "separable operators",
-    **dict.fromkeys(("regularised", "regularised-huber", "joint"), "coupled operators"),
-    "geodesic": "reconstruction, whose values are copies of single pixels",
-}
 
 
 def _implicit_sentence(results: RunResults) -> str:
@@ -45,7 +66,7 @@ def _implicit_sentence(results: RunResults) -> str:
     for kind, part in table.groupby(kinds, sort=False):
         errors = part.groupby(["series", "framework"], sort=False)["error"].agg(["median", "max"]).reset_index()
         told = [
-            f"{row['series']} ({FRAMEWORK_TITLES.get(row['framework'], row['framework'])}) "
+            f"{row['series']} ({framework_title(row['framework'])}) "
             f"{scientific(row['median'])}, largest {scientific(row['max'])}"
             for row in errors.to_dict("records")
         ]
@@ -59,7 +80,7 @@ def _implicit_sentence(results: RunResults) -> str:
 
 def _slope_sentence(results: RunResults) -> str:
     """Slopes of the Taylor remainder of the implicit gradient."""
-    table = measured(results.gradients)
+    table = measured(gradient_table(results))
     table = table[(table["mode"] == "taylor") & table["value"].notna()]
     smooth, kinks = table[table["kink"] != 1], table[table["kink"] == 1]
     if smooth.empty:
@@ -75,7 +96,7 @@ def _slope_sentence(results: RunResults) -> str:
 
 def _hull_sentence(results: RunResults) -> str:
     """Share of Jacobian entries between their one-sided derivatives at ties, by mode; separable and other operators apart."""
-    table = measured(results.gradients)
+    table = measured(gradient_table(results))
     table = table[table["hull"].notna()]
     names = [kink_series(*row) for row in table[["mode", "setting", "backend"]].itertuples(index=False)]
     table = table.assign(series=pd.Series(names, index=table.index, dtype=object))
@@ -103,9 +124,43 @@ def _hull_sentence(results: RunResults) -> str:
     )
 
 
-def reproduction_command(table: pd.DataFrame, study: str) -> str:
-    """Return the command that measures one cell of a study again; "" without a study."""
-    if table.empty:
-        return ""
-    row = table.iloc[0]
-    return f"python -m morphobench cell {study} {row['cell']} --framework {row['framework']} --config results/{row['run']}/config.yaml"
+def cost_comparison(results: RunResults, column: str, other: str, target: float = TARGET) -> str:
+    """Cost of a mode over that of implicit differentiation to the same accuracy, by family and framework; "" if none.
+
+    Of each mode the setting counts that reaches the accuracy in every parameter group at the lowest cost.
+    """
+    costs = instance_costs(precise(mode_rows(results)))
+    costs = costs[costs[column] > 0]
+    said, missed = [], []
+    for framework in frameworks(costs):
+        parts = []
+        for family in families(costs):
+            rows = costs[(costs["family"] == family) & (costs["framework"] == framework)]
+            both, least = _least(rows, column, other, target)
+            if len(least):
+                ratios = (least[other] / least["implicit"]).to_numpy()
+                told = ratio_text(ratios, results.level, f"{column}-{other}-{family}-{framework}")
+                parts.append(f"{family_title(family)} {told}")
+            if both > len(least):
+                place = f"{family_title(family)}, {framework_title(framework)}"
+                missed.append(f"{both - len(least)} of {both} ({place})")
+        said += [f"{framework_title(framework)}: {', '.join(parts)}"] if parts else []
+    what = {"seconds": "time", "peak_bytes": "bytes kept"}[column]
+    modes = {"unrolled": "unrolling", "finite-differences": "finite differences"}.get(other, other)
+    text = (
+        f"To a relative error of {power_label(target)} in every parameter group, {what} of {modes} over {what} of implicit "
+        f"differentiation ({ratio_note(results.level)}): {'; '.join(said)}."
+    )
+    if said and other == "finite-differences":
+        text += " Finite differences are those of a sample of coordinates alone: all of them take longer in proportion."
+    lost = f"Not reached by both: {'; '.join(missed)}."
+    return " ".join([text] * bool(said) + [lost] * bool(missed))
+
+
+def _least(rows: pd.DataFrame, column: str, other: str, target: float) -> tuple[int, pd.DataFrame]:
+    """How many instances have both modes, and the least cost of each that reaches the accuracy."""
+    names = [set(rows.loc[rows["mode"] == mode, "instance"]) for mode in (other, "implicit")]
+    both = names[0] & names[1]
+    reached = rows[(rows["error"] <= target) & rows["instance"].isin(both)]
+    least = reached.groupby(["instance", "mode"])[column].min().unstack().reindex(columns=[other, "implicit"])
+    return len(both), least.dropna()

@@ -1,1 +1,11 @@
-"""Section on what methods have learned: structuring functions, weights, levels."""
+"""Section on what the morphological layers have learned."""
+
+from morphobench.report.sections import Section
+
+__all__ = ["SECTION"]
+
+SECTION = Section(
+    package=__name__,
+    title="What was learned",
+    place=80,
+)

@@ -11,61 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from morphobench.contract import OPERATIONS
-from morphobench.report.formatting import count, number, sentence_list
+from morphobench.report.formatting import count, number, percent, sentence_list
+from morphobench.report.measurements import failure_sentence
+from morphobench.report.recovery.rows import (
+    operator_names,
+    operator_title,
+    recovery_runs,
+    recovery_table,
+    success_counts,
+)
 from morphobench.report.results import RunResults
-from morphobench.report.study_rows import failure_sentence, measured
 from morphobench.report.style import MARKERS, SERIES, Absent, Drawing, new_figure
 from morphobench.statistics.inference import proportion_interval
 from morphobench.studies.recovery.metrics import LARGEST_ERROR, depth
 
-__all__ = [
-    "draw_gradient_shares",
-    "draw_recovered",
-    "draw_recovery_success",
-    "operator_names",
-    "operator_title",
-    "recovery_runs",
-    "success_counts",
-]
+__all__ = ["FIGURES", "draw_gradient_shares", "draw_recovered", "draw_recovery_success"]
 
-# In this order in figures and tables; operators of other plugins follow by name.
-OPERATOR_TITLES = {
-    "max-plus": "max-plus",
-    "smorph": "SMorph",
-    "lmorph": "LMorph",
-    "smorph-annealed": "SMorph, annealed",
-    "variational-learned": "variational, level learned",
-    "variational-annealed": "variational, level annealed",
-}
 FACE = {"random": "full", "zero": "none", "near-identity": "bottom"}  # how a marker is filled
 MOST_COLUMNS = 12  # of pictures in one figure
 GROUPED = ["operation", "initialisation", "operator"]
-
-
-def operator_title(operator: str) -> str:
-    """Title of an operator of the study."""
-    return OPERATOR_TITLES.get(operator, operator)
-
-
-def recovery_runs(results: RunResults) -> pd.DataFrame:
-    """Rows of the runs that ended, one a seed; ``place`` is where `recovery_functions.npz` keeps what it learned."""
-    runs = measured(results.recovery)
-    return runs.assign(place=runs.groupby(["cell", "operator"], sort=False).cumcount())
-
-
-def operator_names(runs: pd.DataFrame) -> list[str]:
-    """The operators of the table in their order."""
-    found = set(runs["operator"])
-    return [name for name in OPERATOR_TITLES if name in found] + sorted(found - set(OPERATOR_TITLES))
-
-
-def success_counts(runs: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Number of successes and of runs by ``keys``."""
-    found = runs.groupby(list(keys), sort=False)["success"].agg(["sum", "count"])
-    return {
-        tuple(str(part) for part in (key if isinstance(key, tuple) else (key,))): (int(good), int(tried))
-        for key, good, tried in found.itertuples()
-    }
 
 
 def draw_recovered(results: RunResults) -> list[Drawing | Absent]:
@@ -184,8 +148,8 @@ def draw_recovery_success(results: RunResults) -> Drawing | Absent:
     totals = sorted({total for _, total in counts.values()})
     caption = (
         f"Share of runs whose structuring element was right at the end but for {100 * LARGEST_ERROR:g} % of the window, with its "
-        f"{100 * results.level:g} % score interval (seeds and elements counted as independent runs: "
-        f"{sentence_list(map(str, totals))} a mark). {failure_sentence(results.recovery)}"
+        f"{percent(results.level)} score interval (seeds and elements counted as independent runs: "
+        f"{sentence_list(map(str, totals))} a mark). {failure_sentence(recovery_table(results))}"
     ).strip()
     alt = f"{count(len(operations), 'panel')} with the share of recovered elements by initialisation, one mark an operator."
     return Drawing(name, title, caption, alt, "studies/recovery.csv", figure)
@@ -245,3 +209,6 @@ def _legend(figure: Any, operators: Sequence[str], extra: Sequence[Line2D] = ())
         for place, name in enumerate(operators)
     ]
     figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=3)
+
+
+FIGURES = (draw_recovery_success, draw_gradient_shares, draw_recovered)

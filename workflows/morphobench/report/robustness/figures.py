@@ -12,29 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.report.formatting import count, metric_title, sentence_list
-from morphobench.report.results import Entry, RunResults
-from morphobench.report.scores.figures import entry_legend
-from morphobench.report.style import Absent, Drawing, LineStyle, line_styles, new_figure
+from morphobench.report.results import RunResults, rows_of
+from morphobench.report.robustness.rows import NOISES, TITLES, corrupted_means
+from morphobench.report.style import Absent, Drawing, LineStyle, entry_legend, line_styles, new_figure
 
-__all__ = ["NOISES", "corrupted_means", "draw_noise", "draw_robustness"]
-
-TITLES = {
-    "salt-and-pepper": "salt and pepper",
-    "gaussian-noise": "Gaussian noise",
-    "blur": "blur",
-    "contrast": "low contrast",
-}
-NOISES = {"uniform-noise": "uniform noise", "normal-noise": "normal noise"}
-
-
-def corrupted_means(results: RunResults) -> pd.DataFrame:
-    """Mean, smallest and largest value over seeds by data set, method, variant, corruption and severity; controls left out."""
-    table = results.robustness
-    table = table[table["status"] == "ok"].astype({"value": "float64", "severity": "int64", "strength": "float64"})
-    keys = ["dataset", "method", "variant", "corruption", "severity", "strength"]
-    found = table.groupby(keys)["value"].agg(["mean", "min", "max", "count"]).reset_index()
-    controls = {entry.method for entry in results.entries if results.is_control(entry)}
-    return found[~found["method"].isin(controls)]
+__all__ = ["FIGURES", "draw_noise", "draw_robustness"]
 
 
 def draw_robustness(results: RunResults) -> Drawing | Absent:
@@ -79,11 +61,11 @@ class _Grid(NamedTuple):
 def _grid(results: RunResults, means: pd.DataFrame, titles: Mapping[str, str], x: str, label: str) -> _Grid | None:
     """Draw lines over the column ``x``: a row of panels a data set, a column one of the corruptions in ``titles``."""
     spoiled = means[means["corruption"].isin(titles)]
-    datasets = [dataset for dataset in results.dataset_names if dataset in set(spoiled["dataset"])]
+    datasets = results.datasets_in(spoiled)
     corruptions = [corruption for corruption in titles if corruption in set(spoiled["corruption"])]
     if not datasets:
         return None
-    look = line_styles(results)
+    styles = line_styles(results)
     entries = results.entries_in(spoiled)
     height = 1.9 if len(corruptions) > 2 else 2.6
     figure = new_figure(height * len(datasets) + 0.2 * ((len(entries) + 1) // 2) + 0.3)
@@ -91,7 +73,8 @@ def _grid(results: RunResults, means: pd.DataFrame, titles: Mapping[str, str], x
     for dataset, row in zip(datasets, axes, strict=True):
         for corruption, axis in zip(corruptions, row, strict=True):
             for entry in entries:
-                _line(axis, means, dataset, corruption, entry, look[entry], x)
+                mine = rows_of(means[means["dataset"] == dataset], entry)
+                _line(axis, mine[mine["corruption"].isin(["none", corruption])].sort_values(x), styles[entry], x)
             if x == "severity":
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             if dataset == datasets[0]:
@@ -107,14 +90,10 @@ def _seeds(means: pd.DataFrame) -> str:
     return sentence_list(sorted({str(number) for number in means["count"]}))
 
 
-def _line(
-    axis: Axes, means: pd.DataFrame, dataset: str, corruption: str, entry: Entry, look: LineStyle, x: str
-) -> None:
-    mine = means[
-        (means["dataset"] == dataset) & (means["method"] == entry.method) & (means["variant"] == entry.variant)
-    ]
-    mine = mine[mine["corruption"].isin(["none", corruption])].sort_values(x)
-    if mine.empty:
-        return
-    axis.fill_between(mine[x], mine["min"], mine["max"], color=look.colour, alpha=0.12, linewidth=0)
-    axis.plot(mine[x], mine["mean"], color=look.colour, linestyle=look.line)
+def _line(axis: Axes, rows: pd.DataFrame, style: LineStyle, x: str) -> None:
+    if len(rows):
+        axis.fill_between(rows[x], rows["min"], rows["max"], color=style.colour, alpha=0.12, linewidth=0)
+        axis.plot(rows[x], rows["mean"], color=style.colour, linestyle=style.line)
+
+
+FIGURES = (draw_robustness, draw_noise)

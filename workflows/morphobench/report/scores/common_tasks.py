@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from morphobench.report.formatting import metric_title, score
+from morphobench.report.formatting import mean_and_interval, metric_title, percent, score
 from morphobench.report.results import RunResults, entry_of
-from morphobench.report.scores.figures import percent, said
 from morphobench.report.style import Drawing, line_styles, new_figure
 
 __all__ = ["draw_common_tasks"]
@@ -38,13 +37,13 @@ def _means(results: RunResults, dataset: str, metric: str, controls: bool = Fals
 
 def _draw(results: RunResults, parts: dict[str, pd.DataFrame], limit: float) -> Drawing:
     (images, on_images), (graphs, on_graphs) = parts.items()
-    look = line_styles(results)
+    styles = line_styles(results)
     heights = [0.27 * len(part) + 0.35 for part in parts.values()]
     figure = new_figure(sum(heights) + 0.5)
     axes = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     for axis, (dataset, part) in zip(axes, parts.items(), strict=True):
         for place, (_, row) in enumerate(part.iterrows()):
-            style = look[entry_of(row)]
+            style = styles[entry_of(row)]
             if not math.isnan(row["low"]):
                 axis.plot([row["low"], row["high"]], [place] * 2, color=style.colour, linewidth=2.4)
             axis.plot(row["mean"], place, marker=style.marker, color=style.colour, markersize=6.5)
@@ -59,8 +58,8 @@ def _draw(results: RunResults, parts: dict[str, pd.DataFrame], limit: float) -> 
         f"Mean test {metric_title(METRIC)} of the pixels with its {percent(results.level)} interval over seeds; both rows of methods "
         f"learn from the same pictures and are tested on the same. A pixel has the class of its superpixel: with the true classes "
         f"that is {score(limit, METRIC)} (dotted), the most that a method on superpixels can reach. Methods on images are trained "
-        f"with cross-entropy and the Dice loss, methods on graphs with cross-entropy alone. Highest: {said(best[images])} by "
-        f"{results.title(entry_of(best[images]))} on images, {said(best[graphs])} by "
+        f"with cross-entropy and the Dice loss, methods on graphs with cross-entropy alone. Highest: {mean_and_interval(best[images])} by "
+        f"{results.title(entry_of(best[images]))} on images, {mean_and_interval(best[graphs])} by "
         f"{results.title(entry_of(best[graphs]))} on superpixels."
     )
     alt = f"Dot plot: {len(on_images)} methods on images above {len(on_graphs)} methods on superpixels."

@@ -9,8 +9,7 @@ import pandas as pd
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.report.formatting import count, metric_title
 from morphobench.report.results import Entry, RunResults
-from morphobench.report.scores.figures import entry_legend
-from morphobench.report.style import PAGE_WIDTH, Absent, Drawing, line_styles, new_figure, panel_columns
+from morphobench.report.style import Absent, Drawing, entry_legend, line_styles, panels
 
 __all__ = ["draw_training", "validation_curves"]
 
@@ -36,17 +35,14 @@ def draw_training(results: RunResults) -> Drawing | Absent:
     curves = {dataset: found for dataset, found in curves.items() if found}
     if not curves:
         return Absent(name, title, "no successful trial has recorded a validation metric")
-    look = line_styles(results)
+    styles = line_styles(results)
     entries = [entry for entry in results.entries if any(entry in found for found in curves.values())]
-    columns = panel_columns(len(curves))
-    rows = math.ceil(len(curves) / columns)
-    figure = new_figure(2.5 * rows + 0.2 * math.ceil(len(entries) / 2) + 0.2, PAGE_WIDTH if columns > 1 else 5.5)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for (dataset, found), axis in zip(curves.items(), axes, strict=False):
+    figure, axes = panels(len(curves), below=0.2 * math.ceil(len(entries) / 2) + 0.2, single_width=5.5)
+    for (dataset, found), axis in zip(curves.items(), axes, strict=True):
         for entry, curve in found.items():
             by_epoch = curve.groupby("epoch")["metric"]
             mean, low, high = by_epoch.mean(), by_epoch.min(), by_epoch.max()
-            style = look[entry]
+            style = styles[entry]
             marker = "o" if len(mean) == 1 else None
             axis.fill_between(mean.index, low, high, color=style.colour, alpha=0.13, linewidth=0)
             axis.plot(mean.index, mean, color=style.colour, linestyle=style.line, marker=marker)
@@ -54,8 +50,6 @@ def draw_training(results: RunResults) -> Drawing | Absent:
         axis.set_xlabel("epoch")
         axis.set_ylabel(f"validation {metric_title(PRIMARY_METRIC[results.task(dataset)])}")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    for axis in axes[len(curves) :]:
-        axis.set_visible(False)
     entry_legend(figure, results, entries, line=True)
     trials = sum(curve["seed"].nunique() for found in curves.values() for curve in found.values())
     caption = (

@@ -9,52 +9,36 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from morphobench.contract import PRIMARY_METRIC
-from morphobench.report.formatting import count, interval, metric_title, number, score, seconds, sentence_list
-from morphobench.report.results import Entry, RunResults, entry_of
+from morphobench.report.formatting import (
+    count,
+    mean_and_interval,
+    metric_title,
+    number,
+    percent,
+    seconds,
+    sentence_list,
+)
+from morphobench.report.results import Entry, RunResults, entry_of, rows_of
+from morphobench.report.scores.common_tasks import draw_common_tasks
+from morphobench.report.scores.curves import draw_training
+from morphobench.report.scores.segmentations import draw_segmentations
+from morphobench.report.scores.sweeps import draw_sweeps
 from morphobench.report.style import (
-    PAGE_WIDTH,
     Absent,
     Drawing,
     LineStyle,
+    entry_legend,
     line_styles,
     log_axis,
     new_figure,
-    panel_columns,
+    panels,
 )
 
-__all__ = ["draw_parameters", "draw_scores", "draw_times", "entry_legend", "pareto_front", "percent"]
+__all__ = ["FIGURES", "draw_parameters", "draw_scores", "draw_times", "pareto_front"]
 
 COLUMNS = 3
-
-
-def percent(level: float) -> str:
-    """A level as a percentage: 0.95 is "95 %"."""
-    return f"{100 * level:g} %"
-
-
-def said(row: pd.Series) -> str:
-    """A mean with its interval, for a sentence."""
-    bounds = interval(row["low"], row["high"], row["metric"])
-    return f"{score(row['mean'], row['metric'])} {bounds}" if bounds else score(row["mean"], row["metric"])
-
-
-def entry_legend(figure: Figure, results: RunResults, entries: Sequence[Entry], *, line: bool = False) -> None:
-    """Put one legend of entries below all panels."""
-    look = line_styles(results)
-    handles = [
-        Line2D(
-            *([], []),
-            color=look[entry].colour,
-            marker=None if line else look[entry].marker,
-            linestyle=look[entry].line if line else "none",
-            label=results.title(entry),
-        )
-        for entry in entries
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.2 if line else 1.5)
 
 
 def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
@@ -74,19 +58,14 @@ def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
     return front
 
 
-def _scored_datasets(results: RunResults, means: pd.DataFrame) -> list[str]:
-    scored = set(means["dataset"])
-    return [name for name in results.dataset_names if name in scored]
-
-
 def draw_scores(results: RunResults) -> Drawing | Absent:
     """Mean and interval of every method, one panel a data set."""
     name, title = "scores", "Test scores"
     means = results.primary_means()
-    datasets = _scored_datasets(results, means)
+    datasets = results.datasets_in(means)
     if not datasets:
         return Absent(name, title, "no trial has a score")
-    look = line_styles(results)
+    styles = line_styles(results)
     rows: list[tuple[list[Entry], list[str]]] = []  # entries and data sets of one row of panels
     for task in dict.fromkeys(results.task(dataset) for dataset in datasets):
         members = [dataset for dataset in datasets if results.task(dataset) == task]
@@ -103,7 +82,7 @@ def draw_scores(results: RunResults) -> Drawing | Absent:
     for block, (entries, part) in zip(np.atleast_1d(np.asarray(blocks, dtype=object)), rows, strict=True):
         axes = block.subplots(1, len(part), sharey=True, squeeze=False)[0]
         for axis, dataset in zip(axes, part, strict=True):
-            _score_panel(axis, results, look, entries, dataset)
+            _score_panel(axis, results, styles, entries, dataset)
         axes[0].set_yticks(range(len(entries)), [results.title(entry) for entry in entries])
         axes[0].set_ylim(len(entries) - 0.5, -0.5)
     shown = [dataset for _, part in rows for dataset in part]
@@ -118,7 +97,7 @@ def draw_scores(results: RunResults) -> Drawing | Absent:
 
 
 def _score_panel(
-    axis: Axes, results: RunResults, look: dict[Entry, LineStyle], entries: list[Entry], dataset: str
+    axis: Axes, results: RunResults, styles: dict[Entry, LineStyle], entries: list[Entry], dataset: str
 ) -> None:
     metric = PRIMARY_METRIC[results.task(dataset)]
     means = results.primary_means()
@@ -129,9 +108,8 @@ def _score_panel(
         & (results.scores["metric"] == metric)
     ]
     for place, entry in enumerate(entries):
-        mine = single[(single["method"] == entry.method) & (single["variant"] == entry.variant)]
-        row = means[(means["method"] == entry.method) & (means["variant"] == entry.variant)]
-        colour = look[entry].colour
+        mine, row = rows_of(single, entry), rows_of(means, entry)
+        colour = styles[entry].colour
         if row.empty:
             failed = sorted(mine.loc[mine["status"] != "ok", "status"].unique())
             text = ", ".join(failed).replace("_", " ") if failed else "not run here"
@@ -145,7 +123,7 @@ def _score_panel(
         axis.plot(
             found["mean"],
             place,
-            marker=look[entry].marker,
+            marker=styles[entry].marker,
             color=colour,
             markersize=6.5,
             markeredgecolor="white",
@@ -167,19 +145,15 @@ def _scores_caption(results: RunResults, datasets: Sequence[str]) -> str:
     means = results.primary_means()
     for dataset in datasets:
         rows = means[means["dataset"] == dataset]
-        control = [results.is_control(Entry(m, v)) for m, v in zip(rows["method"], rows["variant"], strict=True)]
+        control = [results.is_control(entry_of(row)) for _, row in rows.iterrows()]
         best = rows[~np.asarray(control, dtype=bool)].sort_values("mean", ascending=False)
         if best.empty:
             continue
         first = best.iloc[0]
-        text = f"{results.dataset_title(dataset)}: highest mean {said(first)} by {_title(results, first)}"
-        controls = [f"{_title(results, row)} {said(row)}" for _, row in rows[control].iterrows()]
+        text = f"{results.dataset_title(dataset)}: highest mean {mean_and_interval(first)} by {results.title(entry_of(first))}"
+        controls = [f"{results.title(entry_of(row))} {mean_and_interval(row)}" for _, row in rows[control].iterrows()]
         parts.append(text + (f"; controls, off the axis: {sentence_list(controls)}." if controls else "."))
     return " ".join(parts)
-
-
-def _title(results: RunResults, row: pd.Series) -> str:
-    return results.title(entry_of(row))
 
 
 def _with_cost(results: RunResults, cost: str) -> pd.DataFrame:
@@ -225,17 +199,14 @@ def draw_times(results: RunResults) -> Drawing | Absent:
 
 
 def _scatter(results: RunResults, table: pd.DataFrame, label: str) -> Figure:
-    datasets = _scored_datasets(results, table)
-    look = line_styles(results)
-    columns = panel_columns(len(datasets))
-    rows = math.ceil(len(datasets) / columns)
+    datasets = results.datasets_in(table)
+    styles = line_styles(results)
     entries = results.entries_in(table)
-    figure = new_figure(2.5 * rows + 0.2 * math.ceil(len(entries) / 2) + 0.2, PAGE_WIDTH if columns > 1 else 5.5)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for dataset, axis in zip(datasets, axes, strict=False):
+    figure, axes = panels(len(datasets), below=0.2 * math.ceil(len(entries) / 2) + 0.2, single_width=5.5)
+    for dataset, axis in zip(datasets, axes, strict=True):
         part = table[table["dataset"] == dataset].reset_index(drop=True)
         for row in part.to_dict("records"):
-            style = look[entry_of(row)]
+            style = styles[entry_of(row)]
             if not math.isnan(row["low"]):
                 axis.plot([row["cost"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.4, zorder=2)
             axis.plot(row["cost"], row["mean"], marker=style.marker, color=style.colour, markersize=6.5, zorder=3)
@@ -246,7 +217,16 @@ def _scatter(results: RunResults, table: pd.DataFrame, label: str) -> Figure:
         axis.set_ylabel(metric_title(PRIMARY_METRIC[results.task(dataset)]))
         axis.margins(0.12)
         log_axis(axis, "x")
-    for axis in axes[len(datasets) :]:
-        axis.set_visible(False)
     entry_legend(figure, results, entries)
     return figure
+
+
+FIGURES = (
+    draw_scores,
+    draw_parameters,
+    draw_times,
+    draw_training,
+    draw_sweeps,
+    draw_common_tasks,
+    draw_segmentations,
+)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from morphobench.contract import Split
 from morphobench.report.formatting import score, sentence_list
 from morphobench.report.results import Entry, RunResults
 from morphobench.report.style import Absent, Drawing, new_figure
+from morphobench.training.metrics import dice
 
-__all__ = ["TestData", "agreement_picture", "draw_segmentations"]
-
-TestData = Callable[[str], Split]  # name of a data set -> its test split
+__all__ = ["agreement_picture", "draw_segmentations"]
 
 EXAMPLES = 5  # the first test images, whatever they show
 MISSED, SPURIOUS = (0.90, 0.45, 0.0), (0.0, 0.45, 0.70)
@@ -45,16 +43,16 @@ def agreement_picture(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _dice(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Dice of the foreground of one image."""
-    total = (predicted > 0).sum() + (truth > 0).sum()
-    return 2 * float(((predicted == truth) & (truth > 0)).sum()) / float(total) if total else 1.0
+    overlap, total = ((predicted == truth) & (truth > 0)).sum(), (predicted > 0).sum() + (truth > 0).sum()
+    return float(dice(overlap, total))
 
 
-def draw_segmentations(results: RunResults, test_data: TestData) -> list[Drawing | Absent]:
+def draw_segmentations(results: RunResults) -> list[Drawing | Absent]:
     """One figure a segmentation data set: image, truth, and each method's prediction."""
     datasets = [name for name in results.dataset_names if results.task(name) == "segmentation"]
     if not datasets:
         return [Absent("segmentation", "Segmentation examples", "no segmentation data set is part of this run")]
-    return [_examples(results, dataset, test_data) for dataset in datasets]
+    return [_examples(results, dataset) for dataset in datasets]
 
 
 def _predictions(results: RunResults, dataset: str) -> dict[Entry, tuple[int, np.ndarray]]:
@@ -72,7 +70,7 @@ def _predictions(results: RunResults, dataset: str) -> dict[Entry, tuple[int, np
     return found
 
 
-def _examples(results: RunResults, dataset: str, test_data: TestData) -> Drawing | Absent:
+def _examples(results: RunResults, dataset: str) -> Drawing | Absent:
     name, title = f"segmentation-{dataset}", f"Segmentation examples: {results.dataset_title(dataset)}"
     manifest = results.datasets.get(dataset, {})
     if manifest.get("status", "ok") != "ok":
@@ -81,7 +79,7 @@ def _examples(results: RunResults, dataset: str, test_data: TestData) -> Drawing
     if not predictions:
         return Absent(name, title, f"no successful trial has predictions of the first {EXAMPLES} test images")
     try:
-        split = test_data(dataset)
+        split = results.test_split(dataset)
     except Exception as error:  # a data plugin may fail in any way; the report goes on without the pictures
         return Absent(name, title, f"the test images could not be read: {error}")
     truth = split.labels[:EXAMPLES]

@@ -9,10 +9,9 @@ from matplotlib.ticker import NullLocator
 
 from morphobench.contract import PRIMARY_METRIC
 from morphobench.plugins.discovery import split_dataset_id
-from morphobench.report.formatting import metric_title, number, sentence_list
-from morphobench.report.results import Entry, RunResults
-from morphobench.report.scores.figures import entry_legend, percent
-from morphobench.report.style import Drawing, line_styles, log_axis, new_figure
+from morphobench.report.formatting import metric_title, number, percent, sentence_list
+from morphobench.report.results import Entry, RunResults, rows_of
+from morphobench.report.style import Drawing, entry_legend, line_styles, log_axis, new_figure
 
 __all__ = ["draw_sweeps"]
 
@@ -33,15 +32,15 @@ def _draw(results: RunResults, name: str, means: pd.DataFrame) -> Drawing:
     first = means["dataset"].iloc[0]
     axis_title = str(results.datasets[first]["sweep"])
     metric = PRIMARY_METRIC[results.task(first)]
-    look = line_styles(results)
+    styles = line_styles(results)
     entries = results.entries_in(means)
     figure = new_figure(3.4 + 0.2 * ((len(entries) + 1) // 2), 6.5)
     axis = figure.subplots()
     for entry in entries:
-        mine = _rows(means, entry)
-        axis.fill_between(mine["at"], mine["low"], mine["high"], color=look[entry].colour, alpha=0.12, linewidth=0)
-        style = {"color": look[entry].colour, "linestyle": look[entry].line, "marker": look[entry].marker}
-        axis.plot(mine["at"], mine["mean"], **style)
+        mine = rows_of(means, entry)
+        style = styles[entry]
+        axis.fill_between(mine["at"], mine["low"], mine["high"], color=style.colour, alpha=0.12, linewidth=0)
+        axis.plot(mine["at"], mine["mean"], color=style.colour, linestyle=style.line, marker=style.marker)
     log_axis(axis, "x")
     numbers = sorted(means["at"].unique())
     axis.set_xticks(numbers, [number(value) for value in numbers])
@@ -57,15 +56,11 @@ def _draw(results: RunResults, name: str, means: pd.DataFrame) -> Drawing:
     return Drawing(f"sweep-{name}", f"Scores over {axis_title}", caption, alt, "statistics/means.csv", figure)
 
 
-def _rows(means: pd.DataFrame, entry: Entry) -> pd.DataFrame:
-    return means[(means["method"] == entry.method) & (means["variant"] == entry.variant)]
-
-
 def _reach(results: RunResults, means: pd.DataFrame, entries: list[Entry]) -> str:
     """Say up to which number each method is right."""
     reached: dict[float, list[str]] = {}  # 0: nowhere
     for entry in entries:
-        mine = _rows(means, entry)
+        mine = rows_of(means, entry)
         right = mine["mean"].ge(SOLVED).cummin()
         reached.setdefault(float(mine["at"].where(right, 0.0).max()), []).append(results.title(entry))
     nowhere = sentence_list(reached.pop(0.0, []))

@@ -7,18 +7,18 @@ from matplotlib.axes import Axes
 
 from morphobench.report.formatting import count, seconds, sentence_list
 from morphobench.report.results import RunResults
+from morphobench.report.solvers.rows import benchmark_table
 from morphobench.report.style import FAMILY_COLOURS, Absent, Drawing, log_axis, new_figure
 
-__all__ = ["CASE", "benchmark_groups", "draw_benchmarks"]
+__all__ = ["draw_benchmarks"]
 
-CASE = ["operator", "window", "shape", "phase", "threads"]
 SHOWN = ["window", "shape", "phase", "threads"]  # one panel a combination
 OURS, PEER = FAMILY_COLOURS["variational"], FAMILY_COLOURS["morphology"]
 
 
-def benchmark_groups(results: RunResults) -> dict[tuple[str, ...], pd.DataFrame]:
+def _groups(results: RunResults) -> dict[tuple[str, ...], pd.DataFrame]:
     """Benchmarks by window, shape, phase and threads; ``ours`` marks varmorph's own implementations."""
-    table = results.benchmarks
+    table = benchmark_table(results)
     if table.empty:
         return {}
     name = table["implementation"].astype(str)
@@ -30,7 +30,7 @@ def benchmark_groups(results: RunResults) -> dict[tuple[str, ...], pd.DataFrame]
 def draw_benchmarks(results: RunResults) -> Drawing | Absent:
     """Median time of every implementation with its ratio to a depthwise convolution on the same case."""
     name, title = "benchmarks", "Operators beside other libraries"
-    groups = benchmark_groups(results)
+    groups = _groups(results)
     if not groups:
         return Absent(name, title, "the operator benchmarks were not run")
     heights = [0.235 * len(rows) + 0.45 for rows in groups.values()]
@@ -46,7 +46,7 @@ def draw_benchmarks(results: RunResults) -> Drawing | Absent:
     axes[-1].set_xlim(low / 1.6, high * 1.6 * (high / low) ** 0.45)  # room for the labels at the right
     log_axis(axes[-1], "x")
     axes[-1].set_xlabel("median time of one call (s)")
-    known = sorted(every["processor"].dropna().astype(str).unique()) if "processor" in every else []
+    known = sorted(set(every["processor"]) - {""})
     ours = int(every["ours"].sum())
     caption = (
         f"Median time of {count(len(every), 'benchmark')} in {count(len(groups), 'case')}, {ours} of them "
@@ -62,8 +62,8 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         colour = OURS if row["ours"] else PEER
         axis.plot([row["q25_s"], row["q75_s"]], [place, place], color=colour, linewidth=2.2)
         axis.plot(row["median_s"], place, "o" if row["ours"] else "s", color=colour)
-        ratio = row.get("ratio_depthwise_conv")
-        text = seconds(row["median_s"]) + (f", {ratio:.3g}×" if ratio == ratio and ratio is not None else "")
+        ratio = row["ratio_depthwise_conv"]
+        text = seconds(row["median_s"]) + (f", {ratio:.3g}×" if ratio == ratio else "")
         axis.annotate(text, (row["q75_s"], place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set_yticks(range(len(rows)), rows["label"].tolist())
     axis.set_ylim(len(rows) - 0.4, -0.6)

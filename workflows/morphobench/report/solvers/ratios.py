@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,52 +13,13 @@ from matplotlib.ticker import NullLocator
 
 from morphobench.report.formatting import count, number, sentence_list
 from morphobench.report.results import RunResults
+from morphobench.report.solvers.rows import growth_ratios, is_variational, peer_ratios
+from morphobench.report.solvers.text import bar_text, growth_text
 from morphobench.report.style import FAMILY_COLOURS, LINES, MARKERS, Absent, Drawing, log_axis, new_figure
 
-__all__ = ["case_title", "draw_ratios", "growth_ratios", "is_variational", "peer_ratios", "within"]
+__all__ = ["draw_ratios"]
 
-SMALLEST = "3 x 3"  # the peer of a larger window of the same operator
 BAR = "#404040"
-
-
-def peer_ratios(results: RunResults) -> pd.DataFrame:
-    """Ratios to what the operators replace."""
-    table = _measured(results)
-    return table[table["peer"] != SMALLEST]
-
-
-def growth_ratios(results: RunResults) -> pd.DataFrame:
-    """Ratios to the same operator with the smallest window; ``elements`` is the number of window elements."""
-    table = _measured(results)
-    table = table[table["peer"] == SMALLEST]
-    sizes = [math.prod(map(int, window.split("x"))) for window in table["window"]]
-    return table.assign(elements=sizes).sort_values("elements", kind="stable")
-
-
-def _measured(results: RunResults) -> pd.DataFrame:
-    table = results.ratios
-    return table[pd.to_numeric(table["ratio"]).gt(0)]
-
-
-def within(table: pd.DataFrame) -> int:
-    """How many of the ratios are within their bar."""
-    return int((table["ratio"] <= table["bar"]).sum())
-
-
-def case_title(row: Mapping[Any, Any]) -> str:
-    """Operator and window of a ratio.
-
-    Examples
-    --------
-    >>> case_title({"operator": "variational_dilation", "window": "3x3"})
-    'variational dilation 3×3'
-    """
-    return f"{str(row['operator']).replace('_', ' ')} {_window(row)}"
-
-
-def is_variational(operator: str) -> bool:
-    """Whether an operator minimises a variational energy; the others are max-plus."""
-    return operator.startswith(("variational", "regularised"))
 
 
 def draw_ratios(results: RunResults) -> Drawing | Absent:
@@ -86,7 +46,7 @@ def _caption(peers: pd.DataFrame, growth: pd.DataFrame) -> str:
     every = pd.concat([peers, growth])
     rounds = dict.fromkeys([int(every["rounds"].min()), int(every["rounds"].max())])
     threads = [count(int(used), "thread") for used in sorted(every["threads"].unique())]
-    processors = sorted(every["processor"].dropna().astype(str).unique())
+    processors = sorted(set(every["processor"]) - {""})
     shapes = [shape.replace("x", "×") for shape in every["shape"].unique()]
     text = (
         "Median time of one call over that of what was timed in turn with it in one process "
@@ -96,15 +56,9 @@ def _caption(peers: pd.DataFrame, growth: pd.DataFrame) -> str:
         "times that were taken apart."
     )
     if len(peers):
-        text += (
-            f" Within the bar that the project sets itself: {within(peers)} of {count(len(peers), 'ratio')} to a peer. "
-            "Left of 1 varmorph takes less time."
-        )
+        text += f" {bar_text(peers)}. Left of 1 varmorph takes less time."
     if len(growth):
-        text += (
-            f" Within a cost in proportion to the number of window elements: {within(growth)} of "
-            f"{count(len(growth), 'ratio')} of a larger window to 3×3."
-        )
+        text += f" {growth_text(growth)}."
     return text
 
 

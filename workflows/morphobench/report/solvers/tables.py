@@ -1,4 +1,4 @@
-"""The tables of the report about cost: whole layers, solvers of coupled operators, other libraries."""
+"""Tables of the cost of operators and solvers: whole layers, solvers of coupled operators, other libraries."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ from typing import Any
 
 import pandas as pd
 
-from morphobench.report.formatting import number, scientific, seconds
-from morphobench.report.gradients.tables import spread_cell
-from morphobench.report.results import RunResults
-from morphobench.report.scores.tables import Cell, Exhibit, number_cell
-from morphobench.report.solvers.coupled_solvers import OURS, solver_title
-from morphobench.report.solvers.layers import layer_ratios, layer_rows
-from morphobench.report.study_rows import (
-    FAMILY_TITLES,
-    FRAMEWORK_TITLES,
+from morphobench.report.formatting import number, power_label, scientific, seconds
+from morphobench.report.measurements import (
     device_title,
+    failed_cells,
+    family_title,
+    framework_title,
     instance_name,
     is_loaded,
     measured,
+    spread_cell,
+    time_cell,
 )
-from morphobench.report.style import power_label
+from morphobench.report.results import RunResults
+from morphobench.report.solvers.rows import OURS, layer_ratios, layer_rows, solver_table, solver_title
+from morphobench.report.table import Cell, ReportTable, number_cell
 
-__all__ = ["coupled", "layers", "peers"]
+__all__ = ["coupled", "layers", "peers", "tables"]
 
 SOURCE = "solvers.csv"
+
+
+def tables(results: RunResults) -> list[ReportTable]:
+    """Return layers, solvers of coupled operators, other libraries, and the cells without a measurement."""
+    failed = failed_cells(solver_table(results), "solver-failures", SOURCE)
+    return [layers(results), coupled(results), peers(results), failed]
 
 
 def _time_cells(row: Any) -> list[Cell]:
     """Median, quartiles and spread of repeated medians."""
     low, high = row["q25_s"], row["q75_s"]
     spread = Cell("—") if low != low else Cell(f"{seconds(low)} to {seconds(high)}", low)
-    median = number_cell(row["median_s"], seconds)
-    return [Cell(median.text, median.sort, "partly" if row["loaded"] else ""), spread, spread_cell(row["spread"])]
+    return [time_cell(row["median_s"], loaded=row["loaded"]), spread, spread_cell(row["spread"])]
 
 
 TIME_COLUMNS = ("Median", "Quartiles", "Spread")
@@ -42,7 +47,7 @@ def _mebibytes(row: Any) -> Cell:
     return number_cell(row["peak_bytes"] / 2**20)
 
 
-def layers(results: RunResults) -> Exhibit:
+def layers(results: RunResults) -> ReportTable:
     """Time and memory of every layer, with the ratio to a depthwise convolution."""
     table = layer_rows(results)
     table = table.assign(ratio=layer_ratios(results)["ratio"])
@@ -53,7 +58,7 @@ def layers(results: RunResults) -> Exhibit:
                 Cell(row["series"]),
                 Cell(instance_name(row), row["image_size"] if row["image_size"] == row["image_size"] else ""),
                 Cell(row["phase"]),
-                Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
+                Cell(framework_title(row["framework"])),
                 *_time_cells(row),
                 number_cell(row["ratio"], lambda ratio: f"{number(ratio)}×"),
                 number_cell(row["cold_s"], seconds),
@@ -69,12 +74,12 @@ def layers(results: RunResults) -> Exhibit:
         "Whole layers (images N×C×H×W): time of one call, its ratio to a depthwise convolution on the same images, growth of "
         "memory (shaded: measured on a loaded machine)"
     )
-    return Exhibit("solver-layers", caption, columns, rows, SOURCE, frozenset(range(4, 11)))
+    return ReportTable("solver-layers", caption, columns, rows, SOURCE, frozenset(range(4, 11)))
 
 
-def coupled(results: RunResults) -> Exhibit:
+def coupled(results: RunResults) -> ReportTable:
     """Time to an error of the solvers of coupled operators."""
-    table = measured(results.solvers)
+    table = measured(solver_table(results))
     table = table[table["role"] == "coupled"].sort_values(
         ["family", "image_size", "coupling", "tolerance"], kind="stable"
     )
@@ -85,7 +90,7 @@ def coupled(results: RunResults) -> Exhibit:
                 Cell(solver_title(row["solver"])),
                 *_where(row),
                 Cell(row["phase"]),
-                Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
+                Cell(framework_title(row["framework"])),
                 *_time_cells(row),
                 number_cell(row["iterations"]),
                 number_cell(row["residual"], scientific),
@@ -96,13 +101,13 @@ def coupled(results: RunResults) -> Exhibit:
     columns = ["Solver", "Family", "Side", "Coupling", "Error asked", "Phase", "Framework", *TIME_COLUMNS, "Iterations"]
     columns += ["Residual", "Error", "Reached", "Memory (MiB)"]
     caption = "Solvers of coupled operators: time to an error against the float64 reference (shaded: loaded machine)"
-    return Exhibit("solver-coupled", caption, columns, rows, SOURCE, frozenset({2, 3, 4, 7, 8, 9, 10, 11, 12, 14}))
+    return ReportTable("solver-coupled", caption, columns, rows, SOURCE, frozenset({2, 3, 4, 7, 8, 9, 10, 11, 12, 14}))
 
 
 def _where(row: Any) -> list[Cell]:
     """Family, side of the image, coupling and the error that was asked for."""
     return [
-        Cell(FAMILY_TITLES.get(row["family"], row["family"])),
+        Cell(family_title(row["family"])),
         number_cell(row["image_size"]),
         number_cell(row["coupling"]),
         number_cell(row["tolerance"], power_label),
@@ -115,9 +120,10 @@ def _reached(row: Any) -> list[Cell]:
     return [number_cell(row["error"], scientific), verdict]
 
 
-def peers(results: RunResults) -> Exhibit:
+def peers(results: RunResults) -> ReportTable:
     """Other libraries on the same instances: a row each with its version, or that it is not installed."""
-    table = results.solvers[results.solvers["role"] == "peer"]
+    table = solver_table(results)
+    table = table[table["role"] == "peer"]
     ours = _ours(table)
     rows = []
     for row in table.assign(loaded=is_loaded(table)).to_dict("records"):
@@ -131,7 +137,7 @@ def peers(results: RunResults) -> Exhibit:
                 Cell(row["status"] if ok else row["message"] or row["status"], kind=_kind(row["status"])),
                 *_where(row),
                 Cell(row["phase"] or "—"),
-                Cell(FRAMEWORK_TITLES.get(row["framework"], row["framework"])),
+                Cell(framework_title(row["framework"])),
                 *_time_cells(row),
                 number_cell(ratio, lambda value: f"{number(value)}×"),
                 number_cell(row["iterations"]),
@@ -141,7 +147,7 @@ def peers(results: RunResults) -> Exhibit:
     columns = ["Library", "Version", "Status", "Family", "Side", "Coupling", "Error asked", "Phase", "Process of"]
     columns += [*TIME_COLUMNS, "Over varmorph", "Iterations", "Error", "Reached"]
     caption = "Other libraries and varmorph on the same instances to the same error"
-    return Exhibit("solver-peers", caption, columns, rows, SOURCE, frozenset({4, 5, 6, 9, 10, 11, 12, 13, 14}))
+    return ReportTable("solver-peers", caption, columns, rows, SOURCE, frozenset({4, 5, 6, 9, 10, 11, 12, 13, 14}))
 
 
 def _ours(table: pd.DataFrame) -> dict[tuple[str, str, str, float], float]:

@@ -7,39 +7,33 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from morphobench.report.formatting import number, scientific
+from morphobench.report.measurements import circumstances, devices, framework_title, frameworks
+from morphobench.report.panels import add_legend, mark_device
 from morphobench.report.results import RunResults
-from morphobench.report.solvers.coupled_solvers import SOLVER_SOURCE
-from morphobench.report.solvers.layers import PHASES, LineStyle, frameworks_of, layer_cells, layer_rows, layer_styles
-from morphobench.report.study_rows import FRAMEWORK_TITLES, add_legend, circumstances, devices, mark_device, measured
-from morphobench.report.style import Absent, Drawing, log_axis, new_figure
+from morphobench.report.solvers.layers import layer_styles
+from morphobench.report.solvers.rows import PASSES, PIXEL_BYTES, bandwidths, layer_cells, layer_rows
+from morphobench.report.solvers.text import throughput_sentence
+from morphobench.report.style import Absent, Drawing, LineStyle, log_axis, new_figure
 
-__all__ = ["bandwidths", "draw_throughput", "throughput_sentence"]
+__all__ = ["draw_throughput"]
 
-PIXEL_BYTES = {"float32": 8, "float64": 16}  # one value read and one written
-
-
-def bandwidths(results: RunResults) -> dict[str, float]:
-    """Bytes a second that a copy reads and writes, by framework: the largest measured."""
-    table = measured(results.solvers)
-    table = table[(table["role"] == "copy") & (table["bytes_per_s"] > 0)]
-    return {str(name): float(value) for name, value in table.groupby("framework")["bytes_per_s"].max().items()}
+SOURCE = "studies/solvers.csv"
 
 
 def draw_throughput(results: RunResults) -> Drawing | Absent:
     """Pixels a second over the size of the image, beside what the memory of this machine could do."""
     name, title = "solver-throughput", "Throughput of layers against size"
     table = layer_rows(results)
-    table = table[(table["pixels_per_s"] > 0) & (table["image_size"] > 0) & table["phase"].isin(PHASES[1:])]
+    table = table[(table["pixels_per_s"] > 0) & (table["image_size"] > 0) & table["phase"].isin(PASSES)]
     rows = table[table["kernel_size"].isna() | (table["kernel_size"] == table["kernel_size"].min())]
     if rows.empty:
         return Absent(name, title, "the solver study has no throughput")
-    frameworks, styles, copied = frameworks_of(rows), layer_styles(layer_rows(results)), bandwidths(results)
-    figure = new_figure(2.8 * len(frameworks) + 1.2)
+    shown, styles, copied = frameworks(rows), layer_styles(layer_rows(results)), bandwidths(results)
+    figure = new_figure(2.8 * len(shown) + 1.2)
     mark_device(figure, rows)
-    axes = figure.subplots(len(frameworks), 2, squeeze=False, sharex=True, sharey=True)
-    for line, framework in zip(axes, frameworks, strict=True):
-        for axis, phase in zip(line, PHASES[1:], strict=True):
+    axes = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey=True)
+    for line, framework in zip(axes, shown, strict=True):
+        for axis, phase in zip(line, PASSES, strict=True):
             part = rows[(rows["framework"] == framework) & (rows["phase"] == phase)]
             _throughput_lines(axis, part, styles)
             for dtype in sorted(set(part["dtype"]) & set(PIXEL_BYTES)):
@@ -48,7 +42,7 @@ def draw_throughput(results: RunResults) -> Drawing | Absent:
                     axis.axhline(
                         limit, color="#1b1b1b", linestyle=(0, (6, 2)), linewidth=1.1, label=f"memory bandwidth, {dtype}"
                     )
-            axis.set_title(f"{FRAMEWORK_TITLES.get(framework, framework)}, {phase}")
+            axis.set_title(f"{framework_title(framework)}, {phase}")
             log_axis(axis, "y")
             axis.set_xscale("log")
             ticks = sorted(set(rows["image_size"]))
@@ -66,7 +60,7 @@ def draw_throughput(results: RunResults) -> Drawing | Absent:
         f"{throughput_sentence(results)} {circumstances(rows, layer_cells(results))}"
     )
     alt = "Line plots of throughput against image size."
-    return Drawing(name, f"{title} ({devices(rows)})", caption, alt, SOLVER_SOURCE, figure)
+    return Drawing(name, f"{title} ({devices(rows)})", caption, alt, SOURCE, figure)
 
 
 def _throughput_lines(axis: Axes, rows: pd.DataFrame, styles: Mapping[str, LineStyle]) -> None:
@@ -77,22 +71,3 @@ def _throughput_lines(axis: Axes, rows: pd.DataFrame, styles: Mapping[str, LineS
                 line.index, line, color=style.colour, linestyle=style.line, marker=style.marker, markersize=4.5,
                 linewidth=1.2, label=series,
             )  # fmt: skip
-
-
-def throughput_sentence(results: RunResults) -> str:
-    """Highest throughput of the variational dilation, as a share of what the copy allows."""
-    rows, copied = layer_rows(results), bandwidths(results)
-    rows = rows[(rows["solver"] == "variational-dilation") & (rows["phase"] == "forward") & (rows["pixels_per_s"] > 0)]
-    said = []
-    for framework in frameworks_of(rows):
-        best = max(rows[rows["framework"] == framework].to_dict("records"), key=lambda row: row["pixels_per_s"])
-        text = f"{FRAMEWORK_TITLES.get(framework, framework)} {scientific(best['pixels_per_s'])} ({best['series']})"
-        if framework in copied and best["dtype"] in PIXEL_BYTES:
-            share = best["pixels_per_s"] * PIXEL_BYTES[best["dtype"]] / copied[framework]
-            text += f", {number(100 * share)} % of the bandwidth line ({copied[framework] / 1e9:.3g} GB/s)"
-        said.append(text)
-    return (
-        f"Highest forward throughput of the variational dilation in pixels per second: {'; '.join(said)}."
-        if said
-        else ""
-    )

@@ -1,0 +1,15 @@
+"""Section on coverage: which trials have a score, and why the others have none."""
+
+from morphobench.report.sections import Section
+
+__all__ = ["SECTION"]
+
+SECTION = Section(
+    package=__name__,
+    title="Coverage",
+    place=20,
+    answer_place=4,
+    files={
+        "trials": "one row a trial: status, message, times, memory, parameters, commit, hashes of code and data",
+    },
+)

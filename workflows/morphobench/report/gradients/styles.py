@@ -1,0 +1,28 @@
+"""How the modes and parameter groups of the gradient study are drawn, the same in all figures."""
+
+from __future__ import annotations
+
+from morphobench.report.gradients.rows import MODE_TITLES, PARAMETER_TITLES, mode_rows
+from morphobench.report.results import RunResults
+from morphobench.report.style import LINES, MARKERS, SERIES, LineStyle, shade
+
+__all__ = ["FLOOR", "PARAMETER_COLOURS", "SOURCE", "mode_styles"]
+
+SOURCE = "studies/gradients.csv"
+FLOOR = 1e-17  # a logarithmic axis has no place for an error of 0
+PARAMETER_COLOURS = dict(zip(PARAMETER_TITLES, (*SERIES, *SERIES), strict=False))  # no operator has more than eight
+MODE_COLOURS = dict(zip(MODE_TITLES, (SERIES[place] for place in (0, 4, 1, 5, 3, 2, 7, 6)), strict=True))
+
+
+def mode_styles(results: RunResults) -> dict[str, LineStyle]:
+    """Return the style of every series of the study, in the colour of its mode; in the order of the modes."""
+    order = {mode: place for place, mode in enumerate(MODE_TITLES)}
+    rows = mode_rows(results)[["mode", "series"]].drop_duplicates().to_dict("records")
+    found: dict[str, LineStyle] = {}
+    used: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: (order[row["mode"]], row["series"])):
+        place = used.get(row["mode"], 0)
+        used[row["mode"]] = place + 1
+        colour = shade(MODE_COLOURS[row["mode"]], (0.0, -0.4, 0.35)[place % 3])
+        found[row["series"]] = LineStyle(colour, MARKERS[len(found) % len(MARKERS)], LINES[place % len(LINES)])
+    return found

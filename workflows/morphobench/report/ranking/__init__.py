@@ -1,0 +1,15 @@
+"""Section on ranks."""
+
+from morphobench.report.sections import Section
+
+__all__ = ["SECTION"]
+
+SECTION = Section(
+    package=__name__,
+    title="Ranking",
+    place=50,
+    files={
+        "ranking": "ranks by data set and average ranks",
+        "friedman": "Friedman's test, or why it was not made",
+    },
+)
