@@ -10,9 +10,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morphobench.project.errors import UserError
 from morphobench.project.paths import Project, find_project
+
+if TYPE_CHECKING:
+    from morphobench.runs.plan import Plan
 
 __all__ = ["main"]
 
@@ -61,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
     command("score", _score, "score the trials of a data set", "config", "dataset")
     command("collect", _collect, "collect records and scores into tables", "config")
-    study = "run a study in one framework, or tabulate the operator benchmarks (benchmarks)"
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
     command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
+    study = "run a study in one framework, or tabulate the operator benchmarks (benchmarks)"
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
     command("collect-study", _collect_study, "collect the cells of a study into its tables", "study", "config")
     command("cell", _cell, "run one cell of a study again and print its rows", "study", "name", "framework", "config")
@@ -73,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     command("expect", _expect, "write the scores of a run, or the rates it tried, to results/reference", "config")
     command("verify", _verify, "print the comparison with the reference; exit 1 on drift", "config")
     return parser
+
+
+def _plan(project: Project, options: argparse.Namespace) -> Plan:
+    from morphobench.runs.plan import load_plan
+
+    return load_plan(options.config, project)
 
 
 def _list(project: Project, options: argparse.Namespace) -> None:
@@ -122,61 +132,46 @@ def _check_plugin(project: Project, options: argparse.Namespace) -> None:
 
 
 def _run_trials(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.runs.plan import load_plan
     from morphobench.trials.supervisor import supervise
 
-    supervise(load_plan(options.config, project), options.dataset, options.method, options.variant, options.seeds)
+    supervise(_plan(project, options), options.dataset, options.method, options.variant, options.seeds)
 
 
 def _retry_failed(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.runs.plan import load_plan
     from morphobench.trials.retry import retry_failed
 
-    retry_failed(load_plan(options.config, project))
+    retry_failed(_plan(project, options))
 
 
 def _score(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.scoring import score_dataset
-    from morphobench.runs.plan import load_plan
 
-    plan = load_plan(options.config, project)
-    score_dataset(project, plan.run, options.dataset, plan.cells, plan.configuration.seeds)
+    score_dataset(_plan(project, options), options.dataset)
 
 
 def _collect(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.scoring import collect_tables
-    from morphobench.runs.plan import load_plan
 
-    plan = load_plan(options.config, project)
-    collect_tables(plan.run, plan.cells, plan.configuration.seeds)
+    collect_tables(_plan(project, options))
 
 
 def _robustness(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.robustness import score_corrupted
-    from morphobench.runs.plan import load_plan
 
-    plan = load_plan(options.config, project)
-    configuration, wanted = plan.configuration, plan.configuration.robustness
-    cell = (options.dataset, options.method, options.variant)
-    seeds = configuration.seeds[: wanted.seeds]
-    levels = wanted.noise_levels if options.dataset in wanted.noise_datasets else 0
-    score_corrupted(project, plan.run, cell, seeds, wanted.severities, levels, configuration.threads)
+    score_corrupted(_plan(project, options), (options.dataset, options.method, options.variant))
 
 
 def _collect_robustness(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.robustness import collect_robustness
-    from morphobench.runs.plan import load_plan
 
-    plan = load_plan(options.config, project)
-    collect_robustness(plan.run, plan.corrupted_cells)
+    collect_robustness(_plan(project, options))
 
 
 def _study(project: Project, options: argparse.Namespace) -> None:
     if options.study == "benchmarks":
-        from morphobench.runs.plan import load_plan
         from morphobench.studies.benchmarks import tabulate
 
-        out = load_plan(options.config, project).run.studies
+        out = _plan(project, options).run.studies
         tabulate(out / "benchmarks.json", out)
         return
     if options.framework is None:
@@ -197,92 +192,42 @@ def _collect_study(project: Project, options: argparse.Namespace) -> None:
 
 
 def _cell(project: Project, options: argparse.Namespace) -> int:
-    import pandas as pd
+    from morphobench.studies.supervision import print_cell
 
-    from morphobench.studies.supervision import run_cell
-
-    record = run_cell(project, options.config, options.study, options.framework, options.name, _threads())
-    for row in record.rows:
-        print(pd.Series({key: value for key, value in row.items() if value not in (None, "")}).to_string(), end="\n\n")
-    return 0 if record.status == "ok" else 1
+    return print_cell(project, options.config, options.study, options.framework, options.name, _threads())
 
 
 def _statistics(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.runs.plan import load_plan
-    from morphobench.statistics import references
-    from morphobench.statistics.comparisons import compare_methods
-    from morphobench.statistics.counterparts import read_counterparts
+    from morphobench.statistics.steps import compare
 
-    plan = load_plan(options.config, project)
-    configuration, run = plan.configuration, plan.run
-    if options.step == "methods":
-        runs = [run, *(project.run(name) for name in configuration.report.include)]
-        counterparts = read_counterparts(part.results / "plugins" for part in runs)
-        compare_methods(run.tables, run.statistics, configuration.model_dump(), counterparts)
-    elif options.step == "published":
-        references.check_published(run.tables, project.datasets, run.statistics)
-    elif options.step == "reference":
-        expected = project.reference / f"{configuration.run}.csv"
-        references.compare_reference(run.tables, expected, run.statistics, configuration.reference.tolerances)
-    else:
-        raise UserError(f"statistics: found {options.step!r}, expected methods, published or reference")
+    compare(options.step, project, _plan(project, options).configuration)
 
 
 def _figures(project: Project, options: argparse.Namespace) -> None:
     from morphobench.report.drawing import draw_figures
-    from morphobench.runs.plan import load_plan
 
-    run = load_plan(options.config, project).run
+    run = _plan(project, options).run
     draw_figures(run, run.report / "figures", processes=options.processes)
 
 
 def _report(project: Project, options: argparse.Namespace) -> None:
     from morphobench.report.page import write_report
-    from morphobench.runs.plan import load_plan
 
-    run = load_plan(options.config, project).run
+    run = _plan(project, options).run
     write_report(run, run.report)
     print(f"the report is {run.report / 'index.html'}")
 
 
 def _expect(project: Project, options: argparse.Namespace) -> None:
-    from morphobench.evaluation.scoring import tried_learning_rates
-    from morphobench.project.files import atomic
-    from morphobench.report.results import read_run_results
-    from morphobench.report.sections import expected_tables
-    from morphobench.runs.plan import load_plan
-    from morphobench.statistics.references import expected_numbers
+    from morphobench.report.expectations import write_expected
 
-    plan = load_plan(options.config, project)
-    name, run = plan.configuration.run, plan.run
-    tables = {f"{name}_{end}": table for end, table in expected_tables(read_run_results(run)).items()}
-    if plan.configuration.tuning.mode == "grid":
-        tables["learning_rates"] = tried_learning_rates(run)
-    else:
-        tables[name] = expected_numbers(run.tables)
-    for stem, table in tables.items():
-        if table.empty:
-            continue
-        path = project.reference / f"{stem}.csv"
-        with atomic(path) as temporary:
-            table.to_csv(temporary, index=False)
-        print(f"wrote {path}")
+    write_expected(_plan(project, options))
 
 
 def _verify(project: Project, options: argparse.Namespace) -> int:
-    import pandas as pd
+    from morphobench.statistics.steps import print_drift
 
-    from morphobench.runs.plan import load_plan
-
-    run = load_plan(options.config, project).run
-    table = pd.read_csv(run.statistics / "reference.csv")
-    if table.empty:
-        print(f"results/reference holds no expected numbers for the run {run.results.name!r}: nothing was compared")
-        return 0
-    print(table.to_string(index=False))
-    drifted = int(table["drift"].sum())
-    print(f"{drifted} of {len(table)} scores lie outside their tolerance")
-    return 1 if drifted else 0
+    return print_drift(_plan(project, options).run)
 
 
 if __name__ == "__main__":

@@ -237,19 +237,20 @@ def labels_of_test(project: Project, manifest: Manifest) -> np.ndarray:
     return _array(project, manifest, "test_labels")
 
 
-def on_images_of(project: Project, manifest: Manifest) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def on_images_of(
+    project: Project, info: DatasetInfo | BrokenPlugin, identifier: str
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return what takes scores of the test nodes to the pixels of the images that the graph is made of; for scoring.
 
     Raises
     ------
     InvalidPlugin
-        If the plugin does not import.
+        If the plugin is not valid or does not import.
     """
-    name, variant = split_dataset_id(manifest.id)
-    info = discover_datasets(project.datasets)[name]
     if isinstance(info, BrokenPlugin):
         raise InvalidPlugin(info.why)
-    return functools.partial(load_dataset(info).on_images, variant, dataset_cache(project, name, variant))
+    _, variant = split_dataset_id(identifier)
+    return functools.partial(load_dataset(info).on_images, variant, dataset_cache(project, info.name, variant))
 
 
 def images_of_test(project: Project, manifest: Manifest) -> np.ndarray:

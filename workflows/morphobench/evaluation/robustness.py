@@ -8,7 +8,7 @@ at 20 levels.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ from scipy import ndimage
 from morphobench.contract import PRIMARY_METRIC, FrameworkUnavailable, InvalidPlugin
 from morphobench.data.preparation import Manifest, images_of_test, labels_of_test, read_manifest, task_of
 from morphobench.evaluation import metrics
-from morphobench.plugins.discovery import MethodInfo, discover_methods
+from morphobench.plugins.discovery import MethodInfo
 from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import write_table
-from morphobench.project.paths import Project, RunFolder
+from morphobench.runs.plan import Plan
 from morphobench.settings.records import Record
 from morphobench.training.frameworks import framework_of
 
@@ -139,59 +139,53 @@ def _cases(severities: Sequence[int], levels: int) -> dict[Case, Callable[[np.nd
     return cases
 
 
-def score_corrupted(
-    project: Project,
-    run: RunFolder,
-    cell: tuple[str, str, str],
-    seeds: Sequence[int],
-    severities: Sequence[int],
-    levels: int,
-    threads: int,
-) -> None:
+def score_corrupted(plan: Plan, cell: tuple[str, str, str]) -> None:
     """Write ``robustness.csv`` and ``.parquet`` of one cell (data set, method, variant) beside its trials.
 
-    One row a seed, corruption and severity, with the primary metric of the task; severity 0 is the test set as it is. With
-    ``levels`` > 0 uniform and normal noise at so many levels too, the first being none. A model that is not to be had is a
-    row with the reason.
+    One row a seed, corruption and severity, with the primary metric of the task; severity 0 is the test set as it is. Of the
+    ``noise_datasets`` uniform and normal noise at so many ``noise_levels`` too, the first being none. A model that is not to be
+    had is a row with the reason.
     """
+    project, run, wanted = plan.project, plan.run, plan.configuration.robustness
     dataset, method, variant = cell
+    levels = wanted.noise_levels if dataset in wanted.noise_datasets else 0
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     rows: list[dict[str, object]] = []
     if manifest.status == "ok":
         images = images_of_test(project, manifest)
-        cases = {case: spoil(images) for case, spoil in _cases(severities, levels).items()}
+        cases = {case: spoil(images) for case, spoil in _cases(wanted.severities, levels).items()}
         labels, primary = labels_of_test(project, manifest), PRIMARY_METRIC[manifest.task]
         metric = metrics.METRICS[manifest.task][primary]
         shared = {"run": run.results.name, "dataset": dataset, "task": manifest.task, "method": method}
         shared |= {"variant": variant, "metric": primary}
-        for seed in seeds:
+        for seed in plan.configuration.seeds[: wanted.seeds]:
             folder = run.trial(dataset, method, variant, seed)
-            found = _rows_of_seed(project, manifest, folder, cases, lambda scores: metric(scores, labels), threads)
+            found = _rows_of_seed(plan, manifest, folder, cases, lambda scores: metric(scores, labels))
             rows += [{**shared, "seed": seed, **row} for row in found]
     write_table(run.trials.joinpath(*cell, "robustness"), pd.DataFrame(rows, columns=COLUMNS))
 
 
-def collect_robustness(run: RunFolder, cells: Iterable[tuple[str, str, str]]) -> None:
+def collect_robustness(plan: Plan) -> None:
     """Write the table ``robustness`` of a run from those of its cells."""
-    parts = [pd.read_parquet(run.trials.joinpath(*cell, "robustness.parquet")) for cell in cells]
+    run = plan.run
+    parts = [pd.read_parquet(run.trials.joinpath(*cell, "robustness.parquet")) for cell in plan.corrupted_cells]
     parts = [part.astype({"value": "float64"}) for part in parts if len(part)]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     write_table(run.tables / "robustness", table)
 
 
 def _rows_of_seed(
-    project: Project,
+    plan: Plan,
     manifest: Manifest,
     folder: Path,
     cases: Mapping[Case, np.ndarray],
     judge: Callable[[np.ndarray], float],
-    threads: int,
 ) -> list[dict[str, object]]:
     record = Record.read(folder / "record.json")
     status, message = record.status, record.message
     if status == "ok":
         try:
-            method, model = _saved_model(project, manifest, record, folder, threads)
+            method, model = _saved_model(plan, manifest, record, folder)
             values = {case: judge(method.predict(model, images)) for case, images in cases.items()}
         except FrameworkUnavailable as error:
             status, message = "unavailable", str(error)
@@ -202,13 +196,11 @@ def _rows_of_seed(
     return [{**case._asdict(), "value": value, "status": status, "message": message} for case, value in values.items()]
 
 
-def _saved_model(
-    project: Project, manifest: Manifest, record: Record, folder: Path, threads: int
-) -> tuple[Method, Any]:
-    info = discover_methods(project.methods)[record.method]
+def _saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
+    info = plan.known_methods[record.method]
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(info.why)
-    framework_of(info.framework).configure_process(threads)
+    framework_of(info.framework).configure_process(plan.configuration.threads)
     method = load_method(info, record.variant)
     model = method.build(task_of(manifest))
     method.framework.load_weights(model, folder / "weights.safetensors")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,24 @@ from morphobench.data.preparation import labels_of_test, on_images_of, read_mani
 from morphobench.evaluation import metrics
 from morphobench.project.errors import UserError
 from morphobench.project.files import write_table
-from morphobench.project.paths import Project, RunFolder
+from morphobench.project.paths import RunFolder
+from morphobench.runs.plan import Plan
 from morphobench.settings.records import Record
 from morphobench.statistics.tables import SCORES
 
 __all__ = ["collect_tables", "score_dataset", "tried_learning_rates"]
 
-Cells = Iterable[tuple[str, str, str]]  # data set, method, variant
 
-
-def score_dataset(project: Project, run: RunFolder, dataset: str, cells: Cells, seeds: Sequence[int]) -> None:
+def score_dataset(plan: Plan, dataset: str) -> None:
     """Write ``scores.csv`` of one data set: a row for each seed, split and metric; a failed seed has an empty value."""
+    run, project = plan.run, plan.project
     manifest = read_manifest(run.results / "data" / f"{dataset}.json")
     labels = labels_of_test(project, manifest) if manifest.status == "ok" else None
-    on_images = on_images_of(project, manifest) if manifest.images and manifest.status == "ok" else None
+    of_images = manifest.images and manifest.status == "ok"
+    on_images = on_images_of(project, plan.datasets[dataset], dataset) if of_images else None
     rows: list[dict[str, object]] = []
-    for _, method, variant in (cell for cell in cells if cell[0] == dataset):
-        for seed in seeds:
+    for _, method, variant in (cell for cell in plan.cells if cell[0] == dataset):
+        for seed in plan.configuration.seeds:
             rows += _rows(run.trial(dataset, method, variant, seed), labels, on_images)
     write_table(run.trials / dataset / "scores", pd.DataFrame(rows, columns=SCORES).astype({"value": "float64"}))
 
@@ -81,13 +81,13 @@ def _row(record: Record, split: str, metric: str, value: float | None) -> dict[s
     return {name: getattr(record, name) for name in shared} | {"split": split, "metric": metric, "value": value}
 
 
-def collect_tables(run: RunFolder, cells: Cells, seeds: Sequence[int]) -> None:
+def collect_tables(plan: Plan) -> None:
     """Write the tables ``trials`` and ``scores`` of a run from its records and from the scores of each data set."""
-    trials, datasets = [], dict[str, None]()
-    for dataset, method, variant in cells:
-        trials += [_trial_row(Record.read(run.trial(dataset, method, variant, seed) / "record.json")) for seed in seeds]
-        datasets[dataset] = None
+    run = plan.run
+    folders = [run.trial(*cell, seed) for cell in plan.cells for seed in plan.configuration.seeds]
+    trials = [_trial_row(Record.read(folder / "record.json")) for folder in folders]
     write_table(run.tables / "trials", pd.DataFrame(trials))
+    datasets = dict.fromkeys(dataset for dataset, _, _ in plan.cells)
     scores = [pd.read_parquet(run.trials / dataset / "scores.parquet") for dataset in datasets]
     write_table(run.tables / "scores", pd.concat(scores, ignore_index=True))
 

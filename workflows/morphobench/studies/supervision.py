@@ -24,7 +24,7 @@ from morphobench.studies.measurement import load_average
 from morphobench.studies.worker import Circumstances
 from morphobench.training.frameworks import why_unavailable
 
-__all__ = ["collect_study", "run_cell", "run_study"]
+__all__ = ["collect_study", "print_cell", "run_cell", "run_study"]
 
 
 def run_study(project: Project, config: Path, study: str, framework: str, threads: int) -> None:
@@ -72,6 +72,16 @@ def run_cell(project: Project, config: Path, study: str, framework: str, name: s
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:
         _run(plan, config, settings, study, framework, cells, Path(scratch), threads)
         return CellRecord.read(Path(scratch) / f"{name}.json")
+
+
+def print_cell(project: Project, config: Path, study: str, framework: str, name: str, threads: int) -> int:
+    """Run one cell as `run_cell` does and print its rows; return 0 if it ended well, else 1."""
+    import pandas as pd
+
+    record = run_cell(project, config, study, framework, name, threads)
+    for row in record.rows:
+        print(pd.Series({key: value for key, value in row.items() if value not in (None, "")}).to_string(), end="\n\n")
+    return 0 if record.status == "ok" else 1
 
 
 def _settings(plan: Plan, study: str, config: Path) -> dict[str, Any]:
