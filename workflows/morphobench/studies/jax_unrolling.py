@@ -1,4 +1,4 @@
-"""The separable operator and the reconstruction in JAX, as plain iterations that automatic differentiation goes through.
+"""The separable operator in JAX, as plain iterations that automatic differentiation goes through.
 
 The twin of `morphobench.studies.torch_unrolling`, where the mathematics is said.
 """
@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
-from varmorph.jax import dilation
-
-__all__ = ["Neighbours", "curvature", "gradient_step", "neighbours", "newton_step", "reconstructed", "weighted_mean"]
+__all__ = ["Neighbours", "curvature", "gradient_step", "neighbours", "newton_step", "weighted_mean"]
 
 
 class Neighbours(NamedTuple):
@@ -75,13 +73,3 @@ def gradient_step(window: Neighbours, z: jax.Array) -> jax.Array:
     bound = window.weight.sum(2).max((-2, -1), keepdims=True) * jnp.maximum(window.level, window.complement)[:, 0]
     gradient = (curvature(window, z) * (z[:, :, None] - window.value)).sum(2)
     return z - gradient / stop_gradient(bound)
-
-
-def reconstructed(steps: int, marker: jax.Array, mask: jax.Array, bias: jax.Array) -> jax.Array:
-    """Iterate u <- min(mask, dilation(u)); the offset at the origin is 0 and no parameter."""
-    offsets = bias.at[:, bias.shape[1] // 2, bias.shape[2] // 2].set(0.0)
-
-    def step(_: int, u: jax.Array) -> jax.Array:
-        return jnp.minimum(mask, dilation(u, offsets))
-
-    return jax.lax.fori_loop(0, steps, step, jnp.minimum(marker, mask))

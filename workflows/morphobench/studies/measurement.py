@@ -1,4 +1,4 @@
-"""Clocks, interleaved repeats and peak memory, for both studies.
+"""Clocks, interleaved repeats and peak memory.
 
 Every device-dependent part is an object handed in (a clock, a `torch.cuda` module, a time source), so that the logic
 is tested without that device.

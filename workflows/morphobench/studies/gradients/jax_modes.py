@@ -19,7 +19,7 @@ from morphobench.studies.gradients.finite_differences import Hull
 from morphobench.studies.gradients.perturbations import by_channel, stacked
 from morphobench.studies.gradients.rows import HULL_TOLERANCE, Differentiated, mode_rows
 from morphobench.studies.instances import Instance
-from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, reconstructed, weighted_mean
+from morphobench.studies.jax_unrolling import gradient_step, neighbours, newton_step, weighted_mean
 from morphobench.studies.measurement import Repeated, WallClock
 from morphobench.studies.reference import reference_solution, solve_reference
 from varmorph.convergence import ConvergenceWarning
@@ -151,7 +151,7 @@ def _direct(family: str, operator: str, mode: Mapping[str, Any], given: Mapping[
     if mode["mode"] == "implicit":
         return getattr(varmorph.jax, operator)(**given)
     if family == "geodesic":
-        return reconstructed(mode["steps"], **given)
+        return _reconstructed(mode["steps"], **given)
     window, step = neighbours(**given, erosion=operator == "variational_erosion"), SEPARABLE_STEPS[mode["step"]]
     if mode["mode"] == "one-step":
         return step(window, jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given)))
@@ -160,3 +160,13 @@ def _direct(family: str, operator: str, mode: Mapping[str, Any], given: Mapping[
         start = jax.lax.stop_gradient(getattr(varmorph.jax, operator)(**given))
     # One step of the loop is compiled, however many there are.
     return jax.lax.fori_loop(0, mode["steps"], lambda _, z: step(window, z), start)
+
+
+def _reconstructed(steps: int, marker: jax.Array, mask: jax.Array, bias: jax.Array) -> jax.Array:
+    """Iterate u <- min(mask, dilation(u)); the offset at the origin is 0 and no parameter."""
+    offsets = bias.at[:, bias.shape[1] // 2, bias.shape[2] // 2].set(0.0)
+
+    def step(_: int, u: jax.Array) -> jax.Array:
+        return jnp.minimum(mask, varmorph.jax.dilation(u, offsets))
+
+    return jax.lax.fori_loop(0, steps, step, jnp.minimum(marker, mask))

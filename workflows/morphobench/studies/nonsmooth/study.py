@@ -18,7 +18,17 @@ from morphobench.settings.records import CellRecord
 from morphobench.studies.cells import Cell, OpenInstance, Row
 from morphobench.studies.nonsmooth.problems import CASES, WAYS, about
 
-__all__ = ["COLUMNS", "COLUMN_TYPES", "OUTPUTS", "WAYS", "cells", "collect", "failed_rows", "open_instance", "plugin_folders"]
+__all__ = [
+    "COLUMNS",
+    "COLUMN_TYPES",
+    "OUTPUTS",
+    "WAYS",
+    "cells",
+    "collect",
+    "failed_rows",
+    "open_instance",
+    "plugin_folders",
+]
 
 
 # The columns of the table `nonsmooth`; the last six are filled in by what runs the cells.

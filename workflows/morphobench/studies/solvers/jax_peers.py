@@ -13,12 +13,10 @@ from jax import Array
 import varmorph.jax
 from morphobench.studies.jax_unrolling import curvature, neighbours
 from morphobench.studies.solvers.jax_programs import Program, solve_to
-from morphobench.studies.solvers.problems import about_peer, coupled_problem
+from morphobench.studies.solvers.problems import MOST_STEPS_OF_PEERS, about_peer, coupled_problem
 from morphobench.studies.solvers.rows import Found, accurate, search
 
 __all__ = ["peer_program", "relaxation"]
-
-MOST_STEPS = 2000
 
 
 def peer_program(wanted: Mapping[str, Any], settings: Mapping[str, Any]) -> Program:
@@ -86,7 +84,7 @@ def _jaxopt(tolerance: Any, leaves: Mapping[str, Array]) -> tuple[Array, Array]:
     import jaxopt
 
     solver = jaxopt.AndersonAcceleration(
-        lambda z, given: relaxation(given, z), maxiter=MOST_STEPS, tol=tolerance, implicit_diff=True
+        lambda z, given: relaxation(given, z), maxiter=MOST_STEPS_OF_PEERS, tol=tolerance, implicit_diff=True
     )
     found = solver.run(leaves["x"], dict(leaves))
     return found.params, found.state.iter_num
@@ -101,7 +99,7 @@ def _optimistix(tolerance: Any, leaves: Mapping[str, Array]) -> tuple[Array, Arr
         optimistix.FixedPointIteration(rtol=tolerance, atol=tolerance),
         leaves["x"],
         args=dict(leaves),
-        max_steps=MOST_STEPS,
+        max_steps=MOST_STEPS_OF_PEERS,
         throw=False,
     )
     return found.value, found.stats["num_steps"]

@@ -15,12 +15,11 @@ from jax import Array
 
 import varmorph.jax
 from morphobench.studies.measurement import WallClock, growth_of_resident_peak
-from morphobench.studies.solvers.problems import coupled_problem
+from morphobench.studies.solvers.problems import MOST_STEPS, coupled_problem
 from morphobench.studies.solvers.rows import Found, about_solve, accurate, search
 
 __all__ = ["Program", "solve_to"]
 
-MOST_STEPS = 3000  # of every solver but Newton, so that one that is far slower ends
 CLOCK = WallClock()
 
 

@@ -29,6 +29,8 @@ __all__ = [
 LEVEL = 3.0  # tau = 0.95: near a dilation, where the iterations are more than at an easy level
 ETA = 0.1
 WINDOW = 3  # side of the window of coupled operators
+MOST_STEPS = 3000  # of every solver but Newton, so that one that is far slower ends
+MOST_STEPS_OF_PEERS = 2000
 
 # Layers in the order of the figures, with their family; "moderate" ones solve a system of all pixels.
 LAYERS = {

@@ -12,14 +12,12 @@ from torch import Tensor
 
 import varmorph.torch
 from morphobench.studies.measurement import Clock
-from morphobench.studies.solvers.problems import coupled_problem
+from morphobench.studies.solvers.problems import MOST_STEPS, coupled_problem
 from morphobench.studies.solvers.rows import Found, about_solve, accurate, search
 from morphobench.studies.torch_measurement import growth_of_peak
 from varmorph.torch.energy.solvers import Solver
 
 __all__ = ["TimedCall", "solve_to"]
-
-MOST_STEPS = 3000  # of every solver but Newton, so that one that is far slower ends
 
 
 @dataclass

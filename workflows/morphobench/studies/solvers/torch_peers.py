@@ -12,14 +12,12 @@ from torch.nn import functional
 
 import varmorph.reference
 import varmorph.torch
-from morphobench.studies.solvers.problems import WINDOW, about_peer, coupled_problem
+from morphobench.studies.solvers.problems import MOST_STEPS_OF_PEERS, WINDOW, about_peer, coupled_problem
 from morphobench.studies.solvers.rows import Found, accurate, search
 from morphobench.studies.solvers.torch_calls import TimedCall, solve_to
 from morphobench.studies.torch_unrolling import curvature, neighbours
 
 __all__ = ["peer_call", "relaxation"]
-
-MOST_STEPS = 2000
 
 
 def peer_call(wanted: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> TimedCall:
@@ -67,7 +65,8 @@ def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> TimedCall:
     leaves = [torch.as_tensor(array, device=device) for array in case.arguments.values()]
 
     def run(tolerance: float, *arguments: Tensor) -> tuple[Tensor, Any]:
-        limits = {"f_max_iter": MOST_STEPS, "b_max_iter": MOST_STEPS, "f_tol": tolerance, "b_tol": tolerance}
+        limits = dict.fromkeys(("f_max_iter", "b_max_iter"), MOST_STEPS_OF_PEERS)
+        limits |= dict.fromkeys(("f_tol", "b_tol"), tolerance)
         # Without `ift` the gradient is that of one step.
         solver = torchdeq.get_deq(f_solver="anderson", b_solver="anderson", ift=True, **limits)
         given = dict(zip(names, arguments, strict=True))
