@@ -65,10 +65,10 @@ def _torchdeq(wanted: Mapping[str, Any], seed: int, device: str) -> TimedCall:
     leaves = [torch.as_tensor(array, device=device) for array in case.arguments.values()]
 
     def run(tolerance: float, *arguments: Tensor) -> tuple[Tensor, Any]:
-        limits = dict.fromkeys(("f_max_iter", "b_max_iter"), MOST_STEPS_OF_PEERS)
-        limits |= dict.fromkeys(("f_tol", "b_tol"), tolerance)
+        steps = dict.fromkeys(("f_max_iter", "b_max_iter"), MOST_STEPS_OF_PEERS)
+        tolerances = {"f_tol": tolerance, "b_tol": tolerance}
         # Without `ift` the gradient is that of one step.
-        solver = torchdeq.get_deq(f_solver="anderson", b_solver="anderson", ift=True, **limits)
+        solver = torchdeq.get_deq(f_solver="anderson", b_solver="anderson", ift=True, **steps, **tolerances)
         given = dict(zip(names, arguments, strict=True))
         found, info = solver(lambda z: relaxation(given, z), given["x"].detach())
         return found[-1], info
