@@ -1,4 +1,8 @@
-"""Checks of arguments that need no framework: one clear error for each, which names what was found and expected."""
+"""Checks of arguments that need no framework: one clear error for each, which names what was found and expected.
+
+Shapes are tuples. What the numbers of an array must be is said here as (what is expected, what was found), and looked at
+where the arrays are: in `varmorph.torch.arguments` and `varmorph.jax.arguments`.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,66 @@ from typing import Literal
 from varmorph.windows import PADDINGS, Geometry, Padding
 
 __all__ = [
+    "ABSENT_CHANNEL",
+    "ABSENT_WEIGHTS",
+    "BIAS_NUMBERS",
     "PENALTIES",
+    "RECONSTRUCTION_BIAS",
     "Direction",
+    "Shape",
     "Size",
     "check_channels",
+    "check_channelwise_shape",
     "check_connectivity",
     "check_direction",
     "check_edge_penalty",
+    "check_edge_weights_shape",
+    "check_edges_shape",
+    "check_features_shape",
+    "check_function_shape",
+    "check_image_shape",
     "check_joint_penalty",
+    "check_level_pair",
     "check_padding",
     "check_penalty",
+    "check_per_edge_shape",
     "check_positive_number",
+    "check_same_shape",
+    "check_weight_shape",
     "check_window_fits",
     "geometry_of",
     "geometry_within",
+    "must_be_finite",
+    "must_be_weights",
+    "must_name_nodes",
     "pair",
 ]
 
 PENALTIES = ("expectile", "quantile", "huber")
 Direction = Literal["dilation", "erosion"]
 Size = int | Sequence[int]
+Shape = tuple[int, ...]
+
+BIAS_NUMBERS = "bias must hold finite numbers or -inf", "NaN or +inf"
+ABSENT_CHANNEL = "bias must keep at least one element in each channel", "a channel of -inf only"
+ABSENT_WEIGHTS = "weight must be positive at some element with finite bias", "a channel where it is 0"
+RECONSTRUCTION_BIAS = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
+
+
+def must_be_weights(name: str) -> tuple[str, str]:
+    """Say what is expected of weights, and what was found."""
+    return f"{name} must hold finite numbers >= 0", "a negative number, infinity or NaN"
+
+
+def must_be_finite(name: str) -> str:
+    """Say what is expected of a level or another number of each channel."""
+    limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
+    return f"{name} must be finite{limits}"
+
+
+def must_name_nodes(name: str, nodes: int) -> str:
+    """Say what is expected of the numbers of nodes."""
+    return f"{name} must name nodes from 0 to {nodes - 1}"
 
 
 def check_channels(channels: int) -> int:
@@ -89,6 +133,73 @@ def check_window_fits(image: tuple[int, int], size: tuple[int, int], rate: tuple
         )
 
 
+def check_image_shape(name: str, shape: Shape) -> None:
+    """Require (N, C, H, W) with at least one channel and pixel."""
+    if len(shape) != 4 or 0 in shape[1:]:
+        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {shape}")
+
+
+def check_same_shape(names: tuple[str, str], shapes: tuple[Shape, Shape]) -> None:
+    """Require one shape of two images."""
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {shapes[0]} and {shapes[1]}")
+
+
+def check_function_shape(name: str, shape: Shape, channels: int) -> None:
+    """Require (C, kh, kw) or (kh, kw) of a structuring function, with at least one element."""
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[0] == channels)
+    if not fits or 0 in shape:
+        raise ValueError(f"{name} must have shape ({channels}, kh, kw) or (kh, kw), found {shape}")
+
+
+def check_weight_shape(shape: Shape, bias: Shape) -> None:
+    """Require weights of the shape of the bias."""
+    if shape != bias:
+        raise ValueError(f"weight must have the window size of bias {bias[-2:]}, found {shape[-2:]}")
+
+
+def check_channelwise_shape(name: str, shape: Shape, channels: int) -> None:
+    """Require () or (C,)."""
+    if shape not in ((), (channels,)):
+        raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {shape}")
+
+
+def check_edge_weights_shape(shape: Shape, image: Shape) -> None:
+    """Require (N, 1 or C, 2, H, W), for an image (N, C, H, W)."""
+    samples, channels, height, width = image
+    allowed = [(samples, c, 2, height, width) for c in (1, channels)]
+    if shape not in allowed:
+        raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {shape}")
+
+
+def check_features_shape(shape: Shape) -> None:
+    """Require features (nodes, F) or (B, nodes, F), with at least one node and feature."""
+    if len(shape) not in (2, 3) or 0 in shape[-2:]:
+        raise ValueError(f"x must have shape (nodes, F) or (B, nodes, F), nodes and F >= 1, found {shape}")
+
+
+def check_edges_shape(name: str, shape: Shape) -> None:
+    """Require (2, E)."""
+    if len(shape) != 2 or shape[0] != 2:
+        raise ValueError(f"{name} must have shape (2, E), found {shape}")
+
+
+def check_per_edge_shape(name: str, shape: Shape, edges: int, features: int) -> None:
+    """Require (), (E,) or (E, F)."""
+    if shape not in ((), (edges,), (edges, features)):
+        raise ValueError(f"{name} must be a number or have shape ({edges},) or ({edges}, {features}), found {shape}")
+
+
+def check_level_pair(levels: object, shape: Shape | None) -> None:
+    """Require two levels: a sequence of two, or an array of shape (2,) or (2, C); the shape is None without an array."""
+    if shape is None:
+        fits, found = isinstance(levels, Sequence) and len(levels) == 2, levels
+    else:
+        fits, found = shape != () and shape[0] == 2, shape
+    if not fits:
+        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
+
+
 def geometry_of(
     image: tuple[int, ...], window: tuple[int, ...], stride: Size, rate: Size, padding: Padding, reverse: bool
 ) -> Geometry:
@@ -97,7 +208,7 @@ def geometry_of(
     steps, rates = pair("stride", stride), pair("rate", rate)
     size, pixels = (window[-2], window[-1]), (image[-2], image[-1])
     check_window_fits(pixels, size, rates, padding)
-    return pixels, size, steps, rates, padding, reverse
+    return Geometry(pixels, size, steps, rates, padding, reverse)
 
 
 def geometry_within(
@@ -107,7 +218,8 @@ def geometry_within(
     padding = check_padding(padding)
     if padding == "valid":
         raise ValueError("padding must keep the size of the image, found 'valid'")
-    return (image[-2], image[-1]), (function[-2], function[-1]), (1, 1), pair("rate", rate), padding, reverse
+    pixels, size = (image[-2], image[-1]), (function[-2], function[-1])
+    return Geometry(pixels, size, rate=pair("rate", rate), padding=padding, reverse=reverse)
 
 
 def check_edge_penalty(penalty: str, smoothing: object) -> None:

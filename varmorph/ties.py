@@ -1,8 +1,11 @@
-"""What counts as a tie between edges, in every computation alike."""
+"""What counts as a tie between edges, and when the search for a minimiser ends, in every computation alike."""
 
 from __future__ import annotations
 
-__all__ = ["tie_tolerance"]
+__all__ = ["SAFE_STEPS", "tie_tolerance"]
+
+# The most steps of a search in a bracket: bisection alone would need as many as the mantissa has bits.
+SAFE_STEPS = 200
 
 
 def tie_tolerance(double: bool) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ __all__ = [
     "Window",
     "is_uniform",
     "output_shape",
+    "outside_value",
     "shifted_window",
     "window",
 ]
@@ -31,8 +32,24 @@ Padding = Literal["geodesic", "replicate", "reflect", "circular", "valid"] | flo
 PADDINGS = ("geodesic", "replicate", "reflect", "circular", "valid")
 OUTSIDE = -1
 
-# Height and width of the image, size of the window, stride, rate, padding, and whether the edges are reversed.
-Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], Padding, bool]
+
+class Geometry(NamedTuple):
+    """How a window moves over an image; `image`, `size`, `stride` and `rate` are (vertical, horizontal).
+
+    `image` and `size` are the heights and widths of image and window. With `reverse` the edges are those of the dilation
+    turned round, as an erosion needs them.
+    """
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    rate: tuple[int, int] = (1, 1)
+    padding: Padding = "geodesic"
+    reverse: bool = False
+
+    def along(self, axis: int) -> tuple[int, int, int, int]:
+        """Give length of the image, size of the window, stride and rate on one axis: 0 vertical, 1 horizontal."""
+        return self.image[axis], self.size[axis], self.stride[axis], self.rate[axis]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +127,26 @@ def _outputs(length: int, shifts: np.ndarray, stride: int, padding: Padding) -> 
 
 def output_shape(geometry: Geometry) -> tuple[int, int]:
     """Give height and width of the result."""
-    image, size, stride, rate, padding, _ = geometry
-    lost = [r * (s - 1) if padding == "valid" else 0 for s, r in zip(size, rate, strict=True)]
-    height, width = ((length - cut + step - 1) // step for length, cut, step in zip(image, lost, stride, strict=True))
+    valid = geometry.padding == "valid"
+    lost = [r * (s - 1) if valid else 0 for s, r in zip(geometry.size, geometry.rate, strict=True)]
+    height, width = (
+        (length - cut + step - 1) // step
+        for length, cut, step in zip(geometry.image, lost, geometry.stride, strict=True)
+    )
     return height, width
 
 
-def is_uniform(padding: str | float, reverse: bool) -> bool:
+def outside_value(geometry: Geometry) -> float | None:
+    """Give the value beyond the image; None where nothing is there."""
+    return geometry.padding if isinstance(geometry.padding, float) else None
+
+
+def is_uniform(geometry: Geometry) -> bool:
     """Tell whether every output sees the same shifts.
 
     Reversing edges that a padding bent back into the image gives the pixels near the border additional ones.
     """
-    return not (reverse and padding in ("replicate", "reflect"))
+    return not (geometry.reverse and geometry.padding in ("replicate", "reflect"))
 
 
 def _bent_back(length: int, size: int, rate: int, padding: Padding) -> AxisSlots:
@@ -140,14 +165,15 @@ def _bent_back(length: int, size: int, rate: int, padding: Padding) -> AxisSlots
     return AxisSlots(np.repeat(elements, depth)[used], slots[used])
 
 
-def _axis(length: int, size: int, stride: int, rate: int, padding: Padding, reverse: bool) -> AxisSlots:
-    if not is_uniform(padding, reverse):
-        slots = _bent_back(length, size, rate, padding)
+def _axis(geometry: Geometry, axis: int) -> AxisSlots:
+    image, size, stride, rate = geometry.along(axis)
+    if not is_uniform(geometry):
+        slots = _bent_back(image, size, rate, geometry.padding)
         return AxisSlots(slots.element, slots.source[:, ::stride])
-    shifts, elements = _shifts(size, rate, reverse)
-    first, count = _outputs(length, shifts, stride, padding)
+    shifts, elements = _shifts(size, rate, geometry.reverse)
+    first, count = _outputs(image, shifts, stride, geometry.padding)
     position = first + stride * np.arange(count) + shifts[:, None]
-    return AxisSlots(elements, _pixel_at(position, length, padding))
+    return AxisSlots(elements, _pixel_at(position, image, geometry.padding))
 
 
 def _elements(rows: np.ndarray, columns: np.ndarray, width: int) -> np.ndarray:
@@ -155,29 +181,18 @@ def _elements(rows: np.ndarray, columns: np.ndarray, width: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def window(
-    image: tuple[int, int],
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    rate: tuple[int, int],
-    padding: Padding,
-    reverse: bool,
-) -> Window:
-    """List the edges of a window operator slot by slot: any stride, rate, padding and window size.
-
-    With `reverse` they are the edges of the dilation turned round, as an erosion needs them.
-    """
-    rows, columns = (_axis(image[a], size[a], stride[a], rate[a], padding, reverse) for a in (0, 1))
+def window(geometry: Geometry) -> Window:
+    """List the edges of a window operator slot by slot: any stride, rate, padding and window size."""
+    rows, columns = _axis(geometry, 0), _axis(geometry, 1)
     leaves_image = bool((rows.source == OUTSIDE).any() or (columns.source == OUTSIDE).any())
-    return Window(rows, columns, _elements(rows.element, columns.element, size[1]), leaves_image)
+    return Window(rows, columns, _elements(rows.element, columns.element, geometry.size[1]), leaves_image)
 
 
-def _shifted_axis(
-    length: int, size: int, stride: int, rate: int, padding: Padding, reverse: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _shifted_axis(geometry: Geometry, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Lay out one axis of the padded copy: its map to pixels, the offsets of the slots, their elements, the outputs."""
-    shifts, elements = _shifts(size, rate, reverse)
-    first, count = _outputs(length, shifts, stride, padding)
+    image, size, stride, rate = geometry.along(axis)
+    shifts, elements = _shifts(size, rate, geometry.reverse)
+    first, count = _outputs(image, shifts, stride, geometry.padding)
     reach = shifts - shifts[0]
     cells = stride * max(count - 1, 0) + int(reach[-1]) + 1
     per_phase = -(-cells // stride)
@@ -187,33 +202,24 @@ def _shifted_axis(
 
     cell = np.arange(cells)
     source = np.full(stride * per_phase, OUTSIDE)
-    source[place(cell)] = _pixel_at(cell + first + shifts[0], length, padding)
+    source[place(cell)] = _pixel_at(cell + first + shifts[0], image, geometry.padding)
     return source, place(reach), elements, count
 
 
 @lru_cache(maxsize=256)
-def shifted_window(
-    image: tuple[int, int],
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    rate: tuple[int, int],
-    padding: Padding,
-    reverse: bool,
-) -> ShiftedWindow:
+def shifted_window(geometry: Geometry) -> ShiftedWindow:
     """Lay the edges of a uniform window out as flat offsets into a padded copy (see `is_uniform`)."""
-    if not is_uniform(padding, reverse):
-        raise ValueError(f"the reversed edges of padding {padding!r} are not the same shifts at every pixel")
-    row_source, row_offset, row_element, height = _shifted_axis(image[0], size[0], stride[0], rate[0], padding, reverse)
-    column_source, column_offset, column_element, width = _shifted_axis(
-        image[1], size[1], stride[1], rate[1], padding, reverse
-    )
+    if not is_uniform(geometry):
+        raise ValueError(f"the reversed edges of padding {geometry.padding!r} are not the same shifts at every pixel")
+    row_source, row_offset, row_element, height = _shifted_axis(geometry, 0)
+    column_source, column_offset, column_element, width = _shifted_axis(geometry, 1)
     offsets = row_offset[:, None] * column_source.size + column_offset[None, :]
     leaves_image = bool((row_source == OUTSIDE).any() or (column_source == OUTSIDE).any())
     return ShiftedWindow(
         row_source,
         column_source,
         offsets.reshape(-1),
-        _elements(row_element, column_element, size[1]),
+        _elements(row_element, column_element, geometry.size[1]),
         (height, width),
         leaves_image,
     )

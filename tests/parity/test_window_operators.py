@@ -160,7 +160,7 @@ def test_an_error_of_a_kernel_reaches_the_caller():
 
     nothing = jax.ShapeDtypeStruct((1,), np.float64)
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"AttributeError: .*no_such_function"):
-        jax.block_until_ready(call_kernel("graph.no_such_function", [nothing], np.zeros(1), options=()))
+        jax.block_until_ready(call_kernel("graph_maxplus.no_such_function", [nothing], np.zeros(1), options=()))
 
 
 def test_wrong_arguments_are_named():

@@ -52,6 +52,12 @@ from varmorph.jax.operators.variational_graph import (
     variational_graph_dilation,
     variational_graph_erosion,
 )
+from varmorph.jax.operators.variational_window import (
+    variational_closing,
+    variational_dilation,
+    variational_erosion,
+    variational_opening,
+)
 from varmorph.jax.operators.window import (
     black_top_hat,
     closing,
@@ -61,10 +67,6 @@ from varmorph.jax.operators.window import (
     gradient,
     internal_gradient,
     opening,
-    variational_closing,
-    variational_dilation,
-    variational_erosion,
-    variational_opening,
     white_top_hat,
 )
 

@@ -6,14 +6,34 @@ Shapes and types are always checked. Numbers are checked where there are any: no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varmorph.arguments import check_edge_penalty, check_penalty
+from varmorph.arguments import (
+    ABSENT_CHANNEL,
+    ABSENT_WEIGHTS,
+    BIAS_NUMBERS,
+    RECONSTRUCTION_BIAS,
+    check_channelwise_shape,
+    check_edge_penalty,
+    check_edge_weights_shape,
+    check_edges_shape,
+    check_features_shape,
+    check_function_shape,
+    check_image_shape,
+    check_level_pair,
+    check_penalty,
+    check_per_edge_shape,
+    check_same_shape,
+    check_weight_shape,
+    must_be_finite,
+    must_be_weights,
+    must_name_nodes,
+)
 
 __all__ = [
     "check_bias",
@@ -43,45 +63,42 @@ def _check_array(name: str, value: object) -> jax.Array:
     return jnp.asarray(value)
 
 
-def _require(fulfilled: jax.Array | np.ndarray, expected: str, found: Callable[[], str]) -> None:
+def _require(fulfilled: jax.Array | np.ndarray, expected: str, found: str | Callable[[], str]) -> None:
     """Raise ValueError unless a condition holds everywhere, as far as that is known."""
     if not isinstance(fulfilled, jax.core.Tracer) and not bool(fulfilled.all()):
-        raise ValueError(f"{expected}, found {found()}")
+        raise ValueError(f"{expected}, found {found if isinstance(found, str) else found()}")
+
+
+def _require_weights(name: str, numbers: jax.Array) -> None:
+    _require(jnp.isfinite(numbers) & (numbers >= 0), *must_be_weights(name))
 
 
 def check_image(x: object, name: str = "x") -> jax.Array:
     """Require a floating point array of shape (N, C, H, W) with at least one channel and pixel."""
     image = _check_array(name, x)
-    if image.ndim != 4 or 0 in image.shape[1:]:
-        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {image.shape}")
+    check_image_shape(name, image.shape)
     return image
 
 
 def check_image_pair(first: object, second: object, names: tuple[str, str]) -> tuple[jax.Array, jax.Array]:
     """Require two images of one shape."""
     images = check_image(first, names[0]), check_image(second, names[1])
-    if images[0].shape != images[1].shape:
-        found = " and ".join(str(image.shape) for image in images)
-        raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {found}")
+    check_same_shape(names, (images[0].shape, images[1].shape))
     return images
 
 
 def _per_channel(name: str, value: object, channels: int) -> jax.Array:
     function = _check_array(name, value)
-    shape = function.shape
-    fits = len(shape) == 2 or (len(shape) == 3 and shape[0] == channels)
-    if not fits or 0 in shape:
-        raise ValueError(f"{name} must have shape ({channels}, kh, kw) or (kh, kw), found {shape}")
-    return jnp.broadcast_to(function, (channels, *shape[-2:]))
+    check_function_shape(name, function.shape, channels)
+    return jnp.broadcast_to(function, (channels, *function.shape[-2:]))
 
 
 def check_bias(bias: object, channels: int) -> jax.Array:
     """Require a structuring function (C, kh, kw) or (kh, kw), finite or -inf, not all -inf; return (C, kh, kw)."""
     function = _per_channel("bias", bias, channels)
     greatest = function.max((1, 2))  # NaN where an element is
-    _require(greatest < jnp.inf, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
-    expected = "bias must keep at least one element in each channel"
-    _require(greatest > -jnp.inf, expected, lambda: "a channel of -inf only")
+    _require(greatest < jnp.inf, *BIAS_NUMBERS)
+    _require(greatest > -jnp.inf, *ABSENT_CHANNEL)
     return function
 
 
@@ -90,9 +107,8 @@ def check_offsets(bias: object, channels: int) -> jax.Array:
     offsets = check_bias(bias, channels)
     height, width = offsets.shape[-2:]
     origin = offsets[:, height // 2, width // 2]
-    expected = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
-    _require(offsets <= 0, expected, lambda: f"{offsets.max().item()}")
-    _require(origin == 0, expected, lambda: f"{origin.tolist()} there")
+    _require(offsets <= 0, RECONSTRUCTION_BIAS, lambda: f"{offsets.max().item()}")
+    _require(origin == 0, RECONSTRUCTION_BIAS, lambda: f"{origin.tolist()} there")
     return offsets
 
 
@@ -101,13 +117,10 @@ def check_weight(weight: object, bias: jax.Array) -> jax.Array:
     if weight is None:
         return jnp.ones_like(bias)
     function = _per_channel("weight", weight, bias.shape[0])
-    if function.shape != bias.shape:
-        raise ValueError(f"weight must have the window size of bias {bias.shape[-2:]}, found {function.shape[-2:]}")
-    expected = "weight must hold finite numbers >= 0"
-    _require(jnp.isfinite(function) & (function >= 0), expected, lambda: "a negative number, infinity or NaN")
+    check_weight_shape(function.shape, bias.shape)
+    _require_weights("weight", function)
     positive = ((function > 0) & jnp.isfinite(bias)).any((1, 2))
-    expected = "weight must be positive at some element with finite bias"
-    _require(positive, expected, lambda: "a channel where it is 0")
+    _require(positive, *ABSENT_WEIGHTS)
     return function
 
 
@@ -116,10 +129,8 @@ def check_level(level: object, channels: int, like: jax.Array, name: str = "logi
     if isinstance(level, (int, float)):
         level = jnp.asarray(float(level), like.dtype)
     logit = _check_array(name, level)
-    if logit.shape not in ((), (channels,)):
-        raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {logit.shape}")
-    limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
-    _require(jnp.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
+    check_channelwise_shape(name, logit.shape, channels)
+    _require(jnp.isfinite(logit), must_be_finite(name), lambda: str(logit.tolist()))
     return jnp.broadcast_to(logit, (channels,))
 
 
@@ -158,20 +169,15 @@ def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: j
 def check_edge_weights(value: object, image: jax.Array) -> jax.Array:
     """Require (N, 1 or C, 2, H, W), finite and >= 0."""
     weights = _check_array("edge_weights", value)
-    samples, channels, height, width = image.shape
-    allowed = [(samples, c, 2, height, width) for c in (1, channels)]
-    if weights.shape not in allowed:
-        raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {weights.shape}")
-    expected = "edge_weights must hold finite numbers >= 0"
-    _require(jnp.isfinite(weights) & (weights >= 0), expected, lambda: "a negative number, infinity or NaN")
+    check_edge_weights_shape(weights.shape, image.shape)
+    _require_weights("edge_weights", weights)
     return weights
 
 
 def check_features(x: object) -> jax.Array:
     """Require floating point features (nodes, F) or (B, nodes, F), with at least one node and feature."""
     features = _check_array("x", x)
-    if features.ndim not in (2, 3) or 0 in features.shape[-2:]:
-        raise ValueError(f"x must have shape (nodes, F) or (B, nodes, F), nodes and F >= 1, found {features.shape}")
+    check_features_shape(features.shape)
     return features
 
 
@@ -181,39 +187,31 @@ def check_edges(name: str, edges: object, nodes: int) -> jax.Array | np.ndarray:
         raise TypeError(f"{name} must be a jax.Array, found {type(edges).__name__}")
     if not jnp.issubdtype(edges.dtype, jnp.integer):
         raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
-    if edges.ndim != 2 or edges.shape[0] != 2:
-        raise ValueError(f"{name} must have shape (2, E), found {edges.shape}")
+    check_edges_shape(name, edges.shape)
     pairs = edges if isinstance(edges, jax.core.Tracer) else np.asarray(edges)
     inside = (pairs >= 0) & (pairs < nodes)
-    expected = f"{name} must name nodes from 0 to {nodes - 1}"
-    _require(inside, expected, lambda: f"numbers from {pairs.min().item()} to {pairs.max().item()}")
+    _require(inside, must_name_nodes(name, nodes), lambda: f"numbers from {pairs.min().item()} to {pairs.max().item()}")
     return pairs.astype(np.int32)
 
 
 def check_per_edge(name: str, value: object, edges: int, features: int, like: jax.Array, default: float) -> jax.Array:
-    """Require a number, () or (E,) or (E, F), or None for the default; return (E, F or 1).
+    """Require a number, () or (E,) or (E, F), or None for the default; return (1 or F, E).
 
     A bias is finite or -inf, a weight finite and >= 0.
     """
     if value is None or isinstance(value, (int, float)):
         value = jnp.asarray(default if value is None else float(value), like.dtype)
     numbers = _check_array(name, value)
-    if numbers.shape not in ((), (edges,), (edges, features)):
-        expected = f"{name} must be a number or have shape ({edges},) or ({edges}, {features})"
-        raise ValueError(f"{expected}, found {numbers.shape}")
+    check_per_edge_shape(name, numbers.shape, edges, features)
     if name == "bias":
-        finite = jnp.isfinite(numbers) | jnp.isneginf(numbers)
-        _require(finite, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
-    else:
-        valid = jnp.isfinite(numbers) & (numbers >= 0)
-        _require(valid, f"{name} must hold finite numbers >= 0", lambda: "a negative number, infinity or NaN")
-    return numbers if numbers.ndim == 2 else jnp.broadcast_to(numbers, (edges,))[:, None]
+        known = jnp.isfinite(numbers) | jnp.isneginf(numbers)
+        _require(known, *BIAS_NUMBERS)
+    if name == "weight":
+        _require_weights("weight", numbers)
+    return numbers.T if numbers.ndim == 2 else jnp.broadcast_to(numbers, (edges,))[None]
 
 
 def two_levels(levels: Any) -> tuple[Any, Any]:
     """Require two levels: two numbers, (2,) or (2, C)."""
-    array = isinstance(levels, (jax.Array, np.ndarray))
-    found = levels.shape if array else levels
-    if not (array or isinstance(levels, Sequence)) or found == () or len(levels) != 2:
-        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
+    check_level_pair(levels, levels.shape if isinstance(levels, (jax.Array, np.ndarray)) else None)
     return levels[0], levels[1]

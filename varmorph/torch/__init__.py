@@ -47,17 +47,20 @@ from varmorph.torch.operators.geodesic import (
     reconstruction,
     regional_maxima,
 )
-from varmorph.torch.operators.graph import (
-    graph_closing,
-    graph_dilation,
-    graph_erosion,
-    graph_opening,
+from varmorph.torch.operators.graph import graph_closing, graph_dilation, graph_erosion, graph_opening
+from varmorph.torch.operators.leveling import leveling
+from varmorph.torch.operators.variational_graph import (
     joint_graph_closing,
     joint_graph_opening,
     variational_graph_dilation,
     variational_graph_erosion,
 )
-from varmorph.torch.operators.leveling import leveling
+from varmorph.torch.operators.variational_window import (
+    variational_closing,
+    variational_dilation,
+    variational_erosion,
+    variational_opening,
+)
 from varmorph.torch.operators.window import (
     black_top_hat,
     closing,
@@ -67,10 +70,6 @@ from varmorph.torch.operators.window import (
     gradient,
     internal_gradient,
     opening,
-    variational_closing,
-    variational_dilation,
-    variational_erosion,
-    variational_opening,
     white_top_hat,
 )
 

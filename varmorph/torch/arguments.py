@@ -8,7 +8,27 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from varmorph.arguments import check_edge_penalty, check_penalty
+from varmorph.arguments import (
+    ABSENT_CHANNEL,
+    ABSENT_WEIGHTS,
+    BIAS_NUMBERS,
+    RECONSTRUCTION_BIAS,
+    check_channelwise_shape,
+    check_edge_penalty,
+    check_edge_weights_shape,
+    check_edges_shape,
+    check_features_shape,
+    check_function_shape,
+    check_image_shape,
+    check_level_pair,
+    check_penalty,
+    check_per_edge_shape,
+    check_same_shape,
+    check_weight_shape,
+    must_be_finite,
+    must_be_weights,
+    must_name_nodes,
+)
 
 __all__ = [
     "check_bias",
@@ -38,7 +58,7 @@ def _check_tensor(name: str, value: object) -> Tensor:
     return value
 
 
-def _require(fulfilled: Tensor, expected: str, found: Callable[[], str]) -> None:
+def _require(fulfilled: Tensor, expected: str, found: str | Callable[[], str]) -> None:
     """Raise ValueError unless a condition holds everywhere.
 
     Compiled code has no values while it is traced: there the condition becomes an assertion of its own, a RuntimeError.
@@ -46,38 +66,31 @@ def _require(fulfilled: Tensor, expected: str, found: Callable[[], str]) -> None
     if torch.compiler.is_compiling():
         torch._assert_async(fulfilled.all(), expected)
     elif not bool(fulfilled.all()):
-        raise ValueError(f"{expected}, found {found()}")
+        raise ValueError(f"{expected}, found {found if isinstance(found, str) else found()}")
 
 
-def _require_finite_nonnegative(name: str, numbers: Tensor) -> None:
-    expected = f"{name} must hold finite numbers >= 0"
-    _require(torch.isfinite(numbers) & (numbers >= 0), expected, lambda: "a negative number, infinity or NaN")
+def _require_weights(name: str, numbers: Tensor) -> None:
+    _require(torch.isfinite(numbers) & (numbers >= 0), *must_be_weights(name))
 
 
 def check_image(x: object, name: str = "x") -> Tensor:
     """Require a floating point tensor of shape (N, C, H, W) with at least one channel and pixel."""
     image = _check_tensor(name, x)
-    if image.ndim != 4 or 0 in image.shape[1:]:
-        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {tuple(image.shape)}")
+    check_image_shape(name, tuple(image.shape))
     return image
 
 
 def check_image_pair(first: object, second: object, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
     """Require two images of one shape."""
     images = check_image(first, names[0]), check_image(second, names[1])
-    if images[0].shape != images[1].shape:
-        found = " and ".join(str(tuple(image.shape)) for image in images)
-        raise ValueError(f"{names[0]} and {names[1]} must have one shape, found {found}")
+    check_same_shape(names, (tuple(images[0].shape), tuple(images[1].shape)))
     return images
 
 
 def _per_channel(name: str, value: object, channels: int) -> Tensor:
     function = _check_tensor(name, value)
-    shape = tuple(function.shape)
-    fits = len(shape) == 2 or (len(shape) == 3 and shape[0] == channels)
-    if not fits or 0 in shape:
-        raise ValueError(f"{name} must have shape ({channels}, kh, kw) or (kh, kw), found {shape}")
-    return function.expand(channels, *shape[-2:])
+    check_function_shape(name, tuple(function.shape), channels)
+    return function.expand(channels, *function.shape[-2:])
 
 
 def check_bias(bias: object, channels: int) -> Tensor:
@@ -86,9 +99,8 @@ def check_bias(bias: object, channels: int) -> Tensor:
     greatest = function.detach().amax((1, 2))  # NaN where an element is
     if not torch.compiler.is_compiling() and all(map(math.isfinite, greatest.tolist())):
         return function
-    _require(greatest < torch.inf, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
-    expected = "bias must keep at least one element in each channel"
-    _require(greatest > -torch.inf, expected, lambda: "a channel of -inf only")
+    _require(greatest < torch.inf, *BIAS_NUMBERS)
+    _require(greatest > -torch.inf, *ABSENT_CHANNEL)
     return function
 
 
@@ -97,9 +109,8 @@ def check_offsets(bias: object, channels: int) -> Tensor:
     offsets = check_bias(bias, channels)
     height, width = offsets.shape[-2:]
     origin = offsets[:, height // 2, width // 2]
-    expected = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
-    _require(offsets <= 0, expected, lambda: f"{offsets.max().item()}")
-    _require(origin == 0, expected, lambda: f"{origin.tolist()} there")
+    _require(offsets <= 0, RECONSTRUCTION_BIAS, lambda: f"{offsets.max().item()}")
+    _require(origin == 0, RECONSTRUCTION_BIAS, lambda: f"{origin.tolist()} there")
     return offsets
 
 
@@ -108,14 +119,10 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
     if weight is None:
         return torch.ones_like(bias)
     function = _per_channel("weight", weight, bias.shape[0])
-    if function.shape != bias.shape:
-        raise ValueError(
-            f"weight must have the window size of bias {tuple(bias.shape[-2:])}, found {tuple(function.shape[-2:])}"
-        )
-    _require_finite_nonnegative("weight", function)
+    check_weight_shape(tuple(function.shape), tuple(bias.shape))
+    _require_weights("weight", function)
     positive = ((function > 0) & torch.isfinite(bias)).flatten(1).any(1)
-    expected = "weight must be positive at some element with finite bias"
-    _require(positive, expected, lambda: "a channel where it is 0")
+    _require(positive, *ABSENT_WEIGHTS)
     return function
 
 
@@ -124,10 +131,8 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
     if isinstance(level, (int, float)):
         level = torch.as_tensor(float(level), dtype=like.dtype, device=like.device)
     logit = _check_tensor(name, level)
-    if tuple(logit.shape) not in ((), (channels,)):
-        raise ValueError(f"{name} must be a scalar or have shape ({channels},), found {tuple(logit.shape)}")
-    limits = " (the exact operators are its limits)" if name.startswith("logit") else ""
-    _require(torch.isfinite(logit), f"{name} must be finite{limits}", lambda: str(logit.tolist()))
+    check_channelwise_shape(name, tuple(logit.shape), channels)
+    _require(torch.isfinite(logit), must_be_finite(name), lambda: str(logit.tolist()))
     return logit.expand(channels)
 
 
@@ -170,21 +175,15 @@ def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: T
 def check_edge_weights(value: object, image: Tensor) -> Tensor:
     """Require (N, 1 or C, 2, H, W), finite and >= 0."""
     weights = _check_tensor("edge_weights", value)
-    samples, channels, height, width = image.shape
-    allowed = [(samples, c, 2, height, width) for c in (1, channels)]
-    if tuple(weights.shape) not in allowed:
-        raise ValueError(f"edge_weights must have shape {allowed[0]} or {allowed[1]}, found {tuple(weights.shape)}")
-    _require_finite_nonnegative("edge_weights", weights)
+    check_edge_weights_shape(tuple(weights.shape), tuple(image.shape))
+    _require_weights("edge_weights", weights)
     return weights
 
 
 def check_features(x: object) -> Tensor:
     """Require floating point features (nodes, F) or (B, nodes, F), with at least one node and feature."""
     features = _check_tensor("x", x)
-    if features.ndim not in (2, 3) or 0 in features.shape[-2:]:
-        raise ValueError(
-            f"x must have shape (nodes, F) or (B, nodes, F), nodes and F >= 1, found {tuple(features.shape)}"
-        )
+    check_features_shape(tuple(features.shape))
     return features
 
 
@@ -194,12 +193,10 @@ def check_edges(name: str, edges: object, nodes: int, device: torch.device) -> T
         raise TypeError(f"{name} must be a torch.Tensor, found {type(edges).__name__}")
     if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
         raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
-    if edges.ndim != 2 or edges.shape[0] != 2:
-        raise ValueError(f"{name} must have shape (2, E), found {tuple(edges.shape)}")
+    check_edges_shape(name, tuple(edges.shape))
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
-        raise ValueError(
-            f"{name} must name nodes from 0 to {nodes - 1}, found numbers from {int(edges.min())} to {int(edges.max())}"
-        )
+        found = f"numbers from {int(edges.min())} to {int(edges.max())}"
+        raise ValueError(f"{must_name_nodes(name, nodes)}, found {found}")
     return edges.to(device=device, dtype=torch.long)
 
 
@@ -213,21 +210,16 @@ def check_per_edge(name: str, value: object, edges: int, features: int, like: Te
     if isinstance(value, (int, float)):
         value = torch.as_tensor(float(value), dtype=like.dtype, device=like.device)
     numbers = _check_tensor(name, value)
-    if tuple(numbers.shape) not in ((), (edges,), (edges, features)):
-        raise ValueError(
-            f"{name} must be a number or have shape ({edges},) or ({edges}, {features}), found {tuple(numbers.shape)}"
-        )
+    check_per_edge_shape(name, tuple(numbers.shape), edges, features)
     if name == "bias":
-        finite = torch.isfinite(numbers) | torch.isneginf(numbers)
-        _require(finite, "bias must hold finite numbers or -inf", lambda: "NaN or +inf")
+        known = torch.isfinite(numbers) | torch.isneginf(numbers)
+        _require(known, *BIAS_NUMBERS)
     if name == "weight":
-        _require_finite_nonnegative("weight", numbers)
+        _require_weights("weight", numbers)
     return numbers.t() if numbers.ndim == 2 else numbers.expand(edges)[None]
 
 
 def two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
     """Require two levels: two numbers, (2,) or (2, C)."""
-    found = tuple(levels.shape) if isinstance(levels, Tensor) else levels
-    if not isinstance(levels, (Tensor, Sequence)) or found == () or len(levels) != 2:
-        raise ValueError(f"logit_levels must hold two levels, shape (2,) or (2, C), found {found}")
+    check_level_pair(levels, tuple(levels.shape) if isinstance(levels, Tensor) else None)
     return levels[0], levels[1]

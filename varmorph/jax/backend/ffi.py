@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from varmorph.kernels.threads import Team, working_in
+from varmorph.windows import Geometry
 
 __all__ = ["call_kernel"]
 
@@ -166,8 +167,16 @@ def _team(frame: _Frame) -> Team:
     return Team(size, run)
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+def _written(option: Any) -> Any:
+    """Put an option in the form that stands in the text of a call: a geometry by the names of its fields."""
+    return option._asdict() if isinstance(option, Geometry) else option
+
+
+def _read(value: Any) -> Any:
+    """Undo `_written`, and make tuples of what JSON has made lists of."""
+    if isinstance(value, dict):
+        return Geometry(**{name: _read(field) for name, field in value.items()})
+    return tuple(map(_read, value)) if isinstance(value, list) else value
 
 
 def _fitted(shape: Any, arrays: Sequence[np.ndarray]) -> Any:
@@ -189,7 +198,7 @@ def _run(frame: _Frame) -> None:
     results = _arrays(frame.results)
     places = {"out": results} if getattr(kernel, "writes_into", False) else {}
     with working_in(_team(frame)):
-        found = kernel(*_fitted(shape, _arrays(frame.arguments)), *map(_hashable, options), **places)
+        found = kernel(*_fitted(shape, _arrays(frame.arguments)), *map(_read, options), **places)
     for result, array in zip(results, _flat(found), strict=True):
         if array is not result:
             np.copyto(result, array)
@@ -225,7 +234,7 @@ def call_kernel(name: str, results: Sequence[jax.ShapeDtypeStruct], *arrays: Any
     arrays : arrays, None, or tuples of them
         What it takes first.
     options : sequence
-        What it takes then: numbers, strings, None, and tuples of them.
+        What it takes then: numbers, strings, None, tuples of them, and `Geometry`.
 
     Returns
     -------
@@ -234,4 +243,4 @@ def call_kernel(name: str, results: Sequence[jax.ShapeDtypeStruct], *arrays: Any
     flat, structure = jax.tree.flatten(arrays)
     shape = jax.tree.unflatten(structure, range(len(flat)))
     call = jax.ffi.ffi_call(TARGET, list(results), vmap_method="sequential")
-    return tuple(call(*flat, call=json.dumps([name, shape, list(options)])))
+    return tuple(call(*flat, call=json.dumps([name, shape, list(map(_written, options))])))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from varmorph.arguments import Size, check_channels, check_padding, check_penalty, pair
-from varmorph.jax.operators import window as functional
+from varmorph.jax.operators import variational_window, window
 from varmorph.windows import Padding
 
 __all__ = [
@@ -92,43 +92,43 @@ class Dilation2d(_Window2d):
     Array([[[[2., 3., 3.]]]], dtype=float32)
     """
 
-    operator = staticmethod(functional.dilation)
+    operator = staticmethod(window.dilation)
 
 
 class Erosion2d(_Window2d):
     """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function; arguments and attributes as there."""
 
-    operator = staticmethod(functional.erosion)
+    operator = staticmethod(window.erosion)
 
 
 class Opening2d(_Window2d):
     """Opening: erosion, then dilation, by one structuring function; arguments and attributes as in `Dilation2d`."""
 
-    operator = staticmethod(functional.opening)
+    operator = staticmethod(window.opening)
 
 
 class Closing2d(_Window2d):
     """Closing: dilation, then erosion, by one structuring function; arguments and attributes as in `Dilation2d`."""
 
-    operator = staticmethod(functional.closing)
+    operator = staticmethod(window.closing)
 
 
 class Gradient2d(_Window2d):
     """Morphological gradient: dilation minus erosion; arguments and attributes as in `Dilation2d`."""
 
-    operator = staticmethod(functional.gradient)
+    operator = staticmethod(window.gradient)
 
 
 class WhiteTopHat2d(_Window2d):
     """White top-hat: the image minus its opening; arguments and attributes as in `Dilation2d`."""
 
-    operator = staticmethod(functional.white_top_hat)
+    operator = staticmethod(window.white_top_hat)
 
 
 class BlackTopHat2d(_Window2d):
     """Black top-hat: the closing minus the image; arguments and attributes as in `Dilation2d`."""
 
-    operator = staticmethod(functional.black_top_hat)
+    operator = staticmethod(window.black_top_hat)
 
 
 class VariationalLayer2d(_Window2d):
@@ -213,13 +213,13 @@ class VariationalDilation2d(_SingleLevel2d):
     (2, 4, 8, 8)
     """
 
-    operator = staticmethod(functional.variational_dilation)
+    operator = staticmethod(variational_window.variational_dilation)
 
 
 class VariationalErosion2d(_SingleLevel2d):
     """Variational erosion: the reversed edges of `VariationalDilation2d`; arguments, attributes and errors as there."""
 
-    operator = staticmethod(functional.variational_erosion)
+    operator = staticmethod(variational_window.variational_erosion)
 
 
 class _TwoLevels2d(VariationalLayer2d):
@@ -242,7 +242,7 @@ class VariationalOpening2d(_TwoLevels2d):
     Arguments, the other attributes and errors are those of `VariationalDilation2d`.
     """
 
-    operator = staticmethod(functional.variational_opening)
+    operator = staticmethod(variational_window.variational_opening)
     signs = (-1, 1)
 
 
@@ -252,5 +252,5 @@ class VariationalClosing2d(_TwoLevels2d):
     Arguments, the other attributes and errors are those of `VariationalDilation2d`.
     """
 
-    operator = staticmethod(functional.variational_closing)
+    operator = staticmethod(variational_window.variational_closing)
     signs = (1, -1)

@@ -25,25 +25,20 @@ from varmorph.jax.arguments import (
     two_levels,
 )
 from varmorph.jax.backend.choice import compute_dtype
-from varmorph.jax.backend.planes import Plain, Planes, minimise_planes
 from varmorph.jax.energy.energy import Edges, Energy
 from varmorph.jax.energy.incidence import DataEdges, WindowEdges
 from varmorph.jax.energy.minimisation import Solution, checked_methods, minimise_parts
 from varmorph.jax.energy.penalties import named_penalty
 from varmorph.jax.energy.solvers import Newton, Solver
-from varmorph.jax.operators.window import negative_offsets, sides_of
-from varmorph.jax.separable import expectile as separable
-from varmorph.jax.separable.neighbours import inside_image, per_edge
-from varmorph.windows import Geometry, Padding, window
+from varmorph.jax.operators.planes import Plain, Planes, minimise_planes
+from varmorph.jax.separable import minimisation as separable
+from varmorph.jax.separable.expectile import sides_of
+from varmorph.jax.separable.neighbours import inside_image, negative_offsets, per_edge
+from varmorph.windows import Geometry, Padding, outside_value, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
 
 NEWTON, IMPLICIT = Newton(), Implicit()
-
-
-def _beyond(geometry: Geometry) -> float | None:
-    """Value beyond the image; None where nothing is there."""
-    return geometry[4] if isinstance(geometry[4], float) else None
 
 
 def regularised_dilation(
@@ -145,7 +140,7 @@ def regularised_dilation(
     tau, cotau = sides_of(level.astype(dtype))
     planes = Planes(x, bias, weight, tau, cotau, strength, mu, factors, nu, kappa)
     planes = jax.tree.map(lambda part: part.astype(dtype), planes)
-    plain = Plain(geometry, _beyond(geometry), penalty, edge_penalty, solver, adjoint)
+    plain = Plain(geometry, outside_value(geometry), penalty, edge_penalty, solver, adjoint)
     solution = minimise_planes(planes, start, plain)
     return solution._replace(value=solution.value.astype(x.dtype))
 
@@ -263,21 +258,21 @@ def _joint(
     geometries = [
         geometry_within(x.shape, bias.shape, options["rate"], options["padding"], side < 0) for side in directions
     ]
-    outside = _beyond(geometries[0])
+    outside = outside_value(geometries[0])
     signed = [offsets if side > 0 else negative_offsets(offsets) for side in directions]
     sides = [sides_of(level) for level in levels]
     penalties = [named_penalty(options["penalty"], side, mu) for side in sides]
     problem = (image, signed[0], weight, *sides[0])
-    values, weights, *_ = separable.pulls(problem, (geometries[0], outside, "expectile"))
+    values, weights, *_ = separable.window_pulls(problem, (geometries[0], outside, "expectile"))
     pulls = Edges(DataEdges(part=0, parts=2), values, weights, penalties[0])
     offset, factor = _between(signed[1], weight * strength[:, None], geometries[1], outside)
-    endpoints = WindowEdges(window(*geometries[1]), geometries[1][0], source=0, target=1, parts=2)
+    endpoints = WindowEdges(window(geometries[1]), geometries[1].image, source=0, target=1, parts=2)
     zeros = jnp.zeros((*image.shape[:2], 2, *image.shape[2:]), dtype)
     energy = Energy((pulls, Edges(endpoints, offset, factor, penalties[1])), zeros)
     if start is None:
-        u = separable.minimise(jax.tree.map(stop_gradient, problem), (geometries[0], outside, "expectile"))
+        u = separable.solve(jax.tree.map(stop_gradient, problem), (geometries[0], outside, "expectile"))
         second = jax.tree.map(stop_gradient, (u, signed[1], weight, *sides[1]))
-        y = separable.minimise(second, (geometries[1], outside, "expectile"))
+        y = separable.solve(second, (geometries[1], outside, "expectile"))
         start = jnp.nan_to_num(jnp.stack((u, y), 2), nan=0.0)
     solution = minimise_parts(energy, start, solver, adjoint, (x.shape[0],))
     return solution._replace(value=solution.value[:, :, 1].astype(x.dtype))
@@ -287,7 +282,7 @@ def _between(
     bias: jax.Array, weight: jax.Array, geometry: Geometry, outside: float | None
 ) -> tuple[jax.Array, jax.Array]:
     """Offsets and weights of edges between unknowns; what lies beyond the image is known and part of the offset."""
-    seen = window(*geometry)
+    seen = window(geometry)
     offset = per_edge(bias, seen)
     absent = jnp.isneginf(offset)
     offset, weights = jnp.where(absent, 0.0, offset), jnp.where(absent, 0.0, per_edge(weight, seen))

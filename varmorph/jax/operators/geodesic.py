@@ -19,15 +19,13 @@ from varmorph.jax.arguments import check_image, check_image_pair, check_nonnegat
 from varmorph.jax.backend.choice import compute_dtype, on_platform
 from varmorph.jax.backend.ffi import call_kernel
 from varmorph.jax.operators.window import dilation, erosion
-from varmorph.jax.separable.neighbours import edge_values, per_edge
-from varmorph.windows import Window, window
+from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.windows import Geometry, Window, window
 
 __all__ = [
     "closing_by_reconstruction",
     "extended_maxima",
     "fill_holes",
-    "flat_neighbourhood",
-    "flat_shifts",
     "h_convex",
     "h_maxima",
     "h_minima",
@@ -37,20 +35,6 @@ __all__ = [
 ]
 
 ROOT = -1
-
-
-def flat_neighbourhood(connectivity: int, dtype: Any) -> jax.Array:
-    """Build the flat structuring function (3, 3) of a pixel and its 4 or 8 neighbours: 0, and -inf at those left out."""
-    flat = np.zeros((3, 3))
-    if connectivity == 4:
-        flat[::2, ::2] = -np.inf
-    return jnp.asarray(flat, dtype)
-
-
-def flat_shifts(size: tuple[int, int], width: int) -> jax.Array:
-    """Say how far from its pixel each element of a window lies (kh * kw,), in an image of this width laid out flat."""
-    rows, columns = (np.arange(length) - length // 2 for length in size)
-    return jnp.asarray((rows[:, None] * width + columns).reshape(-1))
 
 
 def reconstruction(
@@ -145,7 +129,7 @@ _reconstruction.defvjp(_forward, _backward)
 
 
 def _seen(bias: jax.Array, shape: tuple[int, ...]) -> Window:
-    return window((shape[-2], shape[-1]), (bias.shape[-2], bias.shape[-1]), (1, 1), (1, 1), "geodesic", False)
+    return window(Geometry((shape[-2], shape[-1]), (bias.shape[-2], bias.shape[-1])))
 
 
 def _grow(marker: jax.Array, mask: jax.Array, bias: jax.Array) -> jax.Array:

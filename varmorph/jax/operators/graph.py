@@ -1,7 +1,7 @@
 """Max-plus morphology on graphs: features of nodes, structuring by edges.
 
 Features x are (nodes, F), or (B, nodes, F) for several signals on one graph. Edges are (2, E) integers, source -> target.
-Every node has an edge to itself besides (bias 0), listed last, unless `self_edge` is False.
+Every node has an edge to itself besides (bias 0, weight 1), listed last, unless `self_edge` is False.
 """
 
 from __future__ import annotations
@@ -16,41 +16,53 @@ import numpy as np
 from varmorph.jax.arguments import check_edges, check_features, check_per_edge
 from varmorph.jax.backend.choice import compute_dtype, kernels_are_excluded, on_platform
 from varmorph.jax.backend.ffi import call_kernel
+from varmorph.jax.separable.neighbours import negative_offsets
 
-__all__ = ["Number", "graph_closing", "graph_dilation", "graph_erosion", "graph_opening", "with_own_edges"]
+__all__ = ["Number", "Structure", "graph_closing", "graph_dilation", "graph_erosion", "graph_opening", "structure_of"]
 
 Number = jax.Array | float
 
 
-class _Structure(NamedTuple):
-    """The edges with those of the nodes to themselves, and their offsets (E, F or 1)."""
+class Structure(NamedTuple):
+    """The edges with those of the nodes to themselves, and what they carry: `bias` and `weight` are (F or 1, E)."""
 
     source: jax.Array | np.ndarray
     target: jax.Array | np.ndarray
     bias: jax.Array
+    weight: jax.Array
+
+    def reversed(self) -> Structure:
+        """The edges of the erosion: ends swapped, offsets with the other sign."""
+        return Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
 
 
-def _structure(x: jax.Array, edges: jax.Array, bias: Number | None, self_edge: bool) -> _Structure:
+def structure_of(
+    x: jax.Array, edges: jax.Array, bias: Number | None, weight: Number | None, self_edge: bool
+) -> Structure:
+    """Check edges, offsets and weights, and add the edges of the nodes to themselves."""
     nodes, features = x.shape[-2:]
     pairs = check_edges("edges", edges, nodes)
-    offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0)
+    dtype = compute_dtype(x)
+    offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0).astype(dtype)
+    weights = check_per_edge("weight", weight, pairs.shape[1], features, x, 1.0).astype(dtype)
     if self_edge:
-        pairs = with_own_edges(pairs, nodes)
-        offsets = jnp.concatenate((offsets, jnp.zeros((nodes, offsets.shape[1]), offsets.dtype)))
-    return _Structure(pairs[0], pairs[1], offsets)
+        pairs = _with_own_edges(pairs, nodes)
+        offsets = jnp.concatenate((offsets, jnp.zeros((offsets.shape[0], nodes), dtype)), 1)
+        weights = jnp.concatenate((weights, jnp.ones((weights.shape[0], nodes), dtype)), 1)
+    return Structure(pairs[0], pairs[1], offsets, weights)
 
 
-def with_own_edges(pairs: jax.Array | np.ndarray, nodes: int) -> jax.Array | np.ndarray:
+def _with_own_edges(pairs: jax.Array | np.ndarray, nodes: int) -> jax.Array | np.ndarray:
     """Add an edge from each node to itself behind the others; edges that are known stay so."""
     own = np.broadcast_to(np.arange(nodes, dtype=np.int32), (2, nodes))
     return np.concatenate((pairs, own), 1) if isinstance(pairs, np.ndarray) else jnp.concatenate((pairs, own), 1)
 
 
-def _dilate(x: jax.Array, structure: _Structure, sign: int) -> jax.Array:
+def _dilate(x: jax.Array, structure: Structure, sign: int) -> jax.Array:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node."""
     batch = (x if x.ndim == 3 else x[None]).astype(compute_dtype(x))
     source, target = jnp.asarray(structure.source), jnp.asarray(structure.target)
-    bias = structure.bias.astype(batch.dtype)
+    bias = structure.bias.T
     if source.size == 0:
         y = jnp.full_like(batch, -sign * jnp.inf)
     elif kernels_are_excluded():
@@ -72,7 +84,7 @@ def _forward(
     results = jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(x.shape, jnp.int32)
 
     def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        return call_kernel("graph.supremum", results, *arrays, options=(sign,))
+        return call_kernel("graph_maxplus.supremum", results, *arrays, options=(sign,))
 
     def by_xla(x: jax.Array, bias: jax.Array, source: jax.Array, target: jax.Array) -> tuple[jax.Array, ...]:
         chosen = _first_edges(x, bias, source, target, sign)
@@ -86,7 +98,7 @@ def _backward(sign: int, kept: tuple[Any, ...], grad_y: jax.Array) -> tuple[Any,
     results = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (grad_y, kept[1])]
 
     def by_kernel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        return call_kernel("graph.supremum_backward", results, *arrays, options=(sign,))
+        return call_kernel("graph_maxplus.supremum_backward", results, *arrays, options=(sign,))
 
     def by_xla(
         grad_y: jax.Array, chosen: jax.Array, bias: jax.Array, source: jax.Array, target: jax.Array
@@ -160,7 +172,7 @@ def graph_dilation(x: jax.Array, edges: jax.Array, bias: Number | None = None, *
     Array([3. , 2.5, 1. , 2. ], dtype=float32)
     """
     x = check_features(x)
-    return _dilate(x, _structure(x, edges, bias, self_edge), 1)
+    return _dilate(x, structure_of(x, edges, bias, None, self_edge), 1)
 
 
 def graph_erosion(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:
@@ -169,8 +181,8 @@ def graph_erosion(x: jax.Array, edges: jax.Array, bias: Number | None = None, *,
     Arguments and errors are those of `graph_dilation`; a node that no edge leaves is +inf.
     """
     x = check_features(x)
-    source, target, offsets = _structure(x, edges, bias, self_edge)
-    return _dilate(x, _Structure(target, source, offsets), -1)
+    structure = structure_of(x, edges, bias, None, self_edge)
+    return _dilate(x, structure._replace(source=structure.target, target=structure.source), -1)
 
 
 def graph_opening(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from varmorph.arguments import check_connectivity
 from varmorph.jax.arguments import check_image_pair
 from varmorph.jax.backend.choice import compute_dtype
-from varmorph.jax.operators.geodesic import flat_neighbourhood, flat_shifts
-from varmorph.jax.separable.neighbours import edge_values, per_edge
-from varmorph.windows import window
+from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
 
@@ -38,7 +37,7 @@ def leveling(marker: jax.Array, reference: jax.Array, *, connectivity: int = 8) 
 
 def _roots(marker: jax.Array, reference: jax.Array, neighbours: jax.Array) -> jax.Array:
     """Give for each pixel the flat index of its root: a marker pixel, or behind them a reference pixel."""
-    seen = window((marker.shape[-2], marker.shape[-1]), (3, 3), (1, 1), (1, 1), "geodesic", False)
+    seen = window(Geometry((marker.shape[-2], marker.shape[-1]), (3, 3)))
     absent = jnp.isneginf(per_edge(neighbours.reshape(1, 9), seen))
     shifts = flat_shifts((3, 3), marker.shape[-1])
     pixel = jnp.arange(marker.size).reshape(marker.shape)

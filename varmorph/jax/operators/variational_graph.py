@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,6 @@ from varmorph.jax.arguments import (
     check_features,
     check_level,
     check_nonnegative,
-    check_per_edge,
     check_positive,
     check_ridge,
     check_smoothing,
@@ -33,39 +31,11 @@ from varmorph.jax.energy.minimisation import Solution, certificate_of, certified
 from varmorph.jax.energy.penalties import named_penalty
 from varmorph.jax.energy.solvers import Solver
 from varmorph.jax.operators.coupled import IMPLICIT, NEWTON
-from varmorph.jax.operators.graph import Number, with_own_edges
-from varmorph.jax.operators.window import negative_offsets, sides_of
-from varmorph.jax.separable.expectile import minimise_each, off_the_extremes
+from varmorph.jax.operators.graph import Number, Structure, structure_of
+from varmorph.jax.operators.nodes import known, minimise_each_node
+from varmorph.jax.separable.expectile import sides_of
 
 __all__ = ["joint_graph_closing", "joint_graph_opening", "variational_graph_dilation", "variational_graph_erosion"]
-
-
-class _Structure(NamedTuple):
-    """The edges with those of the nodes to themselves, and what they carry: `bias` and `weight` are (F or 1, E)."""
-
-    source: jax.Array | np.ndarray
-    target: jax.Array | np.ndarray
-    bias: jax.Array
-    weight: jax.Array
-
-    def reversed(self) -> _Structure:
-        """The edges of the erosion: ends swapped, offsets with the other sign."""
-        return _Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
-
-
-def _structure(
-    x: jax.Array, edges: jax.Array, bias: Number | None, weight: Number | None, self_edge: bool
-) -> _Structure:
-    nodes, features = x.shape[-2:]
-    pairs = check_edges("edges", edges, nodes)
-    dtype = compute_dtype(x)
-    offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0).T.astype(dtype)
-    weights = check_per_edge("weight", weight, pairs.shape[1], features, x, 1.0).T.astype(dtype)
-    if self_edge:
-        pairs = with_own_edges(pairs, nodes)
-        offsets = jnp.concatenate((offsets, jnp.zeros((offsets.shape[0], nodes), dtype)), 1)
-        weights = jnp.concatenate((weights, jnp.ones((weights.shape[0], nodes), dtype)), 1)
-    return _Structure(pairs[0], pairs[1], offsets, weights)
 
 
 def _signals(x: jax.Array) -> jax.Array:
@@ -154,7 +124,7 @@ def variational_graph_dilation(
         "edge_smoothing": edge_smoothing,
     }
     x = check_features(x)
-    structure = _structure(x, edges, bias, weight, self_edge)
+    structure = structure_of(x, edges, bias, weight, self_edge)
     level = check_level(logit_level, x.shape[-1], x)
     lateral = _lateral(x, edges, lateral_edges, coupling)
     return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
@@ -192,7 +162,7 @@ def variational_graph_erosion(
     Array([0., 0., 1., 2.], dtype=float32)
     """
     x = check_features(x)
-    structure = _structure(x, edges, bias, weight, self_edge).reversed()
+    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
     options = {
         "penalty": penalty,
         "smoothing": smoothing,
@@ -204,13 +174,6 @@ def variational_graph_erosion(
     return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def _known(name: str, edges: jax.Array | np.ndarray) -> np.ndarray:
-    """Require edges that are known, not traced: the shapes of arrays depend on them."""
-    if isinstance(edges, jax.core.Tracer):
-        raise ValueError(f"{name} must be known while the function is traced (close over them), found a traced array")
-    return np.asarray(edges)
-
-
 def _lateral(
     x: jax.Array, edges: jax.Array, lateral: jax.Array | None, coupling: Number | None
 ) -> jax.Array | np.ndarray | None:
@@ -220,14 +183,14 @@ def _lateral(
         return None
     if lateral is not None:
         return check_edges("lateral_edges", lateral, x.shape[-2])
-    low, high = np.sort(_known("edges without lateral_edges", edges).astype(np.int64), 0)
+    low, high = np.sort(known("edges without lateral_edges", edges).astype(np.int64), 0)
     pairs = np.unique((low * x.shape[-2] + high)[low < high])  # one number for each pair
     return np.stack(np.divmod(pairs, x.shape[-2])).astype(np.int32)
 
 
 def _variational(
     x: jax.Array,
-    structure: _Structure,
+    structure: Structure,
     level: jax.Array,
     coupling: Number | None,
     lateral: jax.Array | np.ndarray | None,
@@ -255,18 +218,18 @@ def _variational(
     anchor = None if kappa is None else Ridge(kappa[:, None], signals)
     energy, shape = Energy(tuple(families), jnp.zeros_like(signals), anchor), x.shape[:-2]
     if len(families) == 1 and kappa is None and start is None and (solver, adjoint) == (NEWTON, IMPLICIT):
-        z = _each_node(pulls, options["penalty"])
+        z = minimise_each_node(pulls, options["penalty"])
         sent(shape, "exact")
         solution = Solution(z, Certificate(certificate_of(certified(energy, z), shape)), stop_gradient(z))
     else:
-        start = jnp.nan_to_num(_each_node(pulls, "expectile"), nan=0.0) if start is None else start
+        start = jnp.nan_to_num(minimise_each_node(pulls, "expectile"), nan=0.0) if start is None else start
         solution = minimise_parts(energy, start, solver, adjoint, shape)
     return solution._replace(value=_features(solution.value, x))
 
 
 def _pulls(
     signals: jax.Array,
-    structure: _Structure,
+    structure: Structure,
     penalty: str,
     sides: tuple[jax.Array, jax.Array],
     mu: jax.Array | None,
@@ -277,63 +240,6 @@ def _pulls(
     weight = jnp.where(absent, 0.0, structure.weight)
     endpoints = GraphDataEdges(structure.target, signals.shape[-1])
     return Edges(endpoints, jnp.where(absent, 0.0, values), weight, named_penalty(penalty, sides, mu, 1))
-
-
-def _each_node(pulls: Edges, penalty: str) -> jax.Array:
-    """Minimise over each node alone: (B, F, nodes)."""
-    if penalty == "expectile":
-        return _expectiles(pulls)
-    endpoints, rho = pulls.incidence, pulls.penalty
-    assert isinstance(endpoints, GraphDataEdges)
-    numbers = [number[None, None] for number in (rho.tau, rho.cotau, rho.smoothing) if number is not None]
-    slots = _slots(_known(f"edges of nodes alone with penalty {penalty!r}", endpoints.targets), endpoints.nodes)
-    present = jnp.asarray(slots >= 0)[:, None, None]
-    weights = jnp.broadcast_to(pulls.weight, pulls.offset.shape)
-    listed = (jnp.where(present, jnp.moveaxis(e[..., slots], -2, 0), 0.0) for e in (pulls.offset, weights))
-    return minimise_each((*listed, *numbers), penalty)
-
-
-def _slots(targets: np.ndarray, nodes: int) -> np.ndarray:
-    """List the edges into each node: (greatest degree, nodes), -1 behind the last."""
-    degree = np.bincount(targets, minlength=nodes)
-    order = np.argsort(targets, kind="stable")
-    place = np.arange(targets.size) - (degree.cumsum() - degree)[targets[order]]
-    slots = np.full((max(degree.max(initial=0), 1), nodes), -1, np.int32)
-    slots[place, targets[order]] = order
-    return slots
-
-
-def _expectiles(pulls: Edges) -> jax.Array:
-    """Find the expectile of each node by Newton's method from the weighted mean, as `varmorph.torch.separable.expectile` says.
-
-    One more step with the signs of the residuals held fixed carries the implicit derivative.
-    """
-    endpoints, rho = pulls.incidence, pulls.penalty
-    assert isinstance(endpoints, GraphDataEdges)
-    assert rho.tau is not None
-    assert rho.cotau is not None
-    fixed = jax.tree.map(stop_gradient, (pulls.offset, pulls.weight, rho.tau, rho.cotau))
-
-    def newton(z: jax.Array, values: jax.Array, weight: jax.Array, tau: jax.Array, cotau: jax.Array) -> jax.Array:
-        conductance = weight * jnp.where(stop_gradient(values) >= endpoints.at_target(z), tau, cotau)
-        return endpoints.add_at_target(conductance * values) / endpoints.add_at_target(conductance)
-
-    values, weight, tau, cotau = fixed
-    every = jnp.broadcast_to(weight, values.shape)
-    mean = endpoints.add_at_target(every * values) / endpoints.add_at_target(every)
-    upwards = tau >= cotau
-
-    def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        z, _ = state
-        proposed = newton(z, *fixed)
-        moved = jnp.where(upwards, proposed > z, proposed < z)
-        return jnp.where(moved, proposed, z), moved.any()
-
-    z, _ = jax.lax.while_loop(lambda state: state[1], step, (mean, jnp.bool_(values.size > 0)))
-    least = mean.at[..., endpoints.targets].min(jnp.where(every > 0, values, jnp.inf))
-    greatest = mean.at[..., endpoints.targets].max(jnp.where(every > 0, values, -jnp.inf))
-    z = off_the_extremes(z, least, greatest, mean, upwards)
-    return newton(z, pulls.offset, pulls.weight, rho.tau, rho.cotau)
 
 
 def joint_graph_opening(
@@ -414,7 +320,7 @@ def _joint(
     check_joint_penalty(penalty)
     x = check_features(x)
     features, dtype = x.shape[-1], compute_dtype(x)
-    forward = _structure(x, edges, bias, weight, self_edge)
+    forward = structure_of(x, edges, bias, weight, self_edge)
     one, two = (forward if side > 0 else forward.reversed() for side in (first, -first))
     levels = [check_level(level, features, x, "logit_levels").astype(dtype) for level in two_levels(logit_levels)]
     sides = [sides_of(level) for level in levels]
@@ -432,8 +338,8 @@ def _joint(
     between = Edges(endpoints, offset, factor, named_penalty(penalty, sides[1], mu, 1))
     energy = Energy((pulls, between), jnp.zeros((*signals.shape[:2], 2, nodes), dtype))
     if start is None:
-        u = stop_gradient(_each_node(alone, "expectile"))
-        y = _each_node(_pulls(u, two, penalty, sides[1], mu), "expectile")
+        u = stop_gradient(minimise_each_node(alone, "expectile"))
+        y = minimise_each_node(_pulls(u, two, penalty, sides[1], mu), "expectile")
         start = jnp.nan_to_num(jnp.stack((u, y), 2), nan=0.0)
     solution = minimise_parts(energy, start, solver, adjoint, x.shape[:-2])
     return solution._replace(value=_features(solution.value[:, :, 1], x))

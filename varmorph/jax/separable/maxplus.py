@@ -11,13 +11,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varmorph.jax.backend.choice import kernels_are_excluded, on_platform
+from varmorph.jax.backend.choice import compute_dtype, kernels_are_excluded, on_platform
 from varmorph.jax.backend.ffi import call_kernel
 from varmorph.jax.separable.neighbours import edge_values, per_edge
 from varmorph.kernels.window import module_of, slots_fit_a_byte
-from varmorph.windows import Geometry, output_shape, window
+from varmorph.windows import Geometry, output_shape, outside_value, window
 
-__all__ = ["supremum"]
+__all__ = ["dilate", "supremum"]
+
+
+def dilate(x: jax.Array, bias: jax.Array, geometry: Geometry, sign: int) -> jax.Array:
+    """Compute sign * max(sign * x + bias) over the windows: the dilation for sign 1, the erosion for -1."""
+    dtype, beyond = compute_dtype(x), outside_value(geometry)
+    outside = -jnp.inf if beyond is None else sign * beyond
+    function = bias.astype(dtype).reshape(bias.shape[0], -1)
+    return supremum(x.astype(dtype), function, geometry, outside, sign).astype(x.dtype)
 
 
 def supremum(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
@@ -64,7 +72,7 @@ def _backward(
     geometry: Geometry, outside: float, sign: int, kept: tuple[jax.Array, jax.Array], grad_y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     slots, bias = kept
-    x = jax.ShapeDtypeStruct((*grad_y.shape[:2], *geometry[0]), grad_y.dtype)
+    x = jax.ShapeDtypeStruct((*grad_y.shape[:2], *geometry.image), grad_y.dtype)
     results = (x, jax.ShapeDtypeStruct(bias.shape, bias.dtype))
     name = f"{module_of('supremum', geometry)}.supremum_backward"
 
@@ -85,12 +93,12 @@ _supremum.defvjp(_forward, _backward)
 
 
 def _slot_dtype(geometry: Geometry) -> Any:
-    return jnp.uint8 if slots_fit_a_byte(geometry[1], geometry[4], geometry[5]) else jnp.int32
+    return jnp.uint8 if slots_fit_a_byte(geometry) else jnp.int32
 
 
 def _edges(x: jax.Array, bias: jax.Array, geometry: Geometry, outside: float, sign: int) -> jax.Array:
     """Values of the edges, times the sign: (T, N, C, height, width)."""
-    edges = window(*geometry)
+    edges = window(geometry)
     offset = per_edge(bias, edges)
     absent = jnp.isneginf(offset)
     values = edge_values(sign * x, edges, outside) + jnp.where(absent, 0.0, offset)

@@ -1,6 +1,8 @@
-"""The values that the edges of a window carry."""
+"""Structuring functions, and the values that the edges of a window carry."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,15 @@ import numpy as np
 
 from varmorph.windows import OUTSIDE, AxisSlots, Window
 
-__all__ = ["add_at_sources", "edge_values", "inside_image", "per_edge"]
+__all__ = [
+    "add_at_sources",
+    "edge_values",
+    "flat_neighbourhood",
+    "flat_shifts",
+    "inside_image",
+    "negative_offsets",
+    "per_edge",
+]
 
 # JAX keeps what it has made of an array of int64: where 64-bit numbers are allowed for a part of a program alone, that may have
 # another type than the array itself.
@@ -65,3 +75,23 @@ def add_at_sources(e: jax.Array, window: Window, image: tuple[int, int]) -> jax.
     slots = e.reshape(window.rows.source.shape[0], window.columns.source.shape[0], *e.shape[1:])
     lines = _give_back(slots.transpose(2, 3, 0, 4, 1, 5), window.columns, image[1])  # (N, C, row slots, height, W)
     return _give_back(lines.transpose(0, 1, 4, 2, 3), window.rows, image[0]).transpose(0, 1, 3, 2)
+
+
+def flat_neighbourhood(connectivity: int, dtype: Any) -> jax.Array:
+    """Build the flat structuring function (3, 3) of a pixel and its 4 or 8 neighbours: 0, and -inf at those left out."""
+    flat = np.zeros((3, 3))
+    if connectivity == 4:
+        flat[::2, ::2] = -np.inf
+    return jnp.asarray(flat, dtype)
+
+
+def flat_shifts(size: tuple[int, int], width: int) -> jax.Array:
+    """Say how far from its pixel each element of a window lies (kh * kw,), in an image of this width laid out flat."""
+    rows, columns = (np.arange(length) - length // 2 for length in size)
+    return jnp.asarray((rows[:, None] * width + columns).reshape(-1))
+
+
+def negative_offsets(bias: jax.Array) -> jax.Array:
+    """Change the sign of a structuring function; an element that is left out stays out."""
+    absent = jnp.isneginf(bias)
+    return jnp.where(absent, -jnp.inf, -jnp.where(absent, 0.0, bias))

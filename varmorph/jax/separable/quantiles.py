@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from varmorph.ties import tie_tolerance
+from varmorph.ties import SAFE_STEPS, tie_tolerance
 
 __all__ = ["between", "huber", "huber_on_piece", "quantile"]
-
-SAFE_STEPS = 200  # bisection alone would need as many as the mantissa has bits
 
 
 def between(values: jax.Array, endpoints: jax.Array) -> jax.Array:

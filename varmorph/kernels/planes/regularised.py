@@ -26,13 +26,13 @@ Optional = tuple[np.ndarray | None, ...]
 def _arguments(
     x: np.ndarray, parameters: Optional, geometry: Geometry, outside: float | None
 ) -> tuple[Parameters, WindowLayout]:
-    window = shifted_window(*geometry)
+    window = shifted_window(geometry)
     kinds = dict(zip(Parameters._fields, parameters, strict=True))
     empty = {name: np.empty((0,) * (5 if name == "factors" else 1), x.dtype) for name in kinds}
     arrays = {name: empty[name] if value is None else value for name, value in kinds.items()}
     for name in ("bias", "weight"):
         arrays[name] = by_slot(arrays[name], window.elements)
-    (height, width) = geometry[1]
+    (height, width) = geometry.size
     centre = int(window.offsets[height // 2 * width + width // 2])
     cut = outside is None and window.leaves_image
     sight = WindowLayout(window.rows, window.columns, window.offsets, centre, x.dtype.type(outside or 0.0), cut)
@@ -93,7 +93,7 @@ def regularised_adjoint(
         )  # fmt: skip
 
     over_planes(run, planes, PASSES * x.size)
-    elements = shifted_window(*geometry).elements
+    elements = shifted_window(geometry).elements
     functions = [by_element(sums, elements, samples, arrays.bias) for sums in (grad_bias, grad_weight)]
     tau, cotau, strength, mu, nu, ridge = (over_samples(sums, samples, arrays.tau) for sums in grad_numbers.T)
     factors = grad_factors.sum(1, keepdims=True) if arrays.factors.shape[1] == 1 else grad_factors

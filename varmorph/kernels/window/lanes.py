@@ -35,13 +35,13 @@ def supremum(
 
     Without `with_slots` the second result is empty.
     """
-    window = shifted_window(*geometry)
+    window = shifted_window(geometry)
     function = by_slot(bias, window.elements)
     samples, channels = x.shape[:2]
     y = room(out, 0, (samples, channels, *window.shape), x.dtype)
     numbers = np.uint8 if window.offsets.size < 256 else np.int32
     chosen = room(out, 1, y.shape, numbers) if with_slots else np.empty((0, 0, 0, 0), numbers)
-    grid = rows_of_slots(window.offsets, geometry[1], with_slots)
+    grid = rows_of_slots(window.offsets, geometry.size, with_slots)
     kind = x.dtype.type
 
     def run(start: int, stop: int) -> None:
@@ -59,10 +59,10 @@ def supremum_backward(
     grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int, out: Out = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give each gradient to the pixel and the element that were chosen."""
-    window = shifted_window(*geometry)
+    window = shifted_window(geometry)
     function = by_slot(bias, window.elements)
     samples, channels = grad_y.shape[:2]
-    grad_x = room(out, 0, (samples, channels, *geometry[0]), grad_y.dtype)
+    grad_x = room(out, 0, (samples, channels, *geometry.image), grad_y.dtype)
     grad_bias = np.zeros((samples * channels, window.offsets.size))
 
     def run(start: int, stop: int) -> None:
@@ -87,7 +87,7 @@ def expectile(
     out: Out = None,
 ) -> np.ndarray:
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
-    window = shifted_window(*geometry)
+    window = shifted_window(geometry)
     samples, channels = x.shape[:2]
     y = room(out, 0, (samples, channels, *window.shape), x.dtype)
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
@@ -119,7 +119,7 @@ def expectile_backward(
     out: Out = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
-    window = shifted_window(*geometry)
+    window = shifted_window(geometry)
     samples, channels = x.shape[:2]
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
     where = _where(window, outside, x)

@@ -21,22 +21,23 @@ def _whole_blocks(reads: np.ndarray, filling: int) -> np.ndarray:
     return lengthened
 
 
-def _regular(axis: AxisSlots, size: int, stride: int, rate: int) -> tuple[np.ndarray, np.ndarray]:
+def _regular(slots: AxisSlots, geometry: Geometry, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Tell which outputs of a reversed axis see no edge that was bent back, and the slot of each of their elements.
 
     The slot of an element that none of them sees is -1.
     """
-    shift = rate * (size // 2 - axis.element)
-    position = stride * np.arange(axis.source.shape[1]) + shift[:, None]
-    present = axis.source != OUTSIDE
-    regular = (~present | (axis.source == position)).all(0)
+    _, size, stride, rate = geometry.along(axis)
+    shift = rate * (size // 2 - slots.element)
+    position = stride * np.arange(slots.source.shape[1]) + shift[:, None]
+    present = slots.source != OUTSIDE
+    regular = (~present | (slots.source == position)).all(0)
     seen = (present & regular).sum(1)
-    slots = np.full(size, -1)
+    chosen = np.full(size, -1)
     for t in np.argsort(seen, kind="stable"):  # of several slots for an element the one that most outputs see
         if seen[t]:
-            slots[axis.element[t]] = t
-    others = np.setdiff1d(np.arange(seen.size), slots)
-    return regular & ~present[others].any(0), slots
+            chosen[slots.element[t]] = t
+    others = np.setdiff1d(np.arange(seen.size), chosen)
+    return regular & ~present[others].any(0), chosen
 
 
 def _along_the_border(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -67,8 +68,8 @@ def _pixels(shifted: ShiftedWindow, regular: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=64)
 def sources(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """Give for each axis (slots, outputs) what it adds to the flat index of the pixel read, far below 0 if outside."""
-    rows, columns = window(*geometry).rows.source, window(*geometry).columns.source
-    rows = np.where(rows == OUTSIDE, NOWHERE, rows * geometry[0][1])
+    rows, columns = window(geometry).rows.source, window(geometry).columns.source
+    rows = np.where(rows == OUTSIDE, NOWHERE, rows * geometry.image[1])
     columns = np.where(columns == OUTSIDE, NOWHERE, columns)
     return np.ascontiguousarray(rows), np.ascontiguousarray(columns)
 
@@ -76,18 +77,17 @@ def sources(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=64)
 def layout(geometry: Geometry) -> Layout:
     """Lay out the windows of an operator; its slots are those of `windows.window`."""
-    image, size, stride, rate, padding, reverse = geometry
-    edges = window(*geometry)
-    if is_uniform(padding, reverse):
-        shifted = shifted_window(*geometry)
+    edges, width = window(geometry), geometry.size[1]
+    if is_uniform(geometry):
+        shifted = shifted_window(geometry)
         regular, bent, offsets = np.ones(edges.shape, bool), np.empty(0, np.int64), shifted.offsets
     else:
-        shifted = shifted_window(image, size, stride, rate, "geodesic", reverse)
-        rows, row_slots = _regular(edges.rows, size[0], stride[0], rate[0])
-        columns, column_slots = _regular(edges.columns, size[1], stride[1], rate[1])
+        shifted = shifted_window(geometry._replace(padding="geodesic"))
+        rows, row_slots = _regular(edges.rows, geometry, 0)
+        columns, column_slots = _regular(edges.columns, geometry, 1)
         regular = rows[:, None] & columns
         bent = _along_the_border(np.flatnonzero(~regular), rows, columns)
-        row_slot, column_slot = row_slots[shifted.elements // size[1]], column_slots[shifted.elements % size[1]]
+        row_slot, column_slot = row_slots[shifted.elements // width], column_slots[shifted.elements % width]
         seen = (row_slot >= 0) & (column_slot >= 0)
         offsets = np.full(edges.elements.size, -1)
         offsets[(row_slot * edges.columns.element.size + column_slot)[seen]] = shifted.offsets[seen]
@@ -95,7 +95,7 @@ def layout(geometry: Geometry) -> Layout:
     i, j = np.divmod(bent, edges.shape[1])
     row_reads, column_reads = sources(geometry)
     return Layout(
-        _cells(shifted, image[1], straight.size),
+        _cells(shifted, geometry.image[1], straight.size),
         offsets,
         straight.size,
         np.concatenate((straight, _whole_blocks(bent, -1))),

@@ -43,12 +43,12 @@ def _image(planes: np.ndarray, x: np.ndarray, size: tuple[int, int]) -> np.ndarr
 
 def _results(x: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Make room for an image with a pixel for each window, (N * C, pixels)."""
-    height, width = window(*geometry).shape
+    height, width = window(geometry).shape
     return np.empty((x.shape[0] * x.shape[1], height * width), x.dtype)
 
 
 def _edges(bias: np.ndarray, weight: np.ndarray, geometry: Geometry, outside: float | None) -> Edges:
-    lanes, elements = layout(geometry), window(*geometry).elements
+    lanes, elements = layout(geometry), window(geometry).elements
     offsets = by_slot(bias, elements)
     mask = (lanes.cells >= 0) | (outside is not None)
     beyond = offsets.dtype.type(0.0 if outside is None else outside)
@@ -64,9 +64,9 @@ class _Sums:
     """Gradients that kernels add to: of x for each pixel, of the parameters in float64 for each plane."""
 
     def __init__(self, samples: int, bias: np.ndarray, geometry: Geometry) -> None:
-        (height, width), self.like, self.geometry = geometry[0], bias, geometry
+        (height, width), self.like, self.geometry = geometry.image, bias, geometry
         self.shape = (samples, bias.shape[0], height, width)
-        planes, slots = samples * bias.shape[0], window(*geometry).elements.size
+        planes, slots = samples * bias.shape[0], window(geometry).elements.size
         self.x = np.zeros((planes, height * width), bias.dtype)
         self.bias, self.weight = np.zeros((2, planes, slots))
         self.tau, self.smoothing = np.zeros((2, planes))
@@ -86,7 +86,7 @@ class _Sums:
 
     def by_element(self, sums: np.ndarray) -> np.ndarray:
         """Add up over samples, and over the slots of each element."""
-        return by_element(sums, window(*self.geometry).elements, self.shape[0], self.like)
+        return by_element(sums, window(self.geometry).elements, self.shape[0], self.like)
 
     def by_channel(self, sums: np.ndarray) -> np.ndarray:
         """Add up over samples, in a fixed order."""
@@ -107,7 +107,7 @@ def supremum(
         selection.supremum(image, edges, image.dtype.type(sign), y, chosen, start, stop)
 
     over_planes(run, y.shape[0], y.size)
-    size = window(*geometry).shape
+    size = window(geometry).shape
     return _image(y, x, size), _image(chosen, x, size) if with_slots else chosen.ravel()
 
 
@@ -137,7 +137,7 @@ def expectile(
         block_expectile.forward(image, edges, *sides, y, start, stop)
 
     over_planes(run, y.shape[0], y.size)
-    return _image(y, x, window(*geometry).shape)
+    return _image(y, x, window(geometry).shape)
 
 
 def expectile_backward(
@@ -154,7 +154,7 @@ def expectile_backward(
     """Give the gradients of x, bias, weight and tau."""
     images = _planes(grad_y), _planes(x), _planes(y)
     edges = _edges(bias, np.ones_like(weight), geometry, outside)
-    parameters = by_slot(weight, window(*geometry).elements), tau, cotau
+    parameters = by_slot(weight, window(geometry).elements), tau, cotau
     sums = _Sums(x.shape[0], bias, geometry)
 
     def run(start: int, stop: int) -> None:
@@ -184,7 +184,7 @@ def quantile(
         quantile_kernel.forward(image, edges, *level, y, endpoints, start, stop)
 
     over_planes(run, y.shape[0], y.size)
-    size = window(*geometry).shape
+    size = window(geometry).shape
     return _image(y, x, size), _image(endpoints, x, size)
 
 
@@ -216,7 +216,7 @@ def huber(
         huber_kernel.forward(image, edges, *level, y, endpoints, start, stop)
 
     over_planes(run, y.shape[0], y.size)
-    size = window(*geometry).shape
+    size = window(geometry).shape
     return _image(y, x, size), _image(endpoints, x, size)
 
 
@@ -236,7 +236,7 @@ def huber_backward(
     """Give the gradients of x, bias, weight, tau and smoothing."""
     images = _planes(grad_y), _planes(x), _planes(y), _planes(endpoints)
     edges = _edges(bias, np.ones_like(weight), geometry, outside)
-    parameters = by_slot(weight, window(*geometry).elements), tau, cotau, smoothing
+    parameters = by_slot(weight, window(geometry).elements), tau, cotau, smoothing
     sums = _Sums(x.shape[0], bias, geometry)
     sums.add_chosen(grad_y, endpoints)
 

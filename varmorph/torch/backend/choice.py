@@ -15,13 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from varmorph.torch.backend.ops import window as ops
-from varmorph.torch.backend.ops.calls import call
-from varmorph.torch.separable import expectile as separable
-from varmorph.torch.separable import maxplus
-from varmorph.windows import Geometry, Window, window
-
-__all__ = ["backend", "compute_dtype", "dilate", "implementation", "minimise_separable"]
+__all__ = ["DEVICES", "backend", "compute_dtype", "implementation"]
 
 BACKENDS = ("auto", "tensor", "cpu", "cuda")
 DEVICES = ("cpu", "cuda")  # the separable operators have kernels for both
@@ -135,51 +129,3 @@ def _has_compiler(name: str) -> bool:
 def compute_dtype(*images: Tensor) -> torch.dtype:
     """Return float64 if an image has it, else float32: shorter numbers are computed as float32."""
     return torch.float64 if any(image.dtype == torch.float64 for image in images) else torch.float32
-
-
-def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
-    """Compute sign * max(sign * x + bias) over the windows: the dilation for sign 1, the erosion for -1."""
-    padding = geometry[4]
-    dtype = compute_dtype(x)
-    image, function = x.to(dtype), bias.to(dtype).flatten(1)
-    outside = sign * padding if isinstance(padding, float) else -torch.inf
-    kernels = implementation("this dilation or erosion", x.device, DEVICES)
-    if kernels != "tensor":
-        learning = torch.is_grad_enabled() and (image.requires_grad or function.requires_grad)
-        y, _ = call(ops.supremum, image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
-    elif sign > 0:
-        y = maxplus.supremum(image, function, _edges(geometry), outside)
-    else:
-        y = 0.0 - maxplus.supremum(-image, function, _edges(geometry), outside)
-    return y.to(x.dtype)
-
-
-def minimise_separable(
-    x: Tensor,
-    bias: Tensor,
-    weight: Tensor,
-    level: Tensor,
-    geometry: Geometry,
-    penalty: str,
-    smoothing: Tensor | None,
-) -> Tensor:
-    """Minimise the separable energy with offsets `bias` (-inf: absent) and edge level `level`."""
-    padding = geometry[4]
-    dtype = compute_dtype(x)
-    image, function, weights = x.to(dtype), bias.to(dtype).flatten(1), weight.to(dtype).flatten(1)
-    logit, mu = level.to(dtype), None if smoothing is None else smoothing.to(dtype)
-    outside = padding if isinstance(padding, float) else None
-    name = f"this variational operator with penalty {penalty!r}"
-    kernels = implementation(name, x.device, DEVICES)
-    if kernels == "tensor":
-        y = separable.solve(image, function, weights, logit, _edges(geometry), outside, penalty, mu)
-    else:
-        y = ops.minimise(
-            image, function, weights, logit, mu, penalty, outside, kernels, *ops.as_plain_numbers(geometry)
-        )
-    return y.to(x.dtype)
-
-
-@torch.compiler.assume_constant_result
-def _edges(geometry: Geometry) -> Window:
-    return window(*geometry)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from varmorph.arguments import check_channels, check_padding, check_penalty, pair
-from varmorph.torch.operators import window as functional
+from varmorph.torch.operators import variational_window, window
 from varmorph.windows import Padding
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "VariationalClosing2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
+    "VariationalLayer2d",
     "VariationalOpening2d",
     "WhiteTopHat2d",
 ]
@@ -119,7 +120,7 @@ class Dilation2d(_MaxPlus2d):
     torch.Size([2, 4, 8, 8])
     """
 
-    operator = staticmethod(functional.dilation)
+    operator = staticmethod(window.dilation)
 
 
 class Erosion2d(_MaxPlus2d):
@@ -134,7 +135,7 @@ class Erosion2d(_MaxPlus2d):
     tensor([[[[1., 1., 2.]]]])
     """
 
-    operator = staticmethod(functional.erosion)
+    operator = staticmethod(window.erosion)
 
 
 class Opening2d(_MaxPlus2d):
@@ -149,7 +150,7 @@ class Opening2d(_MaxPlus2d):
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
 
-    operator = staticmethod(functional.opening)
+    operator = staticmethod(window.opening)
 
 
 class Closing2d(_MaxPlus2d):
@@ -164,7 +165,7 @@ class Closing2d(_MaxPlus2d):
     tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
 
-    operator = staticmethod(functional.closing)
+    operator = staticmethod(window.closing)
 
 
 class Gradient2d(_MaxPlus2d):
@@ -179,7 +180,7 @@ class Gradient2d(_MaxPlus2d):
     tensor([[[[0., 5., 5., 0.]]]])
     """
 
-    operator = staticmethod(functional.gradient)
+    operator = staticmethod(window.gradient)
 
 
 class WhiteTopHat2d(_MaxPlus2d):
@@ -194,7 +195,7 @@ class WhiteTopHat2d(_MaxPlus2d):
     tensor([[[[0., 3., 0., 0., 0., 0.]]]])
     """
 
-    operator = staticmethod(functional.white_top_hat)
+    operator = staticmethod(window.white_top_hat)
 
 
 class BlackTopHat2d(_MaxPlus2d):
@@ -209,7 +210,7 @@ class BlackTopHat2d(_MaxPlus2d):
     tensor([[[[0., 3., 0., 0., 0., 0.]]]])
     """
 
-    operator = staticmethod(functional.black_top_hat)
+    operator = staticmethod(window.black_top_hat)
 
 
 class VariationalLayer2d(_Window2d):
@@ -312,7 +313,7 @@ class VariationalDilation2d(_SingleLevel2d):
     torch.Size([2, 4, 8, 8])
     """
 
-    operator = staticmethod(functional.variational_dilation)
+    operator = staticmethod(variational_window.variational_dilation)
 
 
 class VariationalErosion2d(_SingleLevel2d):
@@ -326,7 +327,7 @@ class VariationalErosion2d(_SingleLevel2d):
     tensor([[[[1., 1., 2.]]]])
     """
 
-    operator = staticmethod(functional.variational_erosion)
+    operator = staticmethod(variational_window.variational_erosion)
 
 
 class _TwoLevels2d(VariationalLayer2d):
@@ -376,7 +377,7 @@ class VariationalOpening2d(_TwoLevels2d):
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
 
-    operator = staticmethod(functional.variational_opening)
+    operator = staticmethod(variational_window.variational_opening)
     signs = (-1, 1)
 
 
@@ -393,5 +394,5 @@ class VariationalClosing2d(_TwoLevels2d):
     tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
 
-    operator = staticmethod(functional.variational_closing)
+    operator = staticmethod(variational_window.variational_closing)
     signs = (1, -1)

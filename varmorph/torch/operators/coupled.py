@@ -23,26 +23,22 @@ from varmorph.torch.arguments import (
     check_weight,
     two_levels,
 )
-from varmorph.torch.backend.choice import compute_dtype, implementation, minimise_separable
-from varmorph.torch.backend.planes import Planes, by_planes, minimise_planes
+from varmorph.torch.backend.choice import compute_dtype, implementation
 from varmorph.torch.energy.energy import Edges, Energy, Ridge
 from varmorph.torch.energy.incidence import DataEdges, GridEdges, WindowEdges
 from varmorph.torch.energy.minimisation import Solution, checked_methods, minimise_parts
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Newton, Solver
-from varmorph.torch.operators.window import negative_offsets
-from varmorph.torch.separable.expectile import minimise_each, window_pulls
-from varmorph.torch.separable.neighbours import inside_image, per_edge
-from varmorph.windows import Geometry, Padding, Window, window
+from varmorph.torch.operators.planes import Planes, by_planes, minimise_planes
+from varmorph.torch.separable.expectile import sides_of
+from varmorph.torch.separable.minimisation import minimise as minimise_separable
+from varmorph.torch.separable.minimisation import minimise_each, window_pulls
+from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge
+from varmorph.windows import Geometry, Padding, Window, outside_value, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
 
 NEWTON, IMPLICIT = Newton(), Implicit()
-
-
-def _beyond(geometry: Geometry) -> float | None:
-    """Value beyond the image; None where nothing is there."""
-    return geometry[4] if isinstance(geometry[4], float) else None
 
 
 def regularised_dilation(
@@ -154,8 +150,8 @@ def regularised_dilation(
 def _regularised(planes: Planes, geometry: Geometry, penalty: str, edge_penalty: str) -> tuple[Energy, Tensor | None]:
     """Build the energy of a regularised dilation in tensor code, and the separable dilation to start from."""
     image, kappa = planes.x, planes.ridge
-    values, weights = window_pulls(image, planes.bias, planes.weight, window(*geometry), _beyond(geometry))
-    data = Edges(DataEdges(), values, weights, named_penalty(penalty, planes.level, planes.smoothing))
+    values, weights = window_pulls(image, planes.bias, planes.weight, window(geometry), outside_value(geometry))
+    data = Edges(DataEdges(), values, weights, named_penalty(penalty, sides_of(planes.level), planes.smoothing))
     sides = _sides(planes.coupling, planes.edge_weights, edge_penalty, planes.edge_smoothing)
     ridge = None if kappa is None else Ridge(kappa[:, None, None], image)
     with torch.no_grad():
@@ -287,9 +283,9 @@ def _joint(
     geometries = [
         geometry_within(x.shape, bias.shape, options["rate"], options["padding"], side < 0) for side in (first, -first)
     ]
-    windows = [(window(*geometry), _beyond(geometry)) for geometry in geometries]
+    windows = [(window(geometry), outside_value(geometry)) for geometry in geometries]
     signed = [offsets if side > 0 else negative_offsets(offsets) for side in (first, -first)]
-    penalties = [named_penalty(options["penalty"], level, mu) for level in levels]
+    penalties = [named_penalty(options["penalty"], sides_of(level), mu) for level in levels]
     values, weights = window_pulls(image, signed[0], weight, *windows[0])
     pulls = Edges(DataEdges(part=0, parts=2), values, weights, penalties[0])
     offset, factor = _between(image, signed[1], weight * strength[:, None], *windows[1])

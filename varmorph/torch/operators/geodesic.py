@@ -20,7 +20,7 @@ from varmorph.torch.backend.ops import reconstruction as ops
 from varmorph.torch.backend.ops.calls import call
 from varmorph.torch.operators.window import dilation, erosion
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
-from varmorph.windows import Window, window
+from varmorph.windows import Geometry, Window, window
 
 __all__ = [
     "closing_by_reconstruction",
@@ -135,7 +135,7 @@ class _Reconstruction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, marker: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         size = (bias.shape[-2], bias.shape[-1])
-        ctx.seen = window((mask.shape[-2], mask.shape[-1]), size, (1, 1), (1, 1), "geodesic", False)
+        ctx.seen = window(Geometry((mask.shape[-2], mask.shape[-1]), size))
         value = _grow(marker, mask, bias, ctx.seen) if mask.numel() else torch.minimum(marker, mask)
         ctx.save_for_backward(marker, mask, value, bias)
         return value

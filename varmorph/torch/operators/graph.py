@@ -1,4 +1,4 @@
-"""Morphology on graphs: features of nodes, structuring by edges.
+"""Max-plus morphology on graphs: features of nodes, structuring by edges.
 
 Features x are (nodes, F), or (B, nodes, F) for several signals on one graph. Edges are (2, E) integers, source -> target.
 Every node has an edge to itself besides (bias 0, weight 1), listed last, unless `self_edge` is False.
@@ -6,54 +6,33 @@ Every node has an edge to itself besides (bias 0, weight 1), listed last, unless
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from varmorph.adjoints import Adjoint
-from varmorph.arguments import check_joint_penalty
-from varmorph.torch.arguments import (
-    check_edge_smoothing,
-    check_edges,
-    check_features,
-    check_level,
-    check_nonnegative,
-    check_per_edge,
-    check_positive,
-    check_ridge,
-    check_smoothing,
-    two_levels,
-)
+from varmorph.torch.arguments import check_edges, check_features, check_per_edge
 from varmorph.torch.backend.choice import compute_dtype, implementation
 from varmorph.torch.backend.ops import graph as ops
 from varmorph.torch.backend.ops.calls import call
-from varmorph.torch.energy.certificates import BackwardCertificate
-from varmorph.torch.energy.energy import Edges, Energy, Ridge
-from varmorph.torch.energy.incidence import GraphDataEdges, GraphEdges
-from varmorph.torch.energy.minimisation import Solution, certify, minimise_parts
-from varmorph.torch.energy.penalties import named_penalty
-from varmorph.torch.energy.solvers import Solver
-from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
-from varmorph.torch.operators.window import negative_offsets
-from varmorph.torch.separable.expectile import minimise_each
+from varmorph.torch.separable.neighbours import negative_offsets
 
 __all__ = [
+    "Number",
+    "Structure",
+    "features_of",
     "graph_closing",
     "graph_dilation",
     "graph_erosion",
     "graph_opening",
-    "joint_graph_closing",
-    "joint_graph_opening",
-    "variational_graph_dilation",
-    "variational_graph_erosion",
+    "signals_of",
+    "structure_of",
 ]
 
 Number = Tensor | float
 
 
-class _Structure(NamedTuple):
+class Structure(NamedTuple):
     """The edges with those of the nodes to themselves, and what they carry: `bias` and `weight` are (F or 1, E)."""
 
     source: Tensor
@@ -61,12 +40,13 @@ class _Structure(NamedTuple):
     bias: Tensor
     weight: Tensor
 
-    def reversed(self) -> _Structure:
+    def reversed(self) -> Structure:
         """The edges of the erosion: ends swapped, offsets with the other sign."""
-        return _Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
+        return Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
 
 
-def _structure(x: Tensor, edges: Tensor, bias: Number | None, weight: Number | None, self_edge: bool) -> _Structure:
+def structure_of(x: Tensor, edges: Tensor, bias: Number | None, weight: Number | None, self_edge: bool) -> Structure:
+    """Check edges, offsets and weights, and add the edges of the nodes to themselves."""
     nodes, features = x.shape[-2:]
     pairs = check_edges("edges", edges, nodes, x.device)
     offsets = check_per_edge("bias", bias, pairs.shape[1], features, x, 0.0)
@@ -76,22 +56,22 @@ def _structure(x: Tensor, edges: Tensor, bias: Number | None, weight: Number | N
         pairs = torch.cat((pairs, own.expand(2, nodes)), 1)
         offsets = torch.cat((offsets, offsets.new_zeros(offsets.shape[0], nodes)), 1)
         weights = torch.cat((weights, weights.new_ones(weights.shape[0], nodes)), 1)
-    return _Structure(pairs[0], pairs[1], offsets, weights)
+    return Structure(pairs[0], pairs[1], offsets, weights)
 
 
-def _signals(x: Tensor) -> Tensor:
+def signals_of(x: Tensor) -> Tensor:
     """Bring features to the form of problems: (B, F, nodes)."""
     batch = x if x.ndim == 3 else x[None]
     return batch.to(compute_dtype(x)).transpose(1, 2)
 
 
-def _features(signals: Tensor, x: Tensor) -> Tensor:
-    """Undo `_signals`."""
+def features_of(signals: Tensor, x: Tensor) -> Tensor:
+    """Undo `signals_of`."""
     result = signals.transpose(1, 2).to(x.dtype)
     return result if x.ndim == 3 else result[0]
 
 
-def _supremum(signals: Tensor, structure: _Structure) -> Tensor:
+def _supremum(signals: Tensor, structure: Structure) -> Tensor:
     """Greatest x_s + b over the edges into each node; the first such edge takes the gradient; -inf without edges."""
     batch, features, nodes = signals.shape
     count = structure.target.numel()
@@ -119,15 +99,15 @@ def _supremum(signals: Tensor, structure: _Structure) -> Tensor:
     return found.masked_fill(~present | torch.isneginf(found), -torch.inf)
 
 
-def _dilate(x: Tensor, structure: _Structure, sign: int) -> Tensor:
+def _dilate(x: Tensor, structure: Structure, sign: int) -> Tensor:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node."""
     if implementation("this graph operator", x.device) == "cpu":
         batch = (x if x.ndim == 3 else x[None]).to(compute_dtype(x))
         y, _ = call(ops.supremum, batch, structure.bias.t().to(batch.dtype), structure.source, structure.target, sign)
         return y.view(x.shape).to(x.dtype)
     if sign > 0:
-        return _features(_supremum(_signals(x), structure), x)
-    return _features(0.0 - _supremum(-_signals(x), structure), x)
+        return features_of(_supremum(signals_of(x), structure), x)
+    return features_of(0.0 - _supremum(-signals_of(x), structure), x)
 
 
 def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
@@ -166,7 +146,7 @@ def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self
     tensor([3.0000, 2.5000, 1.0000, 2.0000])
     """
     x = check_features(x)
-    return _dilate(x, _structure(x, edges, bias, None, self_edge), 1)
+    return _dilate(x, structure_of(x, edges, bias, None, self_edge), 1)
 
 
 def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
@@ -182,7 +162,7 @@ def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_
     tensor([0., 0., 1., 2.])
     """
     x = check_features(x)
-    structure = _structure(x, edges, bias, None, self_edge)
+    structure = structure_of(x, edges, bias, None, self_edge)
     turned = structure._replace(source=structure.target, target=structure.source)
     return _dilate(x, turned, -1)
 
@@ -211,352 +191,3 @@ def graph_closing(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_
     tensor([3., 3., 3.])
     """
     return graph_erosion(graph_dilation(x, edges, bias, self_edge=self_edge), edges, bias, self_edge=self_edge)
-
-
-def variational_graph_dilation(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
-    logit_level: Number,
-    *,
-    coupling: Number | None = None,
-    lateral_edges: Tensor | None = None,
-    penalty: str = "expectile",
-    smoothing: Number | None = None,
-    edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
-    self_edge: bool = True,
-    start: Tensor | None = None,
-    solver: Solver = NEWTON,
-    adjoint: Adjoint = IMPLICIT,
-) -> Solution:
-    """Variational dilation on a graph: y minimises sum_e weight_e rho_tau(x_s + bias_e - y_t), and what couples the nodes.
-
-    Without coupling and ridge every node stands alone and is solved exactly, as in `variational_dilation`; otherwise as in
-    `regularised_dilation`.
-
-    Parameters
-    ----------
-    x, edges, self_edge
-        As in `graph_dilation`; a node's edge to itself has weight 1.
-    bias, weight : number, () or (E,) or (E, F), or None
-        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
-    logit_level : number, () or (F,)
-        log(tau / (1 - tau)), finite.
-    coupling : number, () or (F,), optional
-        Strength >= 0 of the lateral edges between outputs.
-    lateral_edges : (2, L), optional
-        Pairs of nodes that are held together, each pair once. Default: the pairs of `edges`, whatever their direction.
-    penalty, smoothing, edge_penalty, edge_smoothing, ridge, solver, adjoint
-        As in `regularised_dilation`, numbers for all features or (F,).
-    start : (B or 1, F, nodes), optional
-        Where the solver starts, such as `Solution.unknowns` of a similar problem.
-
-    Returns
-    -------
-    Solution
-        `value` has the shape of x. The entries of `certificate` have shape () for one graph signal, (B,) for several. A
-        node that is joined to no known value by edges of positive weight is NaN.
-
-    Raises
-    ------
-    TypeError, ValueError, ConvergenceError
-        As `graph_dilation` and `regularised_dilation`.
-
-    Notes
-    -----
-    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
-
-    Examples
-    --------
-    >>> import torch
-    >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
-    >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_dilation(x, path, None, None, 0.0).value.flatten()
-    tensor([3.0000, 1.5000, 0.5000, 1.5000])
-    >>> variational_graph_dilation(x, path, None, None, 9.0).value.flatten().round(decimals=2)
-    tensor([3., 3., 1., 2.])
-    >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(decimals=1)
-    tensor([1.4000, 1.4000, 1.4000, 1.4000])
-    """
-    options = {
-        "penalty": penalty,
-        "smoothing": smoothing,
-        "edge_penalty": edge_penalty,
-        "edge_smoothing": edge_smoothing,
-    }
-    x = check_features(x)
-    structure = _structure(x, edges, bias, weight, self_edge)
-    level = check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
-
-
-def variational_graph_erosion(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
-    logit_level: Number,
-    *,
-    coupling: Number | None = None,
-    lateral_edges: Tensor | None = None,
-    penalty: str = "expectile",
-    smoothing: Number | None = None,
-    edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
-    self_edge: bool = True,
-    start: Tensor | None = None,
-    solver: Solver = NEWTON,
-    adjoint: Adjoint = IMPLICIT,
-) -> Solution:
-    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
-
-    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
-    >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_erosion(x, path, None, None, 9.0).value.flatten().round(decimals=2)
-    tensor([0., 0., 1., 2.])
-    """
-    x = check_features(x)
-    structure = _structure(x, edges, bias, weight, self_edge).reversed()
-    options = {
-        "penalty": penalty,
-        "smoothing": smoothing,
-        "edge_penalty": edge_penalty,
-        "edge_smoothing": edge_smoothing,
-    }
-    level = -check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
-
-
-def _lateral(x: Tensor, edges: Tensor, lateral: Tensor | None, coupling: Number | None) -> Tensor | None:
-    if coupling is None:
-        if lateral is not None:
-            raise ValueError("lateral_edges need a coupling, found None")
-        return None
-    if lateral is not None:
-        return check_edges("lateral_edges", lateral, x.shape[-2], x.device)
-    low, high = edges.to(x.device).long().sort(0).values
-    pairs = (low * x.shape[-2] + high)[low < high].unique()  # one number for each pair: many times faster than columns
-    return torch.stack((pairs // x.shape[-2], pairs % x.shape[-2]))
-
-
-def _variational(
-    x: Tensor,
-    structure: _Structure,
-    level: Tensor,
-    coupling: Number | None,
-    lateral: Tensor | None,
-    ridge: Number,
-    options: dict,
-    start: Tensor | None,
-    solver: Solver,
-    adjoint: Adjoint,
-) -> Solution:
-    features, dtype = x.shape[-1], compute_dtype(x)
-    mu = check_smoothing(options["penalty"], options["smoothing"], features, x)
-    nu = check_edge_smoothing(options["edge_penalty"], options["edge_smoothing"], features, x)
-    strength = None if coupling is None else check_nonnegative("coupling", coupling, features, x)
-    kappa = check_ridge(ridge, features, x)
-    level = level.to(dtype)
-    mu, nu, strength, kappa = (None if v is None else v.to(dtype) for v in (mu, nu, strength, kappa))
-    signals = _signals(x)
-    pulls = _pulls(signals, structure, options["penalty"], level, mu)
-    families = [pulls]
-    if lateral is not None and strength is not None:
-        endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
-        families.append(
-            Edges(
-                endpoints,
-                strength.new_zeros(()),
-                strength[:, None],
-                named_penalty(options["edge_penalty"], None, nu, 1),
-            )
-        )
-    energy = Energy(
-        families,
-        torch.zeros_like(signals),
-        None if kappa is None else Ridge(kappa[:, None], signals),
-    )
-    shape = x.shape[:-2]
-    separable = lateral is None and kappa is None
-    if separable and solver == NEWTON and adjoint == IMPLICIT and start is None:
-        solution = _node_by_node(energy, pulls, level, options["penalty"], mu, shape)
-    else:
-        if start is None:
-            with torch.no_grad():
-                start = _each_node(pulls, level, "expectile", None).nan_to_num(nan=0.0)
-        solution = minimise_parts(energy, start, solver, adjoint, shape)
-    return solution._replace(value=_features(solution.value, x))
-
-
-def _pulls(signals: Tensor, structure: _Structure, penalty: str, level: Tensor, mu: Tensor | None) -> Edges:
-    """Edges from known features to unknowns."""
-    offset = structure.bias.to(signals.dtype)
-    absent = torch.isneginf(offset)
-    values = signals.index_select(-1, structure.source) + offset.masked_fill(absent, 0.0)
-    weight = structure.weight.to(signals.dtype).masked_fill(absent, 0.0)
-    endpoints = GraphDataEdges(structure.target, signals.shape[-1])
-    return Edges(endpoints, values.masked_fill(absent, 0.0), weight, named_penalty(penalty, level, mu, 1))
-
-
-def _each_node(pulls: Edges, level: Tensor, penalty: str, mu: Tensor | None) -> Tensor:
-    """Minimise over each node alone: (B, F, nodes); nodes of similar degree are gathered into one array of slots."""
-    endpoints = pulls.incidence
-    assert isinstance(endpoints, GraphDataEdges)
-    values, weights = pulls.offset, pulls.weight.expand(1, *pulls.offset.shape[1:])
-    degree = torch.bincount(endpoints.targets, minlength=endpoints.nodes)
-    order = endpoints.targets.argsort(stable=True)
-    first = degree.cumsum(0) - degree
-    size = torch.where(degree > 0, (2 ** degree.clamp(min=1).double().log2().ceil()).long(), 0)
-    solved, nodes = [], []
-    for slots in size.unique().tolist():
-        members = (size == slots).nonzero().flatten()
-        nodes.append(members)
-        if slots == 0:
-            solved.append(values.new_full((*values.shape[:2], members.numel()), torch.nan))
-            continue
-        place = torch.arange(slots, device=values.device)[:, None]
-        present = place < degree[members]
-        edge = order[(first[members] + place).clamp(max=order.numel() - 1)]
-        gathered = [
-            e.index_select(-1, edge.flatten()).unflatten(-1, edge.shape).movedim(-2, 0) for e in (values, weights)
-        ]
-        missing = ~present[:, None, None]
-        solved.append(
-            minimise_each(
-                gathered[0].masked_fill(missing, 0.0), gathered[1].masked_fill(missing, 0.0), level, penalty, mu
-            )
-        )
-    back = torch.cat(nodes).argsort()
-    return torch.cat(solved, -1).index_select(-1, back)
-
-
-def _node_by_node(
-    energy: Energy, pulls: Edges, level: Tensor, penalty: str, mu: Tensor | None, shape: tuple[int, ...]
-) -> Solution:
-    """Solve a separable problem exactly, and certify it."""
-    z = _each_node(pulls, level, penalty, mu)
-    certificate = certify(energy, z.detach(), shape)
-
-    # It may not name z: a cycle would keep z, and all that it was computed from, until Python looks for cycles.
-    def passed(_: Tensor) -> None:
-        done = torch.ones_like(certificate.forward.converged)
-        nothing = torch.zeros_like(certificate.forward.residual)
-        certificate.backward = BackwardCertificate(done, nothing.long(), nothing, ~done)
-
-    if z.requires_grad:
-        z.register_hook(passed)
-    return Solution(z, certificate, z.detach())
-
-
-def joint_graph_opening(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Number,
-    *,
-    penalty: str = "expectile",
-    smoothing: Number | None = None,
-    self_edge: bool = True,
-    start: Tensor | None = None,
-    solver: Solver = NEWTON,
-    adjoint: Adjoint = IMPLICIT,
-) -> Solution:
-    """Joint opening on a graph: the erosion u of x and the dilation y of u minimise one energy together.
-
-    Parameters are those of `variational_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
-
-    Examples
-    --------
-    >>> import torch
-    >>> path = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
-    >>> x = torch.tensor([[0.0], [3.0], [0.0], [2.0]])
-    >>> joint_graph_opening(x, path, None, None, (-9.0, 9.0), 1e-3).value.flatten().round(decimals=2).abs()
-    tensor([0., 0., 0., 0.])
-    """
-    return _joint(x, edges, bias, weight, logit_levels, eta, -1, penalty, smoothing, self_edge, start, solver, adjoint)
-
-
-def joint_graph_closing(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Number,
-    *,
-    penalty: str = "expectile",
-    smoothing: Number | None = None,
-    self_edge: bool = True,
-    start: Tensor | None = None,
-    solver: Solver = NEWTON,
-    adjoint: Adjoint = IMPLICIT,
-) -> Solution:
-    """Joint closing on a graph: the dilation u of x and the erosion y of u minimise one energy together.
-
-    Parameters are those of `joint_graph_opening`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
-    >>> x = torch.tensor([[3.0], [0.0], [3.0]])
-    >>> joint_graph_closing(x, path, None, None, (9.0, -9.0), 1e-3).value.flatten().round(decimals=1)
-    tensor([3., 3., 3.])
-    """
-    return _joint(x, edges, bias, weight, logit_levels, eta, 1, penalty, smoothing, self_edge, start, solver, adjoint)
-
-
-def _joint(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Number,
-    first: int,
-    penalty: str,
-    smoothing: Number | None,
-    self_edge: bool,
-    start: Tensor | None,
-    solver: Solver,
-    adjoint: Adjoint,
-) -> Solution:
-    check_joint_penalty(penalty)
-    x = check_features(x)
-    features, dtype = x.shape[-1], compute_dtype(x)
-    forward = _structure(x, edges, bias, weight, self_edge)
-    one, two = (forward if side > 0 else forward.reversed() for side in (first, -first))
-    levels = [check_level(level, features, x, "logit_levels").to(dtype) for level in two_levels(logit_levels)]
-    mu = check_smoothing(penalty, smoothing, features, x)
-    mu = None if mu is None else mu.to(dtype)
-    strength = check_positive("eta", eta, features, x).to(dtype)
-    signals = _signals(x)
-    alone = _pulls(signals, one, penalty, levels[0], mu)
-    nodes = signals.shape[-1]
-    pulls = Edges(GraphDataEdges(one.target, nodes, part=0, parts=2), alone.offset, alone.weight, alone.penalty)
-    offset = two.bias.to(dtype)
-    absent = torch.isneginf(offset)
-    factor = (two.weight.to(dtype) * strength[:, None]).masked_fill(absent, 0.0)
-    endpoints = GraphEdges(two.source, two.target, nodes, source=0, target=1, parts=2)
-    between = Edges(endpoints, offset.masked_fill(absent, 0.0), factor, named_penalty(penalty, levels[1], mu, 1))
-    energy = Energy([pulls, between], signals.new_zeros(*signals.shape[:2], 2, nodes))
-    if start is None:
-        with torch.no_grad():
-            u = _each_node(alone, levels[0], "expectile", None)
-            y = _each_node(_pulls(u, two, penalty, levels[1], mu), levels[1], "expectile", None)
-            start = torch.stack((u, y), 2).nan_to_num(nan=0.0)
-    solution = minimise_parts(energy, start, solver, adjoint, x.shape[:-2])
-    return solution._replace(value=_features(solution.value[:, :, 1], x))

@@ -15,7 +15,7 @@ from varmorph.arguments import check_connectivity
 from varmorph.torch.arguments import check_image_pair
 from varmorph.torch.backend.choice import compute_dtype
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
-from varmorph.windows import window
+from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
 
@@ -71,7 +71,7 @@ def leveling(marker: Tensor, reference: Tensor, *, connectivity: int = 8) -> Ten
 def _level(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
     """Return the result, and for each pixel the flat index of its root: a marker pixel, or behind them a reference pixel."""
     height, width = marker.shape[-2:]
-    seen = window((height, width), (3, 3), (1, 1), (1, 1), "geodesic", False)
+    seen = window(Geometry((height, width), (3, 3)))
     absent = torch.isneginf(per_edge(neighbours.view(1, 9), seen))
     shifts = flat_shifts((3, 3), width, marker.device)
     pixel = torch.arange(marker.numel(), device=marker.device).view(marker.shape)

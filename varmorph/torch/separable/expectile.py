@@ -1,8 +1,7 @@
-"""Separable variational operators: each pixel minimises its own energy over the edges of its window.
+"""Expectiles: Newton's method for them, and their implicit gradient as one Newton step with frozen signs.
 
-Plain tensor code. With the expectile penalty, rho_tau(r) = a_tau(r) r^2 / 2 with a_tau(r) = tau where r >= 0 and 1 - tau
-elsewhere, the minimiser of sum_k w_k rho_tau(v_k - z) is the weighted expectile of v = x + b. For the other two penalties
-see `varmorph.torch.separable.quantiles`.
+With rho_tau(r) = a_tau(r) r^2 / 2, a_tau(r) = tau where r >= 0 and 1 - tau elsewhere, the minimiser of
+sum_k w_k rho_tau(v_k - z) is the weighted expectile of v.
 """
 
 from __future__ import annotations
@@ -10,62 +9,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from varmorph.torch.separable.frozen_newton import frozen_newton_step
-from varmorph.torch.separable.neighbours import edge_values, inside_image, per_edge
-from varmorph.torch.separable.quantiles import minimise_huber, minimise_quantile
-from varmorph.windows import Window
-
-__all__ = ["minimise_each", "minimise_expectile", "solve", "window_pulls"]
+__all__ = ["frozen_newton_step", "minimise_expectile", "sides_of"]
 
 
-def window_pulls(
-    x: Tensor, bias: Tensor, weight: Tensor, window: Window, outside: float | None
-) -> tuple[Tensor, Tensor]:
-    """List what pulls each pixel: values x + b (T, N, C, H, W), and weights broadcastable to them, 0 for absent edges.
+def sides_of(level: Tensor) -> tuple[Tensor, Tensor]:
+    """Give tau and 1 - tau, whose logit is the level."""
+    return torch.sigmoid(level), torch.sigmoid(-level)
 
-    x : (N, C, H, W).  bias, weight : (C, K).
-    outside : value beyond the image, or None where edges from beyond the image are absent.
+
+def frozen_newton_step(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, solution: Tensor) -> Tensor:
+    """Repeat the last Newton step at the solution, with the signs of the residuals held fixed.
+
+    The step returns the solution again. Newton's map has zero derivative at its fixed point, so differentiating this
+    one step gives the exact implicit gradient with respect to values, weight and level (one-step differentiation:
+    Bolte, Pauwels and Vaiter, NeurIPS 2023). The signs are frozen, not the curvatures: those depend on tau.
+
+    Parameters
+    ----------
+    values : (T, N, C, H, W)
+        Value at the start of each edge plus its offset.
+    weight : broadcastable to values
+        Nonnegative edge weights, 0 where an edge is absent.
+    tau, cotau : broadcastable to values
+        The level and one minus the level.
+    solution : (N, C, H, W)
+        Minimiser of the energy; carries no gradient.
     """
-    offset = per_edge(bias, window)
-    absent = torch.isneginf(offset)
-    values = edge_values(x, window, 0.0 if outside is None else outside)
-    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
-    weights = per_edge(weight, window).masked_fill(absent, 0.0)
-    if outside is None and window.leaves_image:
-        weights = weights * inside_image(window, x.device)
-    return values, weights
-
-
-def solve(
-    x: Tensor,
-    bias: Tensor,
-    weight: Tensor,
-    level: Tensor,
-    window: Window,
-    outside: float | None,
-    penalty: str = "expectile",
-    smoothing: Tensor | None = None,
-) -> Tensor:
-    """Minimise the separable energy of each pixel; arguments as `window_pulls`, level and smoothing (C,)."""
-    values, weights = window_pulls(x, bias, weight, window, outside)
-    return minimise_each(values, weights, level, penalty, smoothing)
-
-
-def minimise_each(
-    values: Tensor, weights: Tensor, level: Tensor, penalty: str = "expectile", smoothing: Tensor | None = None
-) -> Tensor:
-    """Minimise over each unknown alone, with the exact implicit gradient.
-
-    values : (T, N, C, ...).  weights : broadcastable to values.  level, smoothing : (C,), the logit of tau, and mu.
-    """
-    behind = (None, None, slice(None), *(None,) * (values.ndim - 3))
-    tau, cotau = torch.sigmoid(level)[behind], torch.sigmoid(-level)[behind]
-    if penalty == "quantile":
-        return minimise_quantile(values, weights, tau, cotau)
-    if smoothing is not None:
-        return minimise_huber(values, weights, tau, cotau, smoothing[behind])
-    solution, _ = minimise_expectile(values, weights, tau, cotau)
-    return frozen_newton_step(values, weights, tau, cotau, solution)
+    above = values.detach() >= solution.detach()
+    conductance = weight * tau.where(above, cotau)
+    return (conductance * values).sum(0) / conductance.sum(0)
 
 
 @torch.no_grad()

@@ -1,13 +1,34 @@
-"""The values that the edges of a window carry, in plain tensor code."""
+"""Structuring functions, and the values that the edges of a window carry, in plain tensor code."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from varmorph.windows import OUTSIDE, AxisSlots, Window
+from varmorph.windows import OUTSIDE, AxisSlots, Geometry, Window, window
 
-__all__ = ["add_at_sources", "edge_values", "flat_neighbourhood", "flat_shifts", "inside_image", "per_edge"]
+__all__ = [
+    "add_at_sources",
+    "edge_values",
+    "edges_of",
+    "flat_neighbourhood",
+    "flat_shifts",
+    "inside_image",
+    "negative_offsets",
+    "per_edge",
+]
+
+
+@torch.compiler.assume_constant_result
+def _edges_of(*fields: Any) -> Window:
+    return window(Geometry(*fields))
+
+
+def edges_of(geometry: Geometry) -> Window:
+    """List the edges of a window operator; they are constants of code that is traced."""
+    return _edges_of(*geometry)  # a function whose result is a constant would get an empty named tuple
 
 
 def _take(x: Tensor, slots: AxisSlots, dim: int) -> Tensor:
@@ -73,3 +94,9 @@ def flat_shifts(size: tuple[int, int], width: int, device: torch.device) -> Tens
     """Say how far from its pixel each element of a window lies (kh * kw,), in an image of this width laid out flat."""
     rows, columns = (torch.arange(length, device=device) - length // 2 for length in size)
     return (rows[:, None] * width + columns).flatten()
+
+
+def negative_offsets(bias: Tensor) -> Tensor:
+    """Change the sign of a structuring function; an element that is left out stays out."""
+    absent = torch.isneginf(bias)
+    return (-bias.masked_fill(absent, 0.0)).masked_fill(absent, -torch.inf)

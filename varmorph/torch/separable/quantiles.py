@@ -13,11 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.ties import tie_tolerance
+from varmorph.ties import SAFE_STEPS, tie_tolerance
 
-__all__ = ["SAFE_STEPS", "Huber", "minimise_huber", "minimise_quantile"]
-
-SAFE_STEPS = 200  # bisection alone would need as many as the mantissa has bits
+__all__ = ["Huber", "minimise_huber", "minimise_quantile"]
 
 
 def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor) -> Tensor:
@@ -29,7 +27,7 @@ def minimise_quantile(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor
     Parameters
     ----------
     values, weight, tau, cotau
-        As in `varmorph.torch.separable.frozen_newton.frozen_newton_step`.
+        As in `varmorph.torch.separable.expectile.frozen_newton_step`.
 
     Returns
     -------

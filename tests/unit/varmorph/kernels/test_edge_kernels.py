@@ -31,7 +31,7 @@ from varmorph.torch import (
     variational_graph_dilation,
 )
 from varmorph.torch.energy.conjugate_gradients import conjugate_gradients
-from varmorph.windows import window
+from varmorph.windows import Geometry, window
 
 N, C, H, W = 2, 3, 4, 5
 TIGHT = {"solver": Newton(tolerance=1e-13), "adjoint": Implicit(tolerance=1e-12)}
@@ -55,7 +55,7 @@ def image_energy(name):
     wide = rho if rho.tau is None else replace(rho, tau=rho.tau[:, None], cotau=rho.cotau[:, None])
     if wide.smoothing is not None and wide.smoothing.ndim:
         wide = replace(wide, smoothing=wide.smoothing[:, None])
-    seen = window((H, W), (2, 3), (1, 1), (1, 1), "replicate", True)
+    seen = window(Geometry((H, W), (2, 3), padding="replicate", reverse=True))
     slots = len(seen.elements)
     families = [
         Edges(DataEdges(part=0, parts=2), drawn(3, 4, N, C, H, W), drawn(4, 4, 1, C, 1, 1).exp(), rho),

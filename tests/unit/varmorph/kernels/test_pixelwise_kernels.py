@@ -12,9 +12,9 @@ from varmorph import reference
 from varmorph.kernels.window import pixelwise
 from varmorph.kernels.window.layout import layout
 from varmorph.torch.backend.ops.arrays import on_arrays
-from varmorph.torch.separable import expectile as separable
 from varmorph.torch.separable import maxplus
-from varmorph.windows import window
+from varmorph.torch.separable import minimisation as separable
+from varmorph.windows import Geometry, window
 
 PADDINGS = ("geodesic", "replicate", "reflect", "circular", "valid", 0.4)
 WINDOWS = [  # image, window
@@ -26,13 +26,14 @@ WINDOWS = [  # image, window
 ]
 STEPS = [((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 2), (2, 1))]  # stride, rate
 GEOMETRIES = [
-    (*WINDOWS[w], *STEPS[(w + p + reverse) % 3], PADDINGS[p], reverse)
+    Geometry(*WINDOWS[w], *STEPS[(w + p + reverse) % 3], PADDINGS[p], reverse)
     for w, p, reverse in itertools.product(range(len(WINDOWS)), range(len(PADDINGS)), (False, True))
 ]
 GEOMETRIES = [  # with padding "valid", those whose window fits
-    (image, size, stride, rate, padding, reverse)
-    for image, size, stride, rate, padding, reverse in GEOMETRIES
-    if padding != "valid" or all(r * (s - 1) < length for s, r, length in zip(size, rate, image, strict=True))
+    geometry
+    for geometry in GEOMETRIES
+    if geometry.padding != "valid"
+    or all(r * (s - 1) < n for s, r, n in zip(geometry.size, geometry.rate, geometry.image, strict=True))
 ]
 LEVELS = torch.tensor([-40.0, -30.0, -1.3, 0.0, np.log(2), np.log(3), 3.0, 12.0, 40.0], dtype=torch.float64)
 OPERATORS = ["dilation", "erosion", "expectile", "quantile", "huber 0.05", "huber 0.7", "huber 30"]
@@ -40,16 +41,16 @@ every_operator = pytest.mark.parametrize("operator", OPERATORS)
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: "-".join(map(str, g)).replace(" ", ""))
 some_geometries = pytest.mark.parametrize(
     "geometry",
-    [((7, 8), (3, 3), (1, 1), (1, 1), padding, reverse) for padding in PADDINGS for reverse in (False, True)],
-    ids=lambda g: f"{g[4]}-{g[5]}",
+    [Geometry((7, 8), (3, 3), padding=padding, reverse=reverse) for padding in PADDINGS for reverse in (False, True)],
+    ids=lambda g: f"{g.padding}-{g.reverse}",
 )
 
 
 def drawn(geometry, dtype=torch.float64, seed=0, channels=2, integers=False):
     """Draw image, offsets, weights and levels; one element is left out and one has no weight, if there are enough."""
     generator = torch.Generator().manual_seed(seed)
-    elements = geometry[1][0] * geometry[1][1]
-    shapes = (2, channels, *geometry[0]), (channels, elements), (channels, elements), (channels,)
+    elements = geometry.size[0] * geometry.size[1]
+    shapes = (2, channels, *geometry.image), (channels, elements), (channels, elements), (channels,)
     x, bias, weight, level = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
     if integers:
         x, bias, weight = (2 * x).round(), bias.round(), weight.sign() + 2
@@ -61,7 +62,7 @@ def drawn(geometry, dtype=torch.float64, seed=0, channels=2, integers=False):
 
 
 def outside_of(geometry):
-    return geometry[4] if isinstance(geometry[4], float) else None
+    return geometry.padding if isinstance(geometry.padding, float) else None
 
 
 def is_max_plus(operator):
@@ -71,7 +72,7 @@ def is_max_plus(operator):
 def by_tensor(operator, arguments, geometry):
     """Return the result, and the tensors it depends on: the level in place of tau."""
     x, bias, weight, level = (argument.detach().requires_grad_() for argument in arguments)
-    edges, outside = window(*geometry), outside_of(geometry)
+    edges, outside = window(geometry), outside_of(geometry)
     if is_max_plus(operator):
         sign = 1 if operator == "dilation" else -1
         beyond = -torch.inf if outside is None else sign * outside
@@ -223,7 +224,7 @@ def test_nan_and_infinite_pixels_are_treated_as_by_tensor_code(numbers, geometry
 @pytest.mark.parametrize("operator", OPERATORS[2:])
 @pytest.mark.parametrize("level", [-800.0, 800.0])
 def test_levels_may_be_so_high_that_one_side_has_no_weight_left(level, operator):
-    geometry = ((6, 7), (3, 3), (1, 1), (1, 1), "reflect", True)
+    geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
     x, bias, weight, _ = drawn(geometry)
     found, _ = by_kernel(operator, [x, bias, weight, torch.full((2,), level, dtype=torch.float64)], geometry)
     expected, _ = by_tensor(operator, [x, bias, weight, torch.full((2,), level, dtype=torch.float64)], geometry)
@@ -232,7 +233,7 @@ def test_levels_may_be_so_high_that_one_side_has_no_weight_left(level, operator)
 
 @pytest.mark.parametrize("operator", ["dilation", "quantile", "huber 0.7"])
 def test_a_window_without_neighbours_gives_no_gradient(operator):
-    geometry = ((1, 4), (1, 3), (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((1, 4), (1, 3))
     bias = torch.tensor([[0.0, -torch.inf, -torch.inf]])  # looks left: the first pixel sees nothing
     x = torch.tensor([[[[3.0, 1.0, 2.0, 5.0]]]])
     y, pull_back = by_kernel(operator, [x, bias, torch.ones(1, 3), torch.zeros(1)], geometry)
@@ -246,7 +247,7 @@ def test_a_window_without_neighbours_gives_no_gradient(operator):
 
 @pytest.mark.parametrize("operator", OPERATORS[2:])
 def test_an_undefined_pixel_that_nobody_asks_for_spoils_no_gradient(operator):
-    geometry = ((4, 4), (2, 2), (2, 2), (1, 1), "valid", False)
+    geometry = Geometry((4, 4), (2, 2), (2, 2), (1, 1), "valid", False)
     x, bias, weight, level = drawn(geometry, channels=1)
     x[..., 0, 0] = torch.nan
     y, pull_back = by_kernel(operator, [x, bias, weight, level], geometry)
@@ -256,7 +257,7 @@ def test_an_undefined_pixel_that_nobody_asks_for_spoils_no_gradient(operator):
 @every_operator
 @pytest.mark.parametrize("padding", ["circular", "reflect"])
 def test_results_do_not_depend_on_the_number_of_threads(padding, operator):
-    geometry = ((40, 40), (3, 3), (1, 1), (1, 1), padding, True)
+    geometry = Geometry((40, 40), (3, 3), padding=padding, reverse=True)
     arguments = drawn(geometry, torch.float32, channels=17)
     before = torch.get_num_threads()
     results = []
@@ -278,13 +279,13 @@ def test_results_do_not_depend_on_the_number_of_threads(padding, operator):
     ids=["the same everywhere", "bent back"],
 )
 def test_large_windows_keep_their_slots_apart(geometry, operator):
-    assert window(*geometry).elements.size > 255
+    assert window(geometry).elements.size > 255
     assert_agreement(operator, drawn(geometry), geometry, 1e-13, 1e-11)
 
 
 @every_operator
 def test_memory_layout_does_not_matter(operator):
-    geometry = ((6, 7), (3, 3), (1, 1), (1, 1), "reflect", True)
+    geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
     x, *parameters = drawn(geometry)
     expected, pull_back = by_kernel(operator, [x, *parameters], geometry)
     for arranged in (x.to(memory_format=torch.channels_last), x.repeat(1, 1, 1, 2)[..., :7]):
@@ -296,7 +297,7 @@ def test_memory_layout_does_not_matter(operator):
 
 @every_operator
 def test_a_batch_may_be_empty(operator):
-    geometry = ((6, 7), (3, 3), (1, 1), (1, 1), "reflect", True)
+    geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
     x, *parameters = drawn(geometry)
     y, pull_back = by_kernel(operator, [x[:0], *parameters], geometry)
     assert y.shape == (0, 2, 6, 7)
@@ -306,7 +307,7 @@ def test_a_batch_may_be_empty(operator):
 
 
 def test_slots_are_left_out_on_request():
-    geometry = ((6, 7), (3, 3), (1, 1), (1, 1), "reflect", True)
+    geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
     x, bias, *_ = drawn(geometry)
     y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, False)
     assert torch.equal(y, on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, True)[0])
@@ -326,9 +327,9 @@ pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
     reverse=st.booleans(),
 )
 def test_every_pixel_has_one_lane(image, size, stride, rate, padding, reverse):
-    geometry = (image, size, stride, rate, padding, reverse)
+    geometry = Geometry(image, size, stride, rate, padding, reverse)
     pixels = layout(geometry).pixels
-    height, width = window(*geometry).shape
+    height, width = window(geometry).shape
     assert sorted(pixels[pixels >= 0].tolist()) == list(range(height * width))
 
 

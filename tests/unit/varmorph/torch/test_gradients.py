@@ -5,8 +5,7 @@ import torch
 
 from varmorph import reference
 from varmorph.torch import backend, dilation, erosion, variational_dilation, variational_erosion, variational_opening
-from varmorph.torch.separable.expectile import minimise_expectile
-from varmorph.torch.separable.frozen_newton import frozen_newton_step
+from varmorph.torch.separable.expectile import frozen_newton_step, minimise_expectile
 
 every_backend = pytest.mark.parametrize("computed_by", ["tensor", "cpu"])
 

@@ -16,7 +16,7 @@ from varmorph.torch import (
     variational_erosion,
 )
 from varmorph.torch.backend.ops import window as ops
-from varmorph.windows import output_shape, window
+from varmorph.windows import Geometry, output_shape, window
 
 WINDOW = [3, 3], [1, 1], [1, 1]
 # The first takes the loops along lanes, the second those that go pixel by pixel.
@@ -79,8 +79,8 @@ def test_huber_is_a_lawful_op(geometry):
 @pytest.mark.parametrize("padding", ["geodesic", "valid", "circular"])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
 def test_the_shape_of_a_result_is_known_before_its_values(padding, stride):
-    geometry = (9, 8), (3, 2), stride, (2, 3), padding, False
-    assert output_shape(geometry) == window(*geometry).shape
+    geometry = Geometry((9, 8), (3, 2), stride, (2, 3), padding)
+    assert output_shape(geometry) == window(geometry).shape
 
 
 def loss(operator, x, bias, **options):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from varmorph import reference
-from varmorph.torch.separable import expectile as separable
 from varmorph.torch.separable import maxplus
-from varmorph.windows import window
+from varmorph.torch.separable import minimisation as separable
+from varmorph.windows import Geometry, window
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
@@ -45,19 +45,19 @@ def cuda():
 
 def channels_for(geometry):
     """Two, with levels on both sides of the middle, but one where that takes long in the interpreter."""
-    return 2 if math.prod(geometry[1]) < 15 else 1
+    return 2 if math.prod(geometry.size) < 15 else 1
 
 
 def image(geometry, dtype, samples=2, channels=None):
     generator = torch.Generator().manual_seed(0)
-    shape = (samples, channels or channels_for(geometry), *geometry[0])
+    shape = (samples, channels or channels_for(geometry), *geometry.image)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def parameters(geometry, dtype, channels=None):
     """Bias with an absent element, weight with a 0, and level."""
     generator = torch.Generator().manual_seed(1)
-    channels, size = channels or channels_for(geometry), math.prod(geometry[1])
+    channels, size = channels or channels_for(geometry), math.prod(geometry.size)
     bias, weight = torch.randn(2, channels, size, generator=generator, dtype=torch.float64)
     weight = weight.exp()
     if size > 1:
@@ -80,7 +80,7 @@ def assert_close(found, expected):
 
 
 def supremum_in_tensor_code(x, bias, geometry, outside, sign):
-    y = maxplus.supremum(sign * x, bias, window(*geometry), outside)
+    y = maxplus.supremum(sign * x, bias, window(geometry), outside)
     return y if sign > 0 else 0.0 - y
 
 
@@ -112,7 +112,7 @@ def test_supremum_names_the_slots_that_the_kernel_for_the_cpu_names(cuda, name):
     geometry = GEOMETRIES[name]
     x = image(geometry, torch.float32).round()  # ties
     x[0, 0, 2, 2], x[1, 1, 1, 1], x[1, 0] = torch.nan, torch.inf, -torch.inf
-    bias = torch.zeros(2, math.prod(geometry[1]))
+    bias = torch.zeros(2, math.prod(geometry.size))
     expected, slots = on_arrays(lanes.supremum, x, bias, geometry, -torch.inf, 1, True)
     y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
     torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
@@ -129,7 +129,7 @@ def test_supremum_leaves_slots_out_where_nobody_asks_for_them(cuda):
 
 
 def test_supremum_of_a_large_window_keeps_its_slots_apart(cuda):
-    geometry = ((1, 2), (1, 257), (1, 1), (1, 1), "circular", False)  # more slots than a byte can number
+    geometry = Geometry((1, 2), (1, 257), padding="circular")  # more slots than a byte can number
     x, bias = torch.zeros(1, 1, 1, 2), torch.linspace(-1, 1, 257)[None]
     y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
     assert y.tolist() == [[[[1.0, 1.0]]]]
@@ -137,7 +137,7 @@ def test_supremum_of_a_large_window_keeps_its_slots_apart(cuda):
 
 
 def test_supremum_of_images_that_many_programs_share(cuda):
-    geometry = ((9, 140), (1, 2), (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((9, 140), (1, 2), (1, 1), (1, 1), "geodesic", False)
     x = image(geometry, torch.float64, 3).requires_grad_()
     bias = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
     expected = supremum_in_tensor_code(x, bias, geometry, -torch.inf, 1)
@@ -167,7 +167,7 @@ def solve(cuda, penalty, x, bias, weight, level, geometry, outside, smoothing=No
 
 def compare_with_tensor_code(cuda, penalty, x, bias, weight, level, geometry, outside, smoothing=None):
     leaves = [leaf.requires_grad_() for leaf in (x, bias, weight, level) + (() if smoothing is None else (smoothing,))]
-    expected = separable.solve(*leaves[:4], window(*geometry), outside, penalty, smoothing)
+    expected = separable.solve(*leaves[:4], window(geometry), outside, penalty, smoothing)
     y, backward = solve(cuda, penalty, x, bias, weight, level, geometry, outside, smoothing)
     assert_close(y, expected)
     g = cotangent(expected)
@@ -179,8 +179,8 @@ def compare_with_tensor_code(cuda, penalty, x, bias, weight, level, geometry, ou
 
 @every_geometry
 def test_expectile_agrees_with_tensor_code(cuda, geometry):
-    dtype = torch.float32 if geometry[1] in ((2, 3), (5, 5)) else torch.float64
-    outside = 0.1 if geometry[1] == (2, 3) else None
+    dtype = torch.float32 if geometry.size in ((2, 3), (5, 5)) else torch.float64
+    outside = 0.1 if geometry.size == (2, 3) else None
     compare_with_tensor_code(cuda, "expectile", image(geometry, dtype), *parameters(geometry, dtype), geometry, outside)
 
 
@@ -219,29 +219,29 @@ def test_expectile_at_extreme_levels_stays_off_the_extremes(cuda, name, dtype):
     geometry = GEOMETRIES[name]
     x, (bias, weight, _) = image(geometry, dtype), parameters(geometry, dtype)
     level = torch.tensor([60.0, -60.0], dtype=dtype)
-    values, weights = separable.window_pulls(x, bias, weight, window(*geometry), None)
+    values, weights = separable.window_pulls(x, bias, weight, window(geometry), None)
     values = values.masked_fill(weights <= 0, torch.nan)
     y, _ = solve(cuda, "expectile", x, bias, weight, level, geometry, None)
     assert (y[:, 0].cpu() < values[:, :, 0].nan_to_num(-torch.inf).amax(0)).all()
     assert (y[:, 1].cpu() > values[:, :, 1].nan_to_num(torch.inf).amin(0)).all()
-    assert_close(y, separable.solve(x, bias, weight, level, window(*geometry), None))
+    assert_close(y, separable.solve(x, bias, weight, level, window(geometry), None))
 
 
 @pytest.mark.parametrize("size", [(1, 3), (1, 13)])
 @pytest.mark.parametrize("pixel", [torch.nan, torch.inf, -torch.inf])
 def test_expectile_takes_unusual_pixels_as_tensor_code_does(cuda, size, pixel):
-    geometry = ((3, 8), size, (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((3, 8), size, (1, 1), (1, 1), "geodesic", False)
     x, (bias, weight, level) = image(geometry, torch.float64, 1), parameters(geometry, torch.float64)
     bias[0] = -torch.inf
     bias[0, -1] = 0  # on one side of the image there is no neighbour
     x[0, :, 1, 2] = pixel
     y, _ = solve(cuda, "expectile", x, bias, weight, level, geometry, None)
-    assert_close(y, separable.solve(x, bias, weight, level, window(*geometry), None))
+    assert_close(y, separable.solve(x, bias, weight, level, window(geometry), None))
 
 
 @pytest.mark.parametrize("penalty", ["expectile", "huber"])
 def test_a_result_does_not_depend_on_its_neighbours_in_a_tile(cuda, penalty):
-    geometry = ((3, 4), (1, 3), (1, 1), (1, 1), "circular", False)
+    geometry = Geometry((3, 4), (1, 3), (1, 1), (1, 1), "circular", False)
     x, (bias, weight, level) = image(geometry, torch.float32, 3, 1), parameters(geometry, torch.float32, 1)
     x[1] *= 1e3
     mu = torch.tensor([0.1])
@@ -279,7 +279,7 @@ def test_huber_agrees_with_tensor_code(cuda, name, dtype, ties):
 
 
 def test_huber_is_undefined_where_a_value_is_not_finite(cuda):
-    geometry = ((2, 4), (1, 3), (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((2, 4), (1, 3), (1, 1), (1, 1), "geodesic", False)
     x = torch.tensor([[[[0.0, 1.0, torch.nan, 2.0], [torch.inf, 0.0, 1.0, 3.0]]]])
     bias, weight, level, mu = torch.zeros(1, 3), torch.ones(1, 3), torch.zeros(1), torch.ones(1)
     y, backward = solve(cuda, "huber", x, bias, weight, level, geometry, None, mu)
@@ -312,6 +312,6 @@ def test_memory_layout_does_not_matter(cuda):
 def test_a_plane_too_large_for_its_positions_is_refused():
     from varmorph.torch.backend.cuda.index_maps import index_maps
 
-    geometry = ((2**16, 2**15), (1, 1), (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((2**16, 2**15), (1, 1), (1, 1), (1, 1), "geodesic", False)
     with pytest.raises(ValueError, match="planes of more than 1073741824 pixels have no kernel, found 65536 x 32768"):
         index_maps(geometry, torch.device("cpu"))

@@ -109,8 +109,8 @@ def _slots_of_elements(elements: np.ndarray, count: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def index_maps(geometry: Geometry, device: torch.device) -> IndexMaps:
     """Lay out the maps of a window on a device; ValueError if a plane is too large for 32 bit positions."""
-    (height, width), size = geometry[:2]
-    edges = window(*geometry)
+    (height, width), size = geometry.image, geometry.size
+    edges = window(geometry)
     out_width = edges.shape[1]
     if max(height * width, edges.shape[0] * out_width) > -FAR:
         raise ValueError(f"planes of more than {-FAR} pixels have no kernel, found {height} x {width}")

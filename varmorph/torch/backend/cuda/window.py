@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from varmorph.ties import tie_tolerance
+from varmorph.ties import SAFE_STEPS, tie_tolerance
 from varmorph.torch.backend.cuda import expectile as expectile_program
 from varmorph.torch.backend.cuda import expectile_gradient as expectile_gradient_program
 from varmorph.torch.backend.cuda import huber as huber_program
@@ -20,7 +20,6 @@ from varmorph.torch.backend.cuda import maxplus as maxplus_program
 from varmorph.torch.backend.cuda import quantile as quantile_program
 from varmorph.torch.backend.cuda.index_maps import IndexMaps, index_maps
 from varmorph.torch.backend.cuda.programs import Sums, kept, launch
-from varmorph.torch.separable.quantiles import SAFE_STEPS
 from varmorph.windows import Geometry
 
 __all__ = [
@@ -83,7 +82,7 @@ def supremum_backward(
 
 def _give_to_chosen(grad_y: Tensor, chosen: Tensor, bias: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     maps = index_maps(geometry, grad_y.device)
-    grad_x = grad_y.new_empty((*grad_y.shape[:2], *geometry[0]))
+    grad_x = grad_y.new_empty((*grad_y.shape[:2], *geometry.image))
     launch(
         maxplus_program.collect, grad_x.shape, LANES,
         grad_y, chosen, grad_x, *maps.row_readers, *maps.column_readers, outputs=maps.outputs,

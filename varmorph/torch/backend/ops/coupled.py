@@ -4,7 +4,7 @@ Images are (N, C, H, W), `bias` and `weight` (C, K), `edge_weights` (N, 1 or C, 
 of one dtype. Without `smoothing` or `edge_smoothing` a penalty is the square. The window is `size`, `rate` and `padding`
 (a name; a number stands in `outside`).
 
-These ops have no rule for autograd: `varmorph.torch.backend.planes` joins them, since the solve backward has a tolerance
+These ops have no rule for autograd: `varmorph.torch.operators.planes` joins them, since the solve backward has a tolerance
 and a certificate of its own.
 """
 
@@ -25,8 +25,8 @@ Ints = Sequence[int]
 
 
 def _geometry(x: Tensor, size: Ints, rate: Ints, padding: str) -> Geometry:
-    height, width = x.shape[2:]
-    return (height, width), (size[0], size[1]), (1, 1), (rate[0], rate[1]), padding, False  # type: ignore[return-value]
+    image, window, rates = ((pair[0], pair[1]) for pair in (x.shape[2:], size, rate))
+    return Geometry(image, window, rate=rates, padding=padding)  # type: ignore[arg-type]
 
 
 @custom_op("varmorph::regularised_minimum", mutates_args=(), device_types="cpu")

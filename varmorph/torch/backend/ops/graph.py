@@ -16,9 +16,9 @@ __all__ = ["supremum"]
 @kernel_op("varmorph::graph_supremum")
 def supremum(x: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int) -> tuple[Tensor, Tensor]:
     """Compute sign * max(sign * x_s + b) over the edges s -> t into each node, and the first edge that attains it."""
-    from varmorph.kernels import graph
+    from varmorph.kernels import graph_maxplus as launcher  # numba is loaded by the first kernel that runs
 
-    return on_arrays(graph.supremum, x, bias, source, target, sign)
+    return on_arrays(launcher.supremum, x, bias, source, target, sign)
 
 
 @supremum.register_fake
@@ -31,9 +31,9 @@ def supremum_backward(
     grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
 ) -> tuple[Tensor, Tensor]:
     """Give the gradient of y to the source and the bias of the chosen edge."""
-    from varmorph.kernels import graph
+    from varmorph.kernels import graph_maxplus as launcher
 
-    return on_arrays(graph.supremum_backward, grad_y, chosen, bias, source, target, sign)
+    return on_arrays(launcher.supremum_backward, grad_y, chosen, bias, source, target, sign)
 
 
 @supremum_backward.register_fake

@@ -27,13 +27,13 @@ Ints = Sequence[int]
 
 def as_plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], list[int], str, bool]:
     """Give what describes a window, except for the size of the image, in types that an op takes."""
-    _, size, stride, rate, padding, reverse = geometry
-    return list(size), list(stride), list(rate), padding if isinstance(padding, str) else "geodesic", reverse
+    padding = geometry.padding if isinstance(geometry.padding, str) else "geodesic"
+    return list(geometry.size), list(geometry.stride), list(geometry.rate), padding, geometry.reverse
 
 
 def _geometry(x_shape: Ints, size: Ints, stride: Ints, rate: Ints, padding: Any, reverse: bool) -> Geometry:
-    height, width = x_shape[2:]
-    return (height, width), (size[0], size[1]), (stride[0], stride[1]), (rate[0], rate[1]), padding, reverse
+    image, window, steps, rates = ((pair[0], pair[1]) for pair in (x_shape[2:], size, stride, rate))
+    return Geometry(image, window, steps, rates, padding, reverse)
 
 
 def _result(x: Tensor, *description: Any) -> Tensor:
@@ -50,9 +50,9 @@ def _run(function: str, kernels: str, geometry: Geometry, *arguments: Any) -> An
     return on_arrays(getattr(module, function), *arguments)
 
 
-def _slot_dtype(size: Ints, padding: str, reverse: bool) -> torch.dtype:
+def _slot_dtype(geometry: Geometry) -> torch.dtype:
     """Choose the integers for numbers of slots."""
-    return torch.uint8 if slots_fit_a_byte(size, padding, reverse) else torch.int32
+    return torch.uint8 if slots_fit_a_byte(geometry) else torch.int32
 
 
 @kernel_op("varmorph::supremum")
@@ -66,16 +66,15 @@ def supremum(
     """
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
     y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, sign, with_slots)
-    return y, chosen.to(_slot_dtype(size, padding, reverse))
+    return y, chosen.to(_slot_dtype(geometry))
 
 
 @supremum.register_fake
 def _(
     x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str, *window: Any
 ) -> tuple[Tensor, Tensor]:
-    size, _, _, padding, reverse = window
     y = _result(x, *window)
-    return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(size, padding, reverse))
+    return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(_geometry(x.shape, *window)))
 
 
 @kernel_op("varmorph::supremum_backward")
@@ -112,23 +111,18 @@ first_derivatives_only(supremum_backward)
 
 
 def minimise(
-    x: Tensor,
-    bias: Tensor,
-    weight: Tensor,
-    level: Tensor,
+    problem: tuple[Tensor, ...],
     smoothing: Tensor | None,
     penalty: str,
     outside: float | None,
     kernels: str,
     *window: Any,
 ) -> Tensor:
-    """Minimise the separable energy of each pixel; level (C,) is the logit of tau. See `separable.solve`."""
-    problem = x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level)
+    """Minimise the separable energy of each pixel; the problem is x, bias, weight, tau and 1 - tau."""
     if penalty == "expectile":
         return call(expectile, *problem, outside, kernels, *window)
     if penalty == "quantile":
         return call(quantile, *problem, outside, kernels, *window)[0]
-    assert smoothing is not None
     return call(huber, *problem, smoothing, outside, kernels, *window)[0]
 
 
@@ -261,22 +255,8 @@ def huber_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
     geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
-    gradients = _run(
-        "huber_backward",
-        kernels,
-        geometry,
-        grad_y,
-        x,
-        y,
-        endpoints,
-        bias,
-        weight,
-        tau,
-        cotau,
-        smoothing,
-        geometry,
-        outside,
-    )
+    arrays = grad_y, x, y, endpoints, bias, weight, tau, cotau, smoothing
+    gradients = _run("huber_backward", kernels, geometry, *arrays, geometry, outside)
     return gradients
 
 

@@ -23,7 +23,7 @@ from varmorph.jax.energy.minimisation import Minimum, Solution, certificate_of, 
 from varmorph.jax.energy.minimisation import apply_failure_policy as apply_forward_policy
 from varmorph.jax.energy.penalties import named_penalty
 from varmorph.jax.energy.solvers import Newton, Solver
-from varmorph.jax.separable import expectile as separable
+from varmorph.jax.separable import minimisation as separable
 from varmorph.windows import Geometry
 
 __all__ = ["Planes", "minimise_planes"]
@@ -65,7 +65,7 @@ def minimise_planes(planes: Planes, start: jax.Array | None, plain: Plain) -> So
     """Minimise, with certificates (N,); without a start from the separable dilation on."""
     if start is None:
         problem = tuple(map(stop_gradient, planes[:5]))
-        start = jnp.nan_to_num(separable.minimise(problem, (plain.geometry, plain.outside, "expectile")), nan=0.0)
+        start = jnp.nan_to_num(separable.solve(problem, (plain.geometry, plain.outside, "expectile")), nan=0.0)
     start = stop_gradient(start).astype(planes.x.dtype)
     solver, adjoint, shape = plain.solver, plain.adjoint, (planes.x.shape[0],)
     # As in `varmorph.torch`, kernels go with Newton's method and a linear adjoint.
@@ -85,7 +85,7 @@ def minimise_planes(planes: Planes, start: jax.Array | None, plain: Plain) -> So
 def _energy(planes: Planes, plain: Plain) -> Energy:
     image, kappa, factors = planes.x, planes.ridge, planes.edge_weights
     known = (planes.x, planes.bias, planes.weight, planes.tau, planes.cotau)
-    values, weights, *_ = separable.pulls(known, (plain.geometry, plain.outside, plain.penalty))
+    values, weights, *_ = separable.window_pulls(known, (plain.geometry, plain.outside, plain.penalty))
     data = named_penalty(plain.penalty, (planes.tau, planes.cotau), planes.smoothing)
     families = [Edges(DataEdges(), values, weights, data)]
     between = named_penalty(plain.edge_penalty, None, planes.edge_smoothing)

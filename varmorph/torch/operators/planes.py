@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint, LinearAdjoint
-from varmorph.torch.backend.choice import minimise_separable
 from varmorph.torch.backend.ops.coupled import regularised_adjoint, regularised_minimum
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
 from varmorph.torch.energy.adjoints import certify, refuse_second_derivatives, resolved_tolerance
 from varmorph.torch.energy.certificates import Certificate
 from varmorph.torch.energy.minimisation import Solution, apply_failure_policy, forward_certificate
 from varmorph.torch.energy.solvers import Newton, Solver
-from varmorph.windows import Geometry
+from varmorph.torch.separable.minimisation import minimise as minimise_separable
+from varmorph.windows import Geometry, outside_value
 
 __all__ = ["Planes", "by_planes", "minimise_planes"]
 
@@ -45,9 +45,8 @@ def by_planes(penalty: str, solver: Solver, adjoint: Adjoint) -> bool:
 
 def _plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], str, float | None]:
     """Give size, rate and padding of the window, and what lies beyond the image, in types that an op takes."""
-    _, size, _, rate, padding, _ = geometry
-    name, outside = (padding, None) if isinstance(padding, str) else ("geodesic", padding)
-    return list(size), list(rate), name, outside
+    name = geometry.padding if isinstance(geometry.padding, str) else "geodesic"
+    return list(geometry.size), list(geometry.rate), name, outside_value(geometry)
 
 
 @torch.compiler.disable

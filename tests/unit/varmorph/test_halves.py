@@ -1,0 +1,48 @@
+"""The two halves of the library, for PyTorch and for JAX, are laid out alike."""
+
+import ast
+
+import pytest
+
+# What PyTorch alone has: ops and programs for CUDA around the kernels, and the sparse layer. JAX calls kernels by XLA's interface.
+TORCH_ALONE = ("backend/cuda/", "backend/ops/", "backend/precompile.py", "lasso/")
+JAX_ALONE = ("backend/ffi.py",)
+
+
+def modules(project, half):
+    root = project.library / half
+    return {path.relative_to(root).as_posix() for path in root.rglob("*.py")}
+
+
+def public(path):
+    """Names that `__all__` lists, of a module that has it."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_both_have_the_same_modules(project):
+    torch, jax = modules(project, "torch"), modules(project, "jax")
+    assert {name for name in torch - jax if not name.startswith(TORCH_ALONE)} == set()
+    assert {name for name in jax - torch if not name.startswith(JAX_ALONE)} == set()
+    for name in (*TORCH_ALONE, *JAX_ALONE):
+        assert any(module.startswith(name) for module in torch ^ jax), f"{name} is no exception any more"
+
+
+def test_both_have_the_same_public_names(project):
+    torch, jax = (public(project.library / half / "__init__.py") for half in ("torch", "jax"))
+    assert torch - jax == set()
+    assert jax - torch == {
+        "solve_with_pullback"
+    }  # certificates of a backward pass, which PyTorch writes to the solution
+
+
+@pytest.mark.parametrize("package", ["layers", "operators"])
+def test_each_module_of_operators_and_layers_has_the_same_public_names(project, package):
+    # Names beside the operators and layers themselves are what one module lends to another.
+    for name in modules(project, "torch"):
+        if name.startswith(f"{package}/"):
+            listed = {half: public(project.library / half / name) for half in ("torch", "jax")}
+            offered = {half: names & public(project.library / half / "__init__.py") for half, names in listed.items()}
+            assert offered["torch"] == offered["jax"], name
