@@ -19,16 +19,16 @@ DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
 GEOMETRIES = {  # image, window, stride, rate, padding, reversed
-    "one pixel": ((1, 1), (3, 3), (1, 1), (1, 1), "geodesic", False),
-    "1x1": ((4, 5), (1, 1), (1, 1), (1, 1), "geodesic", False),
-    "2x3 stride": ((5, 6), (2, 3), (1, 2), (1, 1), "geodesic", True),
-    "1x13": ((3, 4), (1, 13), (1, 1), (1, 1), "geodesic", False),
-    "3x3": ((5, 6), (3, 3), (1, 1), (1, 1), "geodesic", False),
-    "3x3 rate": ((5, 4), (3, 3), (2, 1), (1, 2), "circular", False),
-    "3x3 valid": ((5, 6), (3, 3), (2, 2), (2, 1), "valid", False),
-    "5x5": ((4, 3), (5, 5), (1, 1), (1, 1), "reflect", False),
-    "7x4": ((6, 5), (7, 4), (3, 2), (1, 1), "geodesic", True),
-    "bent back": ((4, 5), (2, 3), (1, 1), (1, 1), "replicate", True),
+    "one pixel": Geometry((1, 1), (3, 3), (1, 1), (1, 1), "geodesic", False),
+    "1x1": Geometry((4, 5), (1, 1), (1, 1), (1, 1), "geodesic", False),
+    "2x3 stride": Geometry((5, 6), (2, 3), (1, 2), (1, 1), "geodesic", True),
+    "1x13": Geometry((3, 4), (1, 13), (1, 1), (1, 1), "geodesic", False),
+    "3x3": Geometry((5, 6), (3, 3), (1, 1), (1, 1), "geodesic", False),
+    "3x3 rate": Geometry((5, 4), (3, 3), (2, 1), (1, 2), "circular", False),
+    "3x3 valid": Geometry((5, 6), (3, 3), (2, 2), (2, 1), "valid", False),
+    "5x5": Geometry((4, 3), (5, 5), (1, 1), (1, 1), "reflect", False),
+    "7x4": Geometry((6, 5), (7, 4), (3, 2), (1, 1), "geodesic", True),
+    "bent back": Geometry((4, 5), (2, 3), (1, 1), (1, 1), "replicate", True),
 }
 
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
