@@ -48,8 +48,8 @@ def framework_style(framework: str, colour: str) -> dict[str, Any]:
     """Line and marks of a framework in the colour of a series; JAX shows around PyTorch where both coincide."""
     if framework == "torch":
         return {"color": colour, "linestyle": "-", "linewidth": 1.2, "markersize": 4, "zorder": 3}
-    look = {"color": colour, "linestyle": FRAMEWORK_LINES.get(framework, ":"), "linewidth": 1.2, "markersize": 6}
-    return look | {"markerfacecolor": "white", "zorder": 2.5}
+    style = {"color": colour, "linestyle": FRAMEWORK_LINES.get(framework, ":"), "linewidth": 1.2, "markersize": 6}
+    return style | {"markerfacecolor": "white", "zorder": 2.5}
 
 
 def framework_handles(table: pd.DataFrame) -> list[Line2D]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -37,7 +37,10 @@ __all__ = [
     "panels",
     "save",
     "shade",
+    "styles_by_group",
 ]
+
+Named = TypeVar("Named", bound=Hashable)
 
 PAGE_WIDTH = 8.0  # inches; the report shows it at about 960 CSS pixels, so 9 point text stays readable
 FORMATS = ("svg", "pdf", "png")
@@ -121,17 +124,23 @@ def shade(colour: str, amount: float) -> str:
     return mpl.colors.to_hex((red, green, blue))
 
 
-def line_styles(results: RunResults) -> dict[Entry, LineStyle]:
-    """Return the style of every entry: the colour of its family in a shade, with a marker and line of its own."""
-    chosen: dict[Entry, LineStyle] = {}
+def styles_by_group(
+    named: Iterable[tuple[Named, str]], colours: Mapping[str, str], shades: Sequence[float]
+) -> dict[Named, LineStyle]:
+    """Return a style for each of what is drawn: the colour of its group in a shade, with a marker and line of its own."""
+    found: dict[Named, LineStyle] = {}
     used: dict[str, int] = {}
-    for entry in results.entries:
-        family = results.family(entry)
-        place = used.get(family, 0)
-        used[family] = place + 1
-        colour = shade(FAMILY_COLOURS.get(family, "#404040"), SHADES[place % len(SHADES)])
-        chosen[entry] = LineStyle(colour, MARKERS[len(chosen) % len(MARKERS)], LINES[place % len(LINES)])
-    return chosen
+    for name, group in named:
+        place = used.get(group, 0)
+        used[group] = place + 1
+        colour = shade(colours.get(group, "#404040"), shades[place % len(shades)])
+        found[name] = LineStyle(colour, MARKERS[len(found) % len(MARKERS)], LINES[place % len(LINES)])
+    return found
+
+
+def line_styles(results: RunResults) -> dict[Entry, LineStyle]:
+    """Return the style of every entry, in the colour of its family."""
+    return styles_by_group(((entry, results.family(entry)) for entry in results.entries), FAMILY_COLOURS, SHADES)
 
 
 def entry_legend(figure: Figure, results: RunResults, entries: Sequence[Entry], *, line: bool = False) -> None:

@@ -74,5 +74,5 @@ def test_nothing_measured_gives_reasons_and_no_figure(tmp_path):
 
 def test_every_entry_has_a_look_of_its_own_in_the_colour_of_its_family(results):
     line_styles = style.line_styles(results)
-    assert len({look.colour for look in line_styles.values()}) == len(line_styles)
+    assert len({chosen.colour for chosen in line_styles.values()}) == len(line_styles)
     assert line_styles[Entry("backbone-variational", "default")].colour == style.FAMILY_COLOURS["variational"].lower()

@@ -2,14 +2,10 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Coverage",
+    __name__,
+    "Coverage",
     place=20,
     answer_place=4,
-    files={
-        "trials": "one row a trial: status, message, times, memory, parameters, commit, hashes of code and data",
-    },
+    files={"trials": "one row a trial: status, message, times, memory, parameters, commit, hashes of code and data"},
 )

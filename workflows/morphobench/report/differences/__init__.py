@@ -2,14 +2,10 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Differences to the baseline",
+    __name__,
+    "Differences to the baseline",
     place=40,
     answer_place=1,
-    files={
-        "differences": "paired differences to the baseline",
-    },
+    files={"differences": "paired differences to the baseline"},
 )

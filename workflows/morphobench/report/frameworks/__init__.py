@@ -2,14 +2,10 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="The same trial in two frameworks",
+    __name__,
+    "The same trial in two frameworks",
     place=60,
     optional=True,
-    files={
-        "counterparts": "the same network in two frameworks: paired differences, ratios of time, compilation",
-    },
+    files={"counterparts": "the same network in two frameworks: paired differences, ratios of time, compilation"},
 )

@@ -2,11 +2,9 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Gradient accuracy",
+    __name__,
+    "Gradient accuracy",
     place=110,
     answer_place=2,
     files={

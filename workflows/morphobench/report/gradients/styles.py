@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from morphobench.report.gradients.rows import MODE_TITLES, PARAMETER_TITLES, mode_rows
 from morphobench.report.results import RunResults
-from morphobench.report.style import LINES, MARKERS, SERIES, LineStyle, shade
+from morphobench.report.style import SERIES, LineStyle, styles_by_group
 
 __all__ = ["FLOOR", "PARAMETER_COLOURS", "SOURCE", "mode_styles"]
 
@@ -18,11 +18,5 @@ def mode_styles(results: RunResults) -> dict[str, LineStyle]:
     """Return the style of every series of the study, in the colour of its mode; in the order of the modes."""
     order = {mode: place for place, mode in enumerate(MODE_TITLES)}
     rows = mode_rows(results)[["mode", "series"]].drop_duplicates().to_dict("records")
-    found: dict[str, LineStyle] = {}
-    used: dict[str, int] = {}
-    for row in sorted(rows, key=lambda row: (order[row["mode"]], row["series"])):
-        place = used.get(row["mode"], 0)
-        used[row["mode"]] = place + 1
-        colour = shade(MODE_COLOURS[row["mode"]], (0.0, -0.4, 0.35)[place % 3])
-        found[row["series"]] = LineStyle(colour, MARKERS[len(found) % len(MARKERS)], LINES[place % len(LINES)])
-    return found
+    named = [(row["series"], row["mode"]) for row in sorted(rows, key=lambda row: (order[row["mode"]], row["series"]))]
+    return styles_by_group(named, MODE_COLOURS, (0.0, -0.4, 0.35))

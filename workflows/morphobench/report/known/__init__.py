@@ -2,14 +2,9 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Comparison with known numbers",
+    __name__,
+    "Comparison with known numbers",
     place=130,
-    files={
-        "published": "comparison with published values",
-        "reference": "comparison with the committed numbers",
-    },
+    files={"published": "comparison with published values", "reference": "comparison with the committed numbers"},
 )

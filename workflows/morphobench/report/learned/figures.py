@@ -25,7 +25,6 @@ class Strip(NamedTuple):
     layer: str
     quantity: str
     pictures: np.ndarray
-    channels: int
 
 
 def strips(learned: dict[str, np.ndarray]) -> list[Strip]:
@@ -34,7 +33,7 @@ def strips(learned: dict[str, np.ndarray]) -> list[Strip]:
     for key, values in learned.items():
         layer, _, quantity = key.rpartition(":")
         if quantity in QUANTITY_TITLES and values.ndim == 3:
-            found.append(Strip(layer, quantity, values[:CHANNELS].astype(float), len(values)))
+            found.append(Strip(layer, quantity, values[:CHANNELS].astype(float)))
     return found
 
 

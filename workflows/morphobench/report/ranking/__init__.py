@@ -2,14 +2,9 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Ranking",
+    __name__,
+    "Ranking",
     place=50,
-    files={
-        "ranking": "ranks by data set and average ranks",
-        "friedman": "Friedman's test, or why it was not made",
-    },
+    files={"ranking": "ranks by data set and average ranks", "friedman": "Friedman's test, or why it was not made"},
 )

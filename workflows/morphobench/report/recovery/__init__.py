@@ -2,14 +2,10 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Operator recovery",
+    __name__,
+    "Operator recovery",
     place=90,
     optional=True,
-    files={
-        "recovery": "operator recovery, one row a data set, initialisation, operator and seed",
-    },
+    files={"recovery": "operator recovery, one row a data set, initialisation, operator and seed"},
 )

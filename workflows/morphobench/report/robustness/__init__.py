@@ -2,14 +2,10 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Corrupted test images",
+    __name__,
+    "Corrupted test images",
     place=70,
     optional=True,
-    files={
-        "robustness": "scores of saved models on corrupted test images, one row a seed, corruption and severity",
-    },
+    files={"robustness": "scores of saved models on corrupted test images, one row a seed, corruption and severity"},
 )

@@ -2,14 +2,9 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Scores",
+    __name__,
+    "Scores",
     place=30,
-    files={
-        "scores": "one row a trial, split and metric",
-        "means": "means over seeds with intervals",
-    },
+    files={"scores": "one row a trial, split and metric", "means": "means over seeds with intervals"},
 )

@@ -49,7 +49,7 @@ def draw_training(results: RunResults) -> Drawing | Absent:
         axis.set_title(results.dataset_title(dataset), wrap=True)
         axis.set_xlabel("epoch")
         axis.set_ylabel(f"validation {metric_title(PRIMARY_METRIC[results.task(dataset)])}")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.locator_params(axis="x", integer=True)
     entry_legend(figure, results, entries, line=True)
     trials = sum(curve["seed"].nunique() for found in curves.values() for curve in found.values())
     caption = (

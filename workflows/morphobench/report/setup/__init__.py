@@ -2,10 +2,4 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
-SECTION = Section(
-    package=__name__,
-    title="What was compared, and how",
-    place=10,
-)
+SECTION = Section(__name__, "What was compared, and how", place=10)

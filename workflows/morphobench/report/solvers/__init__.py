@@ -2,11 +2,9 @@
 
 from morphobench.report.sections import Section
 
-__all__ = ["SECTION"]
-
 SECTION = Section(
-    package=__name__,
-    title="Solver cost",
+    __name__,
+    "Solver cost",
     place=120,
     answer_place=3,
     files={

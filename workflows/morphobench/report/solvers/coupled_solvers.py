@@ -16,6 +16,7 @@ from morphobench.report.results import RunResults
 from morphobench.report.solvers.rows import (
     OURS,
     SOLVER_TITLES,
+    SOURCE,
     coupled_cells,
     coupled_rows,
     own_solvers,
@@ -27,7 +28,6 @@ from morphobench.report.style import MARKERS, SERIES, Absent, Drawing, LineStyle
 
 __all__ = ["draw_accuracy", "draw_iterations", "solver_styles"]
 
-SOURCE = "studies/solvers.csv"
 MOST_COUPLINGS = 3
 MISSED: dict[str, Any] = {"linestyle": "", "marker": "x", "color": "#1b1b1b", "markersize": 6, "zorder": 4}
 

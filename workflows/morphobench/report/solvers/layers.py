@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,22 +10,11 @@ from morphobench.report.formatting import count, number
 from morphobench.report.measurements import circumstances, devices, framework_title, frameworks, instance_name
 from morphobench.report.panels import add_legend, mark_device
 from morphobench.report.results import RunResults
-from morphobench.report.solvers.rows import LAYERS, PASSES, PEER, layer_cells, layer_ratios, layer_rows
-from morphobench.report.style import (
-    LINES,
-    MARKERS,
-    SERIES,
-    Absent,
-    Drawing,
-    LineStyle,
-    log_axis,
-    new_figure,
-    shade,
-)
+from morphobench.report.solvers.rows import LAYERS, PASSES, PEER, SOURCE, layer_cells, layer_ratios, layer_rows
+from morphobench.report.style import SERIES, Absent, Drawing, LineStyle, log_axis, new_figure, styles_by_group
 
 __all__ = ["draw_layer_ratios", "draw_phases", "layer_styles"]
 
-SOURCE = "studies/solvers.csv"
 PHASES = ("compile", *PASSES)
 PHASE_COLOURS = dict(zip(PHASES, (SERIES[6], SERIES[0], SERIES[1]), strict=True))
 LAYER_COLOURS = dict(
@@ -41,14 +28,8 @@ LAYER_COLOURS = dict(
 
 def layer_styles(rows: pd.DataFrame) -> dict[str, LineStyle]:
     """Return the style of every series: the colour of the layer, darker for its second implementation."""
-    found: dict[str, LineStyle] = {}
-    used: dict[str, int] = {}
-    for series, solver in rows[["series", "solver"]].drop_duplicates().itertuples(index=False):
-        place = used.get(solver, 0)
-        used[solver] = place + 1
-        colour = shade(LAYER_COLOURS.get(solver, "#404040"), (0.0, -0.4, 0.4)[place % 3])
-        found[series] = LineStyle(colour, MARKERS[len(found) % len(MARKERS)], LINES[place % len(LINES)])
-    return found
+    named = rows[["series", "solver"]].drop_duplicates().itertuples(index=False, name=None)
+    return styles_by_group(named, LAYER_COLOURS, (0.0, -0.4, 0.4))
 
 
 def draw_phases(results: RunResults) -> Drawing | Absent:
@@ -93,9 +74,9 @@ def _phase_bars(axis: Axes, rows: pd.DataFrame) -> None:
         for offset, phase in zip((-0.24, 0.0, 0.24), PHASES, strict=True):
             part = rows[(rows["series"] == series) & (rows["phase"] == phase)]
             for row in part.to_dict("records"):
-                look: dict[str, Any] = {"color": PHASE_COLOURS[phase]}
-                axis.plot([row["q25_s"], row["q75_s"]], [place + offset] * 2, linewidth=2.6, alpha=0.45, **look)
-                axis.plot(row["median_s"], place + offset, "o", markersize=4.5, label=phase, **look)
+                colour = PHASE_COLOURS[phase]
+                axis.plot([row["q25_s"], row["q75_s"]], [place + offset] * 2, linewidth=2.6, alpha=0.45, color=colour)
+                axis.plot(row["median_s"], place + offset, "o", markersize=4.5, label=phase, color=colour)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
@@ -160,9 +141,9 @@ def _ratio_dots(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         for offset, phase in ((-0.15, "forward"), (0.15, "backward")):
             ratios = rows.loc[(rows["series"] == series) & (rows["phase"] == phase), "ratio"]
             if len(ratios):
-                look: dict[str, Any] = {"color": PHASE_COLOURS[phase]}
-                axis.plot([ratios.min(), ratios.max()], [place + offset] * 2, linewidth=2.4, alpha=0.45, **look)
-                axis.plot(np.exp(np.log(ratios).mean()), place + offset, "o", markersize=4.5, label=phase, **look)
+                colour = PHASE_COLOURS[phase]
+                axis.plot([ratios.min(), ratios.max()], [place + offset] * 2, linewidth=2.4, alpha=0.45, color=colour)
+                axis.plot(np.exp(np.log(ratios).mean()), place + offset, "o", markersize=4.5, label=phase, color=colour)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)

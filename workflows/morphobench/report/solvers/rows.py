@@ -21,6 +21,7 @@ __all__ = [
     "PEER",
     "PIXEL_BYTES",
     "SOLVER_TITLES",
+    "SOURCE",
     "bandwidths",
     "benchmark_table",
     "case_title",
@@ -39,6 +40,7 @@ __all__ = [
     "within",
 ]
 
+SOURCE = "studies/solvers.csv"
 OURS = "varmorph"  # the peers' rows hold varmorph on the same instance
 PEER = "depthwise-convolution"
 PASSES = ("forward", "backward")

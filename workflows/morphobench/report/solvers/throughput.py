@@ -11,13 +11,11 @@ from morphobench.report.measurements import circumstances, devices, framework_ti
 from morphobench.report.panels import add_legend, mark_device
 from morphobench.report.results import RunResults
 from morphobench.report.solvers.layers import layer_styles
-from morphobench.report.solvers.rows import PASSES, PIXEL_BYTES, bandwidths, layer_cells, layer_rows
+from morphobench.report.solvers.rows import PASSES, PIXEL_BYTES, SOURCE, bandwidths, layer_cells, layer_rows
 from morphobench.report.solvers.text import throughput_sentence
 from morphobench.report.style import Absent, Drawing, LineStyle, log_axis, new_figure
 
 __all__ = ["draw_throughput"]
-
-SOURCE = "studies/solvers.csv"
 
 
 def draw_throughput(results: RunResults) -> Drawing | Absent:
