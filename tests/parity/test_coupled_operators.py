@@ -12,6 +12,7 @@ from coupled_instances import exact, problems  # noqa: E402
 import varmorph.jax  # noqa: E402
 import varmorph.torch  # noqa: E402
 from varmorph.jax import ADMM, AcceleratedGradient, Anderson, FixedPoint, Implicit, Newton, PrimalDual  # noqa: E402
+from varmorph.jax.energy.solvers.iteration import Goal  # noqa: E402
 
 TIGHT = {"solver": Newton(tolerance=1e-13), "adjoint": Implicit(tolerance=1e-12)}
 INSTANCES = ["huber edges, ridge", "joint_opening"]
@@ -161,6 +162,31 @@ def test_every_solver_does_what_it_does_in_pytorch(name, solver):
         assert (np.abs(forward.iterations - expected.iterations.numpy()) <= slack).all()
     np.testing.assert_array_equal(forward.unique, expected.unique)
     np.testing.assert_allclose(forward.active.margin, expected.active.margin, rtol=1e-3, atol=1e-9)
+
+
+def straight_problems(library, asarray):
+    """Two problems of two unknowns, known values far off beside neighbours that Huber's penalty holds together."""
+    known = asarray(np.array([[[[0.0, 3.0]], [[0.0, 5.0]]]]))
+    one, mu = asarray(np.array(1.0)), asarray(np.array(0.1))
+    pulls = library.Edges(library.DataEdges(), known[None], one, library.Penalty("square"))
+    between = library.Edges(library.GridEdges(-1), 0 * one, one, library.Penalty("huber", smoothing=mu))
+    return library.Energy((pulls, between), 0 * known), known
+
+
+def test_newton_keeps_the_duals_of_problems_that_are_done():
+    active, residual = np.array([[True, False]]), np.array([[1.0, 1.0]])
+    energy, z = straight_problems(varmorph.torch, torch.from_numpy)
+    newton = varmorph.torch.Newton()
+    begin = newton.start(energy, z)
+    theirs, _ = newton.step(energy, begin, *map(torch.from_numpy, (active, residual)), 1e-9)
+    energy, z = straight_problems(varmorph.jax, jax.numpy.asarray)
+    goal = Goal(energy.extent(), 1e-9, False)
+    begin, _ = Newton().step(energy, goal, Newton().start(energy, z, goal), ~active & active, residual)
+    ours, _ = Newton().step(energy, goal, begin, active, residual)
+    found, one = ours.duals[1], theirs.duals[1].numpy()
+    np.testing.assert_allclose(found, one, rtol=1e-12)
+    assert np.abs(one[0, 0]).min() > 0.5
+    assert not one[0, 1].any()
 
 
 def test_quantiles_are_found_by_their_duality_gap():

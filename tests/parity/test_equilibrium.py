@@ -94,6 +94,10 @@ def test_values_gradients_and_certificates_are_those_of_pytorch(solver, adjoint)
         np.testing.assert_allclose(again, found, rtol=0, atol=1e-12)
     assert forward.converged.all()
     assert abs(forward.iterations - theirs.certificate.forward.iterations.numpy()).max() <= 1
+    assert not forward.unique.any()
+    assert not theirs.certificate.forward.unique.any()
+    for found, one in zip((forward.linear_steps, *forward.active), _unknown(theirs.certificate.forward), strict=True):
+        np.testing.assert_array_equal(found, one)
     if adjoint in ("truncated", "unrolled"):
         assert backward is None
         return
@@ -102,6 +106,17 @@ def test_values_gradients_and_certificates_are_those_of_pytorch(solver, adjoint)
     assert backward.iterations.tolist() == other.iterations.tolist()
     if adjoint in ("neumann", "jacobian-free"):
         np.testing.assert_allclose(backward.residual, other.residual, rtol=1e-6)
+
+
+def _unknown(forward):
+    return (forward.linear_steps, forward.active.margin, forward.active.identified)
+
+
+@pytest.mark.parametrize("name", ["ForwardCertificate", "BackwardCertificate"])
+def test_certificates_say_the_same_of_equilibria(name):
+    """One type in both frameworks, which says what its entries are for an equilibrium."""
+    assert getattr(varmorph.jax, name) is getattr(varmorph.torch, name)
+    assert "equilibrium" in getattr(varmorph.jax, name).__doc__
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -199,8 +199,8 @@ def pull_back(adjoint: LinearAdjoint, energy: Energy, z: jax.Array, q: jax.Array
     """Find v with H v = q at the minimiser z, without derivatives."""
     energy = frozen(energy)
     hessian, (terms, max_steps) = _hessian(energy, stop_gradient(z)), adjoint.method
-    goal = adjoint.resolved_tolerance(q.dtype == jnp.float64)
-    found = neumann_series(hessian, q, terms) if terms else conjugate_gradients(hessian, q, goal, max_steps)
+    tolerance = adjoint.resolved_tolerance(q.dtype == jnp.float64)
+    found = neumann_series(hessian, q, terms) if terms else conjugate_gradients(hessian, q, tolerance, max_steps)
     alone = ~hessian.reaches_known() & (energy.connections().diagonal > 0)
     return AdjointSolution(*found, alone.any(tuple(range(2, alone.ndim))))
 

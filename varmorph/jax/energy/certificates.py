@@ -10,73 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varmorph.certificates import ActiveSet, BackwardCertificate, ForwardCertificate
 from varmorph.convergence import ConvergenceError, ConvergenceWarning, OnFailure, failure_message, warning_message
 
 __all__ = ["ActiveSet", "BackwardCertificate", "Certificate", "ForwardCertificate", "apply_policy"]
-
-
-class ActiveSet(NamedTuple):
-    """On which pieces of their penalties the residuals lie at the solution.
-
-    Parameters
-    ----------
-    margin : (N,)
-        Distance of the residuals to the nearest kink of their penalty, relative to the range of the data.
-    identified : (N,)
-        Iteration after which no residual changed its piece any more.
-    """
-
-    margin: jax.Array
-    identified: jax.Array
-
-
-class ForwardCertificate(NamedTuple):
-    """The forward solve, sample by sample: shape (N,) for images, () for one graph, (B,) for a batch of graphs.
-
-    Parameters
-    ----------
-    converged : bool
-        Whether the residual is within the solver's tolerance.
-    iterations : int
-        Steps of the solver, of the slowest channel.
-    residual : float
-        Greatest gradient of the energy over diagonal and range of the data; with the quantile penalty the duality gap
-        over the energy's scale. NaN where the data are not finite.
-    linear_steps : int
-        Steps of conjugate gradients inside the solver.
-    unique : bool
-        Whether the minimiser is known to be the only one: the Hessian is regular there.
-    active : ActiveSet
-        Distance to a kink, and when the pieces were identified.
-    """
-
-    converged: jax.Array
-    iterations: jax.Array
-    residual: jax.Array
-    linear_steps: jax.Array
-    unique: jax.Array
-    active: ActiveSet
-
-
-class BackwardCertificate(NamedTuple):
-    """The adjoint solve, sample by sample; see `ForwardCertificate`.
-
-    Parameters
-    ----------
-    converged : bool
-        Whether the residual is within the adjoint's tolerance.
-    iterations : int
-        Steps of conjugate gradients, or terms of the series.
-    residual : float
-        Norm of H v - dL/dz over that of dL/dz.
-    singular : bool
-        Whether the Hessian is singular: the gradient is then no implicit gradient.
-    """
-
-    converged: jax.Array
-    iterations: jax.Array
-    residual: jax.Array
-    singular: jax.Array
 
 
 class Certificate(NamedTuple):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varmorph.formulas.per_problem import dot
 from varmorph.jax.energy.laplacian import Laplacian
 
-__all__ = ["LinearSolution", "conjugate_gradients", "differentiable_solution", "dot", "neumann_series"]
+__all__ = ["LinearSolution", "conjugate_gradients", "differentiable_solution", "neumann_series"]
 
 
 class LinearSolution(NamedTuple):
@@ -33,11 +34,6 @@ class _State(NamedTuple):
     steps: jax.Array
     norm: jax.Array
     turn: jax.Array
-
-
-def dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Inner product of each problem: (N, C, 1, ...), to multiply z with."""
-    return (a * b).sum(tuple(range(2, a.ndim)), keepdims=True)
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

@@ -51,8 +51,8 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
     """
     size = _norm(right)
     size = jnp.where(size > 0, size, 1.0)
-    goal = right / size[:, None]
-    norm = _norm(goal)
+    scaled = right / size[:, None]
+    norm = _norm(scaled)
 
     def goes_on(now: _Progress) -> jax.Array:
         return (now.taken < max_steps) & now.active.any()
@@ -60,7 +60,7 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
     def improve(now: _Progress) -> _Progress:
         cycle = _cycle(matrix, now.residual, now.active, tolerance, max_steps - now.taken)
         value = now.value + _change(cycle)
-        residual = goal - matrix(value)
+        residual = scaled - matrix(value)
         norm = _norm(residual)
         stuck = now.stuck | (cycle.stuck & (norm > tolerance))
         active = (norm > tolerance) & (norm < 0.9 * now.norm) & ~stuck
@@ -68,7 +68,7 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
 
     none = jnp.zeros(norm.shape, jnp.int32)
     begin = _Progress(
-        jnp.zeros_like(right), goal, norm, norm > tolerance, jnp.zeros(norm.shape, bool), none, jnp.int32(0)
+        jnp.zeros_like(right), scaled, norm, norm > tolerance, jnp.zeros(norm.shape, bool), none, jnp.int32(0)
     )
     end = jax.lax.while_loop(goes_on, improve, begin)
     return GeneralSolution(end.value * size[:, None], end.steps, end.norm, end.stuck)

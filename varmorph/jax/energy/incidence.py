@@ -1,102 +1,31 @@
 """How the edges of an energy join its unknowns: linear maps with entries -1, 0 and 1, applied by gathering and adding.
 
-An edge leads from a source to a target. Unknowns are z (N, C, ...): everything behind the first two dimensions is one
-problem. Each kind of edge reads z at its ends, and adds numbers on edges up at their ends; the difference of the two
-reads is the discrete gradient of the edges, and its adjoint their divergence.
+What follows from reading and adding at the ends is in `varmorph.formulas.incidence`.
 """
 
 from __future__ import annotations
-
-from abc import abstractmethod
-from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varmorph.formulas.incidence import GroundedAlgebra, IncidenceAlgebra, part_of
+from varmorph.jax.energy.namespace import xp
 from varmorph.jax.separable.neighbours import add_at_sources, edge_values
 from varmorph.windows import Window
 
 __all__ = ["DataEdges", "GraphDataEdges", "GraphEdges", "GridEdges", "Incidence", "WindowEdges"]
 
 
-class Incidence(eqx.Module):
-    """The ends of the edges of one family.
+class Incidence(IncidenceAlgebra, eqx.Module):
+    """The ends of the edges of one family; see `IncidenceAlgebra`."""
 
-    `grounded` tells that all sources are known: their values are part of the offset of an edge, and z at a source
-    counts as 0. `leading` counts the dimensions of the edges before N.
-    """
-
-    grounded: ClassVar[bool] = False
-    leading: ClassVar[int] = 0
-
-    @abstractmethod
-    def at_target(self, z: jax.Array) -> jax.Array:
-        """Read the unknown at the target of each edge."""
-
-    @abstractmethod
-    def add_at_target(self, e: jax.Array) -> jax.Array:
-        """Sum over the edges that end at each unknown."""
-
-    @abstractmethod
-    def at_source(self, z: jax.Array) -> jax.Array:
-        """Read the unknown at the source of each edge."""
-
-    @abstractmethod
-    def add_at_source(self, e: jax.Array) -> jax.Array:
-        """Sum over the edges that start at each unknown."""
-
-    def per_problem(self, e: jax.Array) -> jax.Array:
-        """Bring the edges of each problem to the last dimension: (N, C, edges)."""
-        e = jnp.moveaxis(e, 0, 2) if self.leading else e
-        return e.reshape(*e.shape[:2], -1)
-
-    def total(self, e: jax.Array, dtype: Any = None) -> jax.Array:
-        """Sum over the edges of each problem: (N, C)."""
-        e = e.sum(0) if self.leading else e
-        return e.sum(tuple(range(2, e.ndim)), dtype=dtype)
-
-    def over_edges(self, numbers: jax.Array, e: jax.Array) -> jax.Array:
-        """Give numbers of problems (N, C) the dimensions of the edges e."""
-        return numbers.reshape(*numbers.shape, *(1,) * (e.ndim - 2 - self.leading))
-
-    def difference(self, z: jax.Array) -> jax.Array:
-        """Source minus target."""
-        return self.at_source(z) - self.at_target(z)
-
-    def divergence(self, e: jax.Array) -> jax.Array:
-        """The adjoint of `difference`."""
-        return self.add_at_source(e) - self.add_at_target(e)
-
-    def degree(self, e: jax.Array) -> jax.Array:
-        """Sum over all edges at each unknown."""
-        return self.add_at_source(e) + self.add_at_target(e)
+    xp = xp
 
 
-class _Grounded(Incidence):
-    """Edges whose sources are known: z counts as 0 there."""
-
-    grounded = True
-
-    def at_source(self, z: jax.Array) -> jax.Array:
-        return jnp.zeros_like(self.at_target(z))
-
-    def add_at_source(self, e: jax.Array) -> jax.Array:
-        return jnp.zeros_like(self.add_at_target(e))
-
-    def difference(self, z: jax.Array) -> jax.Array:
-        return -self.at_target(z)
-
-    def divergence(self, e: jax.Array) -> jax.Array:
-        return -self.add_at_target(e)
-
-    def degree(self, e: jax.Array) -> jax.Array:
-        return self.add_at_target(e)
-
-
-def _part_of(z: jax.Array, part: int | None) -> jax.Array:
-    return z if part is None else z[:, :, part]
+class _Grounded(GroundedAlgebra, Incidence):
+    """Edges whose sources are known."""
 
 
 def _into_part(e: jax.Array, part: int | None, parts: int) -> jax.Array:
@@ -117,7 +46,7 @@ class DataEdges(_Grounded):
     leading = 1
 
     def at_target(self, z: jax.Array) -> jax.Array:
-        return _part_of(z, self.part)[None]
+        return part_of(z, self.part)[None]
 
     def add_at_target(self, e: jax.Array) -> jax.Array:
         return _into_part(e.sum(0), self.part, self.parts)
@@ -137,13 +66,13 @@ class WindowEdges(Incidence):
     leading = 1
 
     def at_target(self, z: jax.Array) -> jax.Array:
-        return _part_of(z, self.target)[None]
+        return part_of(z, self.target)[None]
 
     def add_at_target(self, e: jax.Array) -> jax.Array:
         return _into_part(e.sum(0), self.target, self.parts)
 
     def at_source(self, z: jax.Array) -> jax.Array:
-        return edge_values(_part_of(z, self.source), self.window, 0.0)
+        return edge_values(part_of(z, self.source), self.window, 0.0)
 
     def add_at_source(self, e: jax.Array) -> jax.Array:
         every = jnp.broadcast_to(e, (len(self.window.elements), *e.shape[1:]))
@@ -188,7 +117,7 @@ class GraphDataEdges(_Grounded):
     parts: int = eqx.field(static=True, default=1)
 
     def at_target(self, z: jax.Array) -> jax.Array:
-        return _part_of(z, self.part)[..., self.targets]
+        return part_of(z, self.part)[..., self.targets]
 
     def add_at_target(self, e: jax.Array) -> jax.Array:
         return _into_part(_add(e, self.targets, self.nodes), self.part, self.parts)
@@ -205,13 +134,13 @@ class GraphEdges(Incidence):
     parts: int = eqx.field(static=True, default=1)
 
     def at_target(self, z: jax.Array) -> jax.Array:
-        return _part_of(z, self.target)[..., self.targets]
+        return part_of(z, self.target)[..., self.targets]
 
     def add_at_target(self, e: jax.Array) -> jax.Array:
         return _into_part(_add(e, self.targets, self.nodes), self.target, self.parts)
 
     def at_source(self, z: jax.Array) -> jax.Array:
-        return _part_of(z, self.source)[..., self.sources]
+        return part_of(z, self.source)[..., self.sources]
 
     def add_at_source(self, e: jax.Array) -> jax.Array:
         return _into_part(_add(e, self.sources, self.nodes), self.source, self.parts)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from varmorph.convergence import check_start
+from varmorph.formulas.per_problem import spread_over
 from varmorph.jax.energy.adjoints import Adjoint, LinearAdjoint, Truncated, attach, checked_adjoint, messenger, sent
 from varmorph.jax.energy.certificates import (
     ActiveSet,
@@ -21,7 +22,7 @@ from varmorph.jax.energy.certificates import (
 )
 from varmorph.jax.energy.energy import Energy, frozen
 from varmorph.jax.energy.solvers import Newton, Solver
-from varmorph.jax.energy.solvers.iteration import Run, spread_over
+from varmorph.jax.energy.solvers.iteration import Run
 
 __all__ = [
     "Minimum",
@@ -146,7 +147,7 @@ def _solved(
     shape: tuple[int, ...],
 ) -> tuple[jax.Array, Minimum]:
     """Minimise, and attach the derivative that the adjoint has."""
-    start = _weighted_mean(frozen(energy)) if z0 is None else z0
+    start = frozen(energy).weighted_mean() if z0 is None else z0
     start = stop_gradient(start).astype(energy.zeros.dtype)
     if adjoint.unrolls:
         run = solver.run(energy, start, recorded=True)
@@ -206,20 +207,6 @@ def certificate_of(found: Minimum, shape: tuple[int, ...]) -> ForwardCertificate
         unique=found.unique.all(1).reshape(shape),
         active=ActiveSet(found.margin.min(1).reshape(shape), identified),
     )
-
-
-def _weighted_mean(energy: Energy) -> jax.Array:
-    """One step of reweighted least squares without the edges between unknowns, for those that are pulled."""
-    pulls, total = energy.zeros, energy.zeros
-    for edges in energy.edges:
-        if edges.incidence.grounded:
-            shape = jnp.broadcast_shapes(edges.weight.shape, edges.offset.shape)
-            weight = jnp.broadcast_to(edges.weight, shape)
-            pulls = pulls + edges.incidence.add_at_target(weight * edges.offset)
-            total = total + edges.incidence.add_at_target(weight)
-    extent = energy.extent()
-    middle = spread_over((extent.least + extent.greatest) / 2, energy.zeros)
-    return jnp.where(total > 0, pulls / jnp.where(total > 0, total, 1.0), middle)
 
 
 def solve_with_pullback(

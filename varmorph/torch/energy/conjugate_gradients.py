@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.energy.energy import dot
+from varmorph.formulas.per_problem import dot
 from varmorph.torch.energy.laplacian import Laplacian
 
 __all__ = ["LinearSolution", "conjugate_gradients", "neumann_series"]
@@ -33,10 +33,10 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
     right : (N, C, ...).  tolerance : number or (N, C).  A problem that has stopped does not move any more; one that
     holds NaN stops at once and keeps residual NaN.
     """
-    if matrix.energy.compiled and not torch.is_grad_enabled():
+    if matrix.endpoints is not None and not torch.is_grad_enabled():
         from varmorph.torch.backend.ops import edges as launcher  # numba is loaded by the first kernel that runs
 
-        return LinearSolution(*launcher.conjugate_gradients(matrix, right, tolerance, max_steps))
+        return LinearSolution(*launcher.conjugate_gradients(matrix, matrix.endpoints, right, tolerance, max_steps))
     inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
     # Scaled to norm 1, so that squares neither overflow nor vanish in single precision.
     size = dot(right, right).detach().sqrt()

@@ -42,8 +42,8 @@ def minimal_residuals(matrix: Operator, right: Tensor, tolerance: float, max_ste
     """
     size = _norm(right)
     size = size.where(size > 0, 1.0)
-    goal = right / size[:, None]
-    value, residual, norm = torch.zeros_like(right), goal, _norm(goal)
+    scaled = right / size[:, None]
+    value, residual, norm = torch.zeros_like(right), scaled, _norm(scaled)
     steps = torch.zeros(len(right), dtype=torch.long, device=right.device)
     stuck = torch.zeros_like(steps, dtype=torch.bool)
     active, taken = norm > tolerance, 0
@@ -52,7 +52,7 @@ def minimal_residuals(matrix: Operator, right: Tensor, tolerance: float, max_ste
         while cycle.goes_on(tolerance):
             cycle.add(matrix(cycle.direction))
         value, steps, taken = value + cycle.change(), steps + cycle.steps, taken + cycle.count
-        residual, before = goal - matrix(value), norm
+        residual, before = scaled - matrix(value), norm
         norm = _norm(residual)
         stuck = stuck | (cycle.stuck & (norm > tolerance))
         active = (norm > tolerance) & (norm < 0.9 * before) & ~stuck

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from varmorph.adjoints import Adjoint
 from varmorph.convergence import check_start
+from varmorph.formulas.per_problem import spread_over
 from varmorph.torch.backend.choice import implementation
 from varmorph.torch.energy.adjoints import attach, checked_adjoint
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy.energy import Energy
 from varmorph.torch.energy.solvers import Newton, Solver
-from varmorph.torch.energy.solvers.iteration import Run, spread_over
+from varmorph.torch.energy.solvers.iteration import Run
 
 __all__ = [
     "Solution",
@@ -114,11 +115,11 @@ def minimise_parts(
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     energy = _with_kernels(energy, unrolled)
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
-        start = _weighted_mean(energy) if z0 is None else z0.detach().to(energy.zeros)
+        start = energy.weighted_mean().detach() if z0 is None else z0.detach().to(energy.zeros)
         run = solver.run(energy, start)
     certificate = Certificate(_forward_certificate(energy, run, shape))
     value = attach(adjoint, energy, run.at, certificate, shape)
-    finite = spread_over(energy.spread.isfinite(), value)
+    finite = spread_over(energy.extent().spread.isfinite(), value)
     defined = energy.connections.reaches_known & finite
     value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)
     value = apply_failure_policy(solver, run.converged, run.residual, value)
@@ -148,31 +149,18 @@ def certify(energy: Energy, z: Tensor, shape: tuple[int, ...]) -> Certificate:
     """Certify a minimiser that was found without iterations; it counts as converged where it is a number."""
     energy = _with_kernels(energy)
     with torch.no_grad():
-        at = energy.evaluate(z)
+        at, extent = energy.evaluate(z), energy.extent()
         none = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
-        residual = torch.zeros_like(energy.spread) if energy.has_corner else energy.relative_residual(at)
-        run = Run(at, energy.spread.isfinite(), none, residual, none, none)
+        residual = torch.zeros_like(extent.spread) if energy.has_corner else energy.relative_residual(at, extent)
+        run = Run(at, extent.spread.isfinite(), none, residual, none, none)
     return Certificate(_forward_certificate(energy, run, shape))
-
-
-def _weighted_mean(energy: Energy) -> Tensor:
-    """One step of reweighted least squares without the edges between unknowns, for those that are pulled."""
-    pulls, total = energy.zeros, energy.zeros
-    for edges in energy.edges:
-        if edges.incidence.grounded:
-            weight = edges.weight.expand(torch.broadcast_shapes(edges.weight.shape, edges.offset.shape))
-            pulls = pulls + edges.incidence.add_at_target(weight * edges.offset)
-            total = total + edges.incidence.add_at_target(weight)
-    least, greatest = energy.box
-    middle = spread_over((least + greatest) / 2, energy.zeros)
-    return torch.where(total > 0, pulls / total.where(total > 0, 1.0), middle).detach()
 
 
 def _forward_certificate(energy: Energy, run: Run, shape: tuple[int, ...]) -> ForwardCertificate:
     with torch.no_grad():
         residuals = tuple(r.detach() for r in run.at.residuals)
         regular = energy.hessian(residuals).reaches_known() | ~energy.connections.joined
-        unique, margin = regular.flatten(2).all(-1), energy.margin(residuals)
+        unique, margin = regular.flatten(2).all(-1), energy.margin(residuals, energy.extent())
     counts = (run.iterations, run.linear_steps, run.identified)
     return forward_certificate(run.converged, run.residual, margin, counts, unique, shape)
 

@@ -1,39 +1,15 @@
-"""One sweep of nonlinear Jacobi relaxation: each unknown becomes the minimiser between its neighbours as they stand.
-
-For one unknown z_i with all others fixed the energy is a scalar convex function: an edge that ends at i pulls it towards
-z_s + b, one that starts there towards z_t - b. All unknowns are treated at once.
-"""
+"""One sweep of nonlinear Jacobi relaxation: see `varmorph.formulas.relaxation`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from varmorph.formulas.relaxation import newton_step, scalar_slopes
 from varmorph.torch.energy.energy import Energy
+from varmorph.torch.energy.namespace import xp
 
 __all__ = ["relaxed"]
-
-
-def _scalar_slopes(energy: Energy, z: Tensor, trial: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivative, second derivative and reweighted stiffness of each scalar problem at its trial value."""
-    slope, curvature, stiffness = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
-    if energy.ridge is not None:
-        slope, weight = energy.ridge.gradient(trial), energy.ridge.weight
-        curvature, stiffness = curvature + weight, stiffness + weight
-    for edges in energy.edges:
-        endpoints, rho, w = edges.incidence, edges.penalty, edges.weight
-        views = [(edges.offset - endpoints.at_target(trial), endpoints.add_at_target, -1)]
-        if not endpoints.grounded:
-            views = [
-                (edges.offset + endpoints.at_source(z) - endpoints.at_target(trial), endpoints.add_at_target, -1),
-                (edges.offset + endpoints.at_source(trial) - endpoints.at_target(z), endpoints.add_at_source, 1),
-            ]
-        for r, add, sign in views:
-            slope = slope + sign * add(w * rho.slope(r))
-            stiff = add((w * rho.stiffness(r)).detach())
-            stiffness = stiffness + stiff
-            curvature = curvature + (stiff if rho.h == "square" else add((w * rho.curvature(r)).detach()))
-    return slope, curvature, stiffness
 
 
 def relaxed(energy: Energy, z: Tensor, steps: int) -> Tensor:
@@ -44,14 +20,7 @@ def relaxed(energy: Energy, z: Tensor, steps: int) -> Tensor:
     """
     with torch.no_grad():
         trial = _scalar_minimisers(energy, z, steps)
-    slope, curvature, stiffness = _scalar_slopes(energy, z, trial)
-    return trial - _step(slope, curvature, stiffness)
-
-
-def _step(slope: Tensor, curvature: Tensor, stiffness: Tensor) -> Tensor:
-    """Newton's step; one of reweighted least squares where the second derivative is 0."""
-    scale = torch.where(curvature > 1e-6 * stiffness, curvature, stiffness)
-    return slope.where(scale > 0, 0.0) / scale.where(scale > 0, 1.0)
+    return trial - newton_step(xp, *scalar_slopes(energy, z, trial))
 
 
 def _scalar_minimisers(energy: Energy, z: Tensor, steps: int) -> Tensor:
@@ -59,9 +28,9 @@ def _scalar_minimisers(energy: Energy, z: Tensor, steps: int) -> Tensor:
     low, high = torch.full_like(z, -torch.inf), torch.full_like(z, torch.inf)
     trial = z
     for _ in range(steps):
-        slope, curvature, stiffness = _scalar_slopes(energy, z, trial)
+        slope, curvature, stiffness = scalar_slopes(energy, z, trial)
         low, high = torch.where(slope < 0, trial, low), torch.where(slope > 0, trial, high)
-        change = _step(slope, curvature, stiffness)
+        change = newton_step(xp, slope, curvature, stiffness)
         if bool((change.abs() <= unit * trial.abs()).all()):
             break
         trial = trial - change

@@ -75,7 +75,7 @@ def test_values_and_gradients_are_those_of_tensor_code(option, size, padding):
     torch.testing.assert_close(found.value, expected.value, rtol=1e-9, atol=1e-9)
     assert_same(gradients, others, 1e-7)
     for side in ("forward", "backward"):
-        one, other = (vars(getattr(solution.certificate, side)) for solution in (found, expected))
+        one, other = (getattr(solution.certificate, side)._asdict() for solution in (found, expected))
         assert {key: (v.shape, v.dtype) for key, v in one.items() if isinstance(v, torch.Tensor)} == {
             key: (v.shape, v.dtype) for key, v in other.items() if isinstance(v, torch.Tensor)
         }

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from varmorph.jax.energy.conjugate_gradients import dot
+from varmorph.formulas.per_problem import dot, spread_over
 from varmorph.jax.energy.energy import Energy, Evaluation
-from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold, no_steps, spread_over
+from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold, no_steps
 
 __all__ = ["AcceleratedGradient"]
 

@@ -16,14 +16,10 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from varmorph.convergence import SolverSettings
+from varmorph.formulas.per_problem import spread_over
 from varmorph.jax.energy.energy import Energy, Evaluation, Extent, frozen
 
-__all__ = ["Goal", "MapSolver", "Run", "Solver", "hold", "no_steps", "spread_over"]
-
-
-def spread_over(per_problem: jax.Array, z: jax.Array) -> jax.Array:
-    """Give numbers of problems (N, C) the dimensions of z."""
-    return per_problem.reshape(*per_problem.shape, *(1,) * (z.ndim - 2))
+__all__ = ["Goal", "MapSolver", "Run", "Solver", "hold", "no_steps"]
 
 
 def hold(active: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -9,23 +9,23 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from varmorph.jax.energy.conjugate_gradients import conjugate_gradients, differentiable_solution, dot
-from varmorph.jax.energy.energy import Edges, Energy, Evaluation, frozen
-from varmorph.jax.energy.laplacian import Laplacian
+from varmorph.formulas.newton import Duals, conductances, first_duals, next_duals
+from varmorph.formulas.per_problem import dot, spread_over
+from varmorph.jax.energy.conjugate_gradients import conjugate_gradients, differentiable_solution
+from varmorph.jax.energy.energy import Energy, Evaluation, frozen
+from varmorph.jax.energy.namespace import xp
 from varmorph.jax.energy.relaxation import relaxed
-from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold, spread_over
+from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold
 
 __all__ = ["Newton"]
 
 MOST_CUTS = 30
 SWEEP_STEPS = 10
 
-Duals = tuple[jax.Array | None, ...]
-
 
 class _State(NamedTuple):
     at: Evaluation
-    duals: Duals  # for each family with Huber's penalty, its slope h'(r) as a variable of its own; None for others
+    duals: Duals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,7 @@ class Newton(Solver):
 
     def start(self, energy: Energy, z: jax.Array, goal: Goal) -> _State:
         at = jax.tree.map(jnp.zeros_like, jax.eval_shape(energy.evaluate, z))._replace(z=z)
-        huber = [edges.penalty.h == "huber" for edges in energy.edges]
-        return _State(at, tuple(jnp.zeros_like(r) if h else None for r, h in zip(at.residuals, huber, strict=True)))
+        return _State(at, first_duals(xp, energy.edges, at.residuals))
 
     def step(
         self, energy: Energy, goal: Goal, state: _State, active: jax.Array, residual: jax.Array
@@ -64,7 +63,8 @@ class Newton(Solver):
         if _has_kinks_of_its_own(energy):
             sweep = hold(active, relaxed(energy, state.at.z, SWEEP_STEPS), state.at.z)
             state = state._replace(at=_shortened(energy, state.at, sweep - state.at.z, active, goal.recorded))
-        matrix = Laplacian(energy, _conductances(energy, state, residual))
+        share = 0.1 * jnp.minimum(residual, 1.0)
+        matrix = energy.laplacian(conductances(xp, energy.edges, state.at, state.duals, share))
         # Early systems are solved roughly; late ones no better than the tolerance asks for.
         forcing = jnp.minimum(jnp.maximum(jnp.minimum(residual, 0.1), 0.1 * goal.tolerance / residual), 0.1)
         forcing = jnp.where(active, forcing, jnp.inf)
@@ -72,43 +72,14 @@ class Newton(Solver):
         solution = solve(matrix, -state.at.gradient, forcing, self.linear_steps)
         direction = hold(active, solution.value, jnp.zeros_like(solution.value))
         at = _shortened(energy, state.at, direction, active, goal.recorded)
-        return _State(at, _next_duals(energy, state, direction, active)), solution.steps
+        duals = next_duals(xp, energy.edges, state.at.residuals, state.duals, direction, active)
+        return _State(at, duals), solution.steps
 
 
 def _has_kinks_of_its_own(energy: Energy) -> bool:
     """Tell whether kinks belong to single unknowns; those of edges between unknowns gain nothing from relaxation."""
     kinked = [edges.incidence.grounded for edges in energy.edges if edges.penalty.h == "huber"]
     return bool(kinked) and all(kinked)
-
-
-def _conductances(energy: Energy, state: _State, residual: jax.Array) -> list[jax.Array]:
-    share = 0.1 * jnp.minimum(residual, 1.0)
-    return [
-        k if p is None else k * _straightened(edges, r, p, share)
-        for edges, r, k, p in zip(energy.edges, state.at.residuals, state.at.stiffnesses, state.duals, strict=True)
-    ]
-
-
-def _straightened(edges: Edges, r: jax.Array, dual: jax.Array, share: jax.Array) -> jax.Array:
-    """Factor of the stiffness: 1 where the penalty is curved, 1 - p sign(r) and the share where it is straight."""
-    mu = edges.penalty.smoothing
-    curved = jnp.ones(r.shape, bool) if mu is None else jnp.abs(r) <= mu
-    blend = edges.incidence.over_edges(share, r)
-    return jnp.where(curved, 1.0, jnp.maximum(1 - dual * jnp.sign(r), 0) + blend)
-
-
-def _next_duals(energy: Energy, state: _State, direction: jax.Array, active: jax.Array) -> Duals:
-    duals: list[jax.Array | None] = []
-    for edges, r, p in zip(energy.edges, state.at.residuals, state.duals, strict=True):
-        mu = edges.penalty.smoothing
-        if p is None or mu is None:
-            duals.append(None)
-            continue
-        change = edges.incidence.difference(direction)
-        size = jnp.maximum(jnp.abs(r), mu)
-        moved = (r + change - (jnp.abs(r) > mu) * p * jnp.sign(r) * change) / size
-        duals.append(jnp.where(edges.incidence.over_edges(active, r), jnp.clip(moved, -1, 1), p))
-    return tuple(duals)
 
 
 def _shortened(energy: Energy, at: Evaluation, direction: jax.Array, active: jax.Array, recorded: bool) -> Evaluation:

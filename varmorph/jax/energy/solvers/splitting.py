@@ -9,62 +9,19 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from varmorph.formulas.splitting import duality_gap, edge_stiffness, prox
 from varmorph.jax.energy.conjugate_gradients import conjugate_gradients, differentiable_solution
-from varmorph.jax.energy.energy import Edges, Energy, Evaluation, Extent
-from varmorph.jax.energy.laplacian import Laplacian
-from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold, no_steps, spread_over
+from varmorph.jax.energy.energy import Energy, Evaluation, Extent
+from varmorph.jax.energy.namespace import xp
+from varmorph.jax.energy.solvers.iteration import Goal, Solver, hold, no_steps
 
 __all__ = ["ADMM", "PrimalDual"]
 
 
-def _stiffness(energy: Energy, edges: Edges, extent: Extent) -> jax.Array:
-    """Scale of an edge's penalty: its mean curvature, or what replaces it where the penalty has a corner.
-
-    Any positive number gives a convergent method; this one makes edges of different weights move alike.
-    """
-    edge = edges.residual(energy.zeros)
-    scale = edges.incidence.over_edges(jnp.where(extent.spread > 0, extent.spread, 1.0), edge)
-    rho = edges.penalty
-    side = 1.0 if rho.tau is None or rho.cotau is None else jnp.sqrt(rho.tau * rho.cotau)
-    width = jnp.ones_like(scale) if rho.h == "square" else 0.1 * scale
-    if rho.smoothing is not None:
-        width = jnp.maximum(rho.smoothing, width)
-    return stop_gradient(jnp.broadcast_to(edges.weight * side / width, edge.shape))
-
-
 def _stiffnesses(energy: Energy, extent: Extent) -> tuple[jax.Array, ...]:
-    return tuple(_stiffness(energy, edges, extent) for edges in energy.edges)
-
-
-def _prox(edges: Edges, r: jax.Array, stiffness: jax.Array) -> jax.Array:
-    """Minimise w rho(q) + stiffness / 2 (q - r)^2 over q; an edge of weight 0 leaves r alone."""
-    return edges.penalty.prox(r, edges.weight / jnp.where(stiffness > 0, stiffness, 1.0))
-
-
-def duality_gap(energy: Energy, extent: Extent, at: Evaluation, duals: tuple[jax.Array, ...]) -> jax.Array:
-    """Energy minus the dual energy of forces p on the edges, relative to the energy's scale, of each problem (N, C).
-
-    The minimiser lies in the range [l, u] of the known values and offsets. Over that box the dual energy is finite for
-    every ridge: sum_e (p_e b_e - (w rho)*(p_e)) + sum_i min over z_i in [l, u] of (A'p)_i z_i + kappa / 2 (z_i - anchor_i)^2.
-    """
-    low, high = (spread_over(bound, at.z) for bound in (extent.least, extent.greatest))
-    upwards, total = jnp.zeros_like(at.z), energy.value(at)
-    wide, scale = total.dtype, jnp.zeros_like(total)
-    for edges, p in zip(energy.edges, duals, strict=True):
-        endpoints = edges.incidence
-        inner = (p * edges.offset).astype(wide) - edges.penalty.conjugate(p, edges.weight).astype(wide)
-        total = total - endpoints.per_problem(inner).sum(-1)
-        upwards = upwards + endpoints.divergence(p)
-        scale = scale + endpoints.per_problem((edges.weight * jnp.ones_like(p)).astype(wide)).sum(-1) * extent.spread
-    if energy.ridge is None:
-        least = jnp.minimum(upwards * low, upwards * high)
-    else:
-        ridge, anchor = jnp.broadcast_to(energy.ridge.weight, at.z.shape), energy.ridge.anchor
-        free = anchor - upwards / jnp.where(ridge > 0, ridge, 1.0)
-        z = jnp.clip(jnp.where(ridge > 0, free, jnp.where(upwards > 0, low, high)), low, high)
-        least = upwards * z + ridge / 2 * (z - anchor) ** 2
-    total = total - least.astype(wide).sum(tuple(range(2, least.ndim)))
-    return jnp.maximum(jnp.where(scale > 0, total / scale, 0.0), 0).astype(at.z.dtype)
+    residuals = [edges.residual(energy.zeros) for edges in energy.edges]
+    families = zip(energy.edges, residuals, strict=True)
+    return tuple(stop_gradient(edge_stiffness(xp, edges, r, extent.spread)) for edges, r in families)
 
 
 class _Splitting(Solver):
@@ -80,7 +37,7 @@ class _Splitting(Solver):
     def residual(self, energy: Energy, extent: Extent, state: Any) -> jax.Array:
         """Relative residual of the gradient, or the duality gap where there is none."""
         if energy.has_corner:
-            return duality_gap(energy, extent, state.at, state.duals)
+            return duality_gap(xp, energy, state.at.z, energy.value(state.at), extent, state.duals)
         return super().residual(energy, extent, state)
 
     def final_residual(self, energy: Energy, extent: Extent, state: Any) -> jax.Array:
@@ -127,7 +84,7 @@ class PrimalDual(_Splitting):
             pulled = p + sigma * edges.residual(state.extrapolated)
             # Moreau: prox of the conjugate from the prox of the penalty.
             r = pulled / jnp.where(sigma > 0, sigma, 1.0)
-            duals.append(jnp.where(sigma > 0, pulled - sigma * _prox(edges, r, sigma), 0.0))
+            duals.append(jnp.where(sigma > 0, pulled - sigma * prox(xp, edges, r, sigma), 0.0))
             total = total + edges.incidence.degree(stiffness)
             upwards = upwards + edges.incidence.divergence(duals[-1])
         total = jnp.where(total > 0, total, 1.0)
@@ -176,7 +133,7 @@ class ADMM(_Splitting):
         self, energy: Energy, goal: Goal, state: _SplitState, active: jax.Array, residual: jax.Array
     ) -> tuple[_SplitState, jax.Array]:
         stiffnesses = state.stiffnesses
-        matrix = Laplacian(energy, stiffnesses)
+        matrix = energy.laplacian(stiffnesses)
         right = jnp.zeros_like(state.at.z)
         for edges, k, r, q, p in zip(
             energy.edges, stiffnesses, state.at.residuals, state.copies, state.duals, strict=True
@@ -192,6 +149,6 @@ class ADMM(_Splitting):
         for edges, k, r, q, p in zip(energy.edges, stiffnesses, at.residuals, state.copies, state.duals, strict=True):
             mixed = self.relaxation * r + (1 - self.relaxation) * q
             target = mixed + p / jnp.where(k > 0, k, 1.0)
-            copies.append(_prox(edges, target, k))
+            copies.append(prox(xp, edges, target, k))
             duals.append(jnp.where(k > 0, k * (target - copies[-1]), 0.0))
         return _SplitState(at, stiffnesses, tuple(duals), tuple(copies)), solution.steps

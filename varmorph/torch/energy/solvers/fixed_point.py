@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from varmorph.convergence import check_memory, check_share
-from varmorph.torch.energy.energy import Energy, Evaluation, dot
+from varmorph.formulas.per_problem import dot, spread_over
+from varmorph.torch.energy.energy import Energy, Evaluation
 from varmorph.torch.energy.relaxation import relaxed
-from varmorph.torch.energy.solvers.iteration import MapSolver, hold, spread_over
+from varmorph.torch.energy.solvers.iteration import MapSolver, hold
 
 __all__ = ["Anderson", "FixedPoint"]
 

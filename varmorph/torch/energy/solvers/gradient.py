@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.energy.energy import Energy, Evaluation, dot
-from varmorph.torch.energy.solvers.iteration import Solver, hold, spread_over
+from varmorph.formulas.per_problem import dot, spread_over
+from varmorph.torch.energy.energy import Energy, Evaluation
+from varmorph.torch.energy.solvers.iteration import Solver, hold
 
 __all__ = ["AcceleratedGradient"]
 
@@ -43,7 +44,7 @@ class AcceleratedGradient(Solver):
         self, energy: Energy, state: _State, active: Tensor, residual: Tensor, tolerance: float
     ) -> tuple[_State, Tensor]:
         point = state.at.z
-        bound = energy.curvature_bound
+        bound = energy.curvature_bound()
         descended = point - state.at.gradient / bound.where(bound > 0, 1.0)
         uphill = dot(state.at.gradient, descended - state.descended).detach().view(active.shape) > 0
         before = torch.where(uphill, 1.0, state.momentum)

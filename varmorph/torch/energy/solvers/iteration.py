@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from varmorph.convergence import SolverSettings
+from varmorph.formulas.per_problem import spread_over
 from varmorph.torch.energy.energy import Energy, Evaluation
 
-__all__ = ["MapSolver", "Run", "Solver", "hold", "spread_over"]
-
-
-def spread_over(per_problem: Tensor, z: Tensor) -> Tensor:
-    """Give numbers of problems (N, C) the dimensions of z."""
-    return per_problem.view(*per_problem.shape, *(1,) * (z.ndim - 2))
+__all__ = ["MapSolver", "Run", "Solver", "hold"]
 
 
 def hold(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -57,13 +53,13 @@ class Solver(SolverSettings, ABC):
 
     def residual(self, energy: Energy, state: Any) -> Tensor:
         """Residual of each problem (N, C)."""
-        return energy.relative_residual(state.at)
+        return energy.relative_residual(state.at, energy.extent())
 
     def final_residual(self, energy: Energy, state: Any, tolerance: float) -> Tensor:
         """Residual of each problem (N, C) where the iterations end: ties are looked at where it matters."""
         residual = self.residual(energy, state)
         if bool((residual > tolerance).any()):
-            return torch.minimum(residual, energy.residual_at_ties(state.at))
+            return torch.minimum(residual, energy.residual_at_ties(state.at, energy.extent()))
         return residual
 
     def check(self, energy: Energy) -> None:

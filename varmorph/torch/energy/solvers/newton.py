@@ -8,23 +8,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from varmorph.formulas.newton import Duals, conductances, first_duals, next_duals
+from varmorph.formulas.per_problem import dot, spread_over
 from varmorph.torch.energy.conjugate_gradients import conjugate_gradients
-from varmorph.torch.energy.energy import Edges, Energy, Evaluation, dot
-from varmorph.torch.energy.laplacian import Laplacian
+from varmorph.torch.energy.energy import Energy, Evaluation
+from varmorph.torch.energy.namespace import xp
 from varmorph.torch.energy.relaxation import relaxed
-from varmorph.torch.energy.solvers.iteration import Solver, hold, spread_over
+from varmorph.torch.energy.solvers.iteration import Solver, hold
 
 __all__ = ["Newton"]
 
 MOST_CUTS = 30
 SWEEP_STEPS = 10
 
-Duals = tuple[Tensor | None, ...]
-
 
 class _State(NamedTuple):
     at: Evaluation
-    duals: Duals  # for each family with Huber's penalty, its slope h'(r) as a variable of its own; None for others
+    duals: Duals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,7 @@ class Newton(Solver):
 
     def start(self, energy: Energy, z: Tensor) -> _State:
         at = energy.evaluate(z)
-        huber = [edges.penalty.h == "huber" for edges in energy.edges]
-        return _State(at, tuple(torch.zeros_like(r) if h else None for r, h in zip(at.residuals, huber, strict=True)))
+        return _State(at, first_duals(xp, energy.edges, at.residuals))
 
     def step(
         self, energy: Energy, state: _State, active: Tensor, residual: Tensor, tolerance: float
@@ -62,50 +61,22 @@ class Newton(Solver):
         if _has_kinks_of_its_own(energy):
             sweep = hold(active, relaxed(energy, state.at.z, SWEEP_STEPS), state.at.z)
             state = state._replace(at=_shortened(energy, state.at, sweep - state.at.z, active))
-        matrix = Laplacian(energy, _conductances(energy, state, residual))
+        share = 0.1 * residual.clamp(max=1.0)
+        matrix = energy.laplacian(conductances(xp, energy.edges, state.at, state.duals, share))
         # Early systems are solved roughly; late ones no better than the tolerance asks for.
         forcing = torch.maximum(residual.clamp(max=0.1), 0.1 * tolerance / residual).clamp(max=0.1)
         forcing = torch.where(active, forcing, torch.inf)
         solution = conjugate_gradients(matrix, -state.at.gradient, forcing, self.linear_steps)
         direction = hold(active, solution.value, torch.zeros_like(solution.value))
         at = _shortened(energy, state.at, direction, active)
-        return _State(at, _next_duals(energy, state, direction)), solution.steps
+        duals = next_duals(xp, energy.edges, state.at.residuals, state.duals, direction, active)
+        return _State(at, duals), solution.steps
 
 
 def _has_kinks_of_its_own(energy: Energy) -> bool:
     """Tell whether kinks belong to single unknowns; those of edges between unknowns gain nothing from relaxation."""
     kinked = [edges.incidence.grounded for edges in energy.edges if edges.penalty.h == "huber"]
     return bool(kinked) and all(kinked)
-
-
-def _conductances(energy: Energy, state: _State, residual: Tensor) -> list[Tensor]:
-    share = 0.1 * residual.clamp(max=1.0)
-    return [
-        k if p is None else k * _straightened(edges, r, p, share)
-        for edges, r, k, p in zip(energy.edges, state.at.residuals, state.at.stiffnesses, state.duals, strict=True)
-    ]
-
-
-def _straightened(edges: Edges, r: Tensor, dual: Tensor, share: Tensor) -> Tensor:
-    """Factor of the stiffness: 1 where the penalty is curved, 1 - p sign(r) and the share where it is straight."""
-    mu = edges.penalty.smoothing
-    curved = torch.ones_like(r, dtype=torch.bool) if mu is None else r.abs() <= mu
-    blend = edges.incidence.over_edges(share, r)
-    return torch.where(curved, 1.0, (1 - dual * r.sign()).clamp(min=0) + blend)
-
-
-def _next_duals(energy: Energy, state: _State, direction: Tensor) -> Duals:
-    duals: list[Tensor | None] = []
-    for edges, r, p in zip(energy.edges, state.at.residuals, state.duals, strict=True):
-        mu = edges.penalty.smoothing
-        if p is None or mu is None:
-            duals.append(None)
-            continue
-        change = edges.incidence.difference(direction)
-        size = torch.maximum(r.abs(), mu)
-        moved = (r + change - (r.abs() > mu) * p * r.sign() * change) / size
-        duals.append(moved.clamp(-1, 1))
-    return tuple(duals)
 
 
 def _shortened(energy: Energy, at: Evaluation, direction: Tensor, active: Tensor) -> Evaluation:

@@ -8,63 +8,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from varmorph.formulas.splitting import duality_gap, edge_stiffness, prox
 from varmorph.torch.energy.conjugate_gradients import conjugate_gradients
-from varmorph.torch.energy.energy import Edges, Energy, Evaluation
-from varmorph.torch.energy.laplacian import Laplacian
-from varmorph.torch.energy.solvers.iteration import Solver, hold, spread_over
+from varmorph.torch.energy.energy import Energy, Evaluation
+from varmorph.torch.energy.namespace import xp
+from varmorph.torch.energy.solvers.iteration import Solver, hold
 
 __all__ = ["ADMM", "PrimalDual"]
 
 
-def _stiffness(energy: Energy, edges: Edges) -> Tensor:
-    """Scale of an edge's penalty: its mean curvature, or what replaces it where the penalty has a corner.
-
-    Any positive number gives a convergent method; this one makes edges of different weights move alike.
-    """
-    edge = edges.residual(energy.zeros)
-    scale = edges.incidence.over_edges(energy.spread.where(energy.spread > 0, 1.0), edge)
-    rho = edges.penalty
-    side = 1.0 if rho.tau is None or rho.cotau is None else (rho.tau * rho.cotau).sqrt()
-    width = torch.ones_like(scale) if rho.h == "square" else 0.1 * scale
-    if rho.smoothing is not None:
-        width = torch.maximum(rho.smoothing, width)
-    stiffness = edges.weight * side / width
-    return stiffness.detach().expand(edge.shape)
-
-
 def _stiffnesses(energy: Energy) -> list[Tensor]:
-    return [_stiffness(energy, edges) for edges in energy.edges]
-
-
-def _prox(edges: Edges, r: Tensor, stiffness: Tensor) -> Tensor:
-    """Minimise w rho(q) + stiffness / 2 (q - r)^2 over q; an edge of weight 0 leaves r alone."""
-    return edges.penalty.prox(r, edges.weight / stiffness.where(stiffness > 0, 1.0))
-
-
-def duality_gap(energy: Energy, at: Evaluation, duals: tuple[Tensor, ...]) -> Tensor:
-    """Energy minus the dual energy of forces p on the edges, relative to the energy's scale, of each problem (N, C).
-
-    The minimiser lies in the range [l, u] of the known values and offsets. Over that box the dual energy is finite for
-    every ridge: sum_e (p_e b_e - (w rho)*(p_e)) + sum_i min over z_i in [l, u] of (A'p)_i z_i + kappa / 2 (z_i - anchor_i)^2.
-    """
-    low, high = (spread_over(bound, at.z) for bound in energy.box)
-    upwards, total, scale = torch.zeros_like(at.z), energy.value(at), torch.zeros_like(energy.spread)
-    total, scale = total.to(torch.float64), scale.to(torch.float64)
-    for edges, p in zip(energy.edges, duals, strict=True):
-        endpoints = edges.incidence
-        inner = (p * edges.offset).double() - edges.penalty.conjugate(p, edges.weight).double()
-        total = total - endpoints.per_problem(inner).sum(-1)
-        upwards = upwards + endpoints.divergence(p)
-        scale = scale + endpoints.per_problem((edges.weight * torch.ones_like(p)).double()).sum(-1) * energy.spread
-    if energy.ridge is None:
-        least = torch.minimum(upwards * low, upwards * high)
-    else:
-        ridge, anchor = energy.ridge.weight.expand_as(at.z), energy.ridge.anchor
-        free = anchor - upwards / ridge.where(ridge > 0, 1.0)
-        z = torch.where(ridge > 0, free, torch.where(upwards > 0, low, high)).clamp(low, high)
-        least = upwards * z + ridge / 2 * (z - anchor) ** 2
-    total = total - least.double().flatten(2).sum(-1)
-    return (total / scale).where(scale > 0, 0.0).clamp(min=0).to(at.z.dtype)
+    spread = energy.extent().spread
+    return [edge_stiffness(xp, edges, edges.residual(energy.zeros), spread).detach() for edges in energy.edges]
 
 
 class _Splitting(Solver):
@@ -80,7 +35,8 @@ class _Splitting(Solver):
     def residual(self, energy: Energy, state: Any) -> Tensor:
         """Relative residual of the gradient, or the duality gap where there is none."""
         if energy.has_corner:
-            return duality_gap(energy, state.at, state.duals)
+            extent, total = energy.extent(), energy.value(state.at)
+            return duality_gap(xp, energy, state.at.z, total, extent, state.duals)
         return super().residual(energy, state)
 
     def final_residual(self, energy: Energy, state: Any, tolerance: float) -> Tensor:
@@ -127,7 +83,7 @@ class PrimalDual(_Splitting):
             pulled = p + sigma * edges.residual(state.extrapolated)
             # Moreau: prox of the conjugate from the prox of the penalty.
             r = pulled / sigma.where(sigma > 0, 1.0)
-            duals.append((pulled - sigma * _prox(edges, r, sigma)).where(sigma > 0, 0.0))
+            duals.append((pulled - sigma * prox(xp, edges, r, sigma)).where(sigma > 0, 0.0))
             total = total + edges.incidence.degree(stiffness)
             upwards = upwards + edges.incidence.divergence(duals[-1])
         total = total.where(total > 0, 1.0)
@@ -178,7 +134,7 @@ class ADMM(_Splitting):
         self, energy: Energy, state: _SplitState, active: Tensor, residual: Tensor, tolerance: float
     ) -> tuple[_SplitState, Tensor]:
         stiffnesses = state.stiffnesses
-        matrix = Laplacian(energy, stiffnesses)
+        matrix = energy.laplacian(stiffnesses)
         right = torch.zeros_like(state.at.z)
         for edges, k, r, q, p in zip(
             energy.edges, stiffnesses, state.at.residuals, state.copies, state.duals, strict=True
@@ -193,6 +149,6 @@ class ADMM(_Splitting):
         for edges, k, r, q, p in zip(energy.edges, stiffnesses, at.residuals, state.copies, state.duals, strict=True):
             mixed = self.relaxation * r + (1 - self.relaxation) * q
             target = mixed + p / k.where(k > 0, 1.0)
-            copies.append(_prox(edges, target, k))
+            copies.append(prox(xp, edges, target, k))
             duals.append((k * (target - copies[-1])).where(k > 0, 0.0))
         return _SplitState(at, stiffnesses, tuple(duals), tuple(copies)), solution.steps

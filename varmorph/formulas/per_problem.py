@@ -1,0 +1,25 @@
+"""Numbers of problems (N, C), beside unknowns z (N, C, ...)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["dot", "flat", "spread_over"]
+
+Array = Any  # of either framework
+
+
+def spread_over(per_problem: Array, z: Array) -> Array:
+    """Give numbers of problems (N, C) the dimensions of z."""
+    return per_problem.reshape(*per_problem.shape, *(1,) * (z.ndim - 2))
+
+
+def flat(z: Array) -> Array:
+    """All unknowns of a problem in one dimension: (N, C, unknowns)."""
+    return z.reshape(*z.shape[:2], math.prod(z.shape[2:]))
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Inner product of each problem: (N, C, 1, ...), to multiply z with."""
+    return (a * b).sum(axis=tuple(range(2, a.ndim)), keepdims=True)
