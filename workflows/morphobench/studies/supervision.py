@@ -129,7 +129,7 @@ def _run_worker(project: Project, about: Circumstances, cells: Sequence[Cell], d
         **{key: value for key, value in asdict(about).items() if key != "provenance"},
         "root": str(project.root),
         "folder": str(about.folder.resolve()),
-        "cells": [cell.name for cell in cells],
+        "cells": [asdict(cell) for cell in cells],
     }
     limits = {name: about.settings[name] for name in ("timeout_s", "memory_mb")}
     ended = run_worker("morphobench.studies.worker", job, threads=about.threads, device=device, **limits)

@@ -189,11 +189,9 @@ def main(path: Path) -> None:
     project = Project(Path(job["root"]))
     shared = {field.name: job[field.name] for field in fields(Circumstances) if field.name != "provenance"}
     about = Circumstances(**{**shared, "folder": Path(job["folder"])}, provenance=provenance(project.root))
-    wanted = set(job["cells"])
-    cells = [cell for cell in study.cells(about.settings, about.framework) if cell.name in wanted]
     _start_framework(about.framework)
     progress = Path(job["progress"])
-    run_cells(study, cells, about, lambda name: write_text(progress, name))
+    run_cells(study, [Cell(**cell) for cell in job["cells"]], about, lambda name: write_text(progress, name))
 
 
 if __name__ == "__main__":
