@@ -275,7 +275,7 @@ def test_results_do_not_depend_on_the_number_of_threads(padding, operator):
 @every_operator
 @pytest.mark.parametrize(
     "geometry",
-    [((20, 18), (17, 17), (1, 1), (1, 1), "geodesic", False), ((2, 40), (1, 35), (1, 1), (1, 1), "replicate", True)],
+    [Geometry((20, 18), (17, 17)), Geometry((2, 40), (1, 35), padding="replicate", reverse=True)],
     ids=["the same everywhere", "bent back"],
 )
 def test_large_windows_keep_their_slots_apart(geometry, operator):
@@ -334,7 +334,7 @@ def test_every_pixel_has_one_lane(image, size, stride, rate, padding, reverse):
 
 
 def test_the_interior_of_a_bent_window_is_straight():
-    lanes = layout(((20, 30), (3, 5), (1, 1), (1, 1), "reflect", True))
+    lanes = layout(Geometry((20, 30), (3, 5), padding="reflect", reverse=True))
     straight = lanes.pixels[: lanes.straight]
     assert (straight >= 0).sum() == 18 * 26
     assert (lanes.offsets >= 0).sum() == 15

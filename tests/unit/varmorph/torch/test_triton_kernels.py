@@ -68,10 +68,11 @@ def only_compile(self, *arguments, grid, warmup, **options):
 
 JITFunction.run = only_compile
 from varmorph.torch.backend.cuda import window as cuda
+from varmorph.windows import Geometry
 
 dtype = getattr(torch, sys.argv[1])
 for size in ((3, 3), (1, 31))[: int(sys.argv[2])]:
-    geometry = ((40, 70), size, (1, 1), (1, 1), "geodesic", False)
+    geometry = Geometry((40, 70), size)
     x, bias, tau = (torch.zeros(shape, dtype=dtype) for shape in ((2, 3, 40, 70), (3, size[0] * size[1]), 3))
     problem = bias, bias, tau, tau
     y = cuda.expectile(x, *problem, geometry, None)
