@@ -102,7 +102,7 @@ def test_a_graph_made_of_images_goes_back_to_them(dataset_identifier, project, l
     assert images.variant_task(images_variant) == "segmentation"
     prepared = prepare_dataset(project, info.variant_images(variant))
     classes = len(info.variant_classes(variant))
-    on_images = on_images_of(project, prepare_dataset(project, dataset_identifier))
+    on_images = on_images_of(project, info, dataset_identifier)
     found, masks = on_images(np.random.default_rng(0).random((len(splits["test"]), classes)))
     assert np.array_equal(masks, labels_of_test(project, prepared)), (
         "other images than those of the data set that is named"

@@ -6,7 +6,6 @@ Imports NumPy only, so that plugins, the command line and the workflow can use i
 from morphobench.contract.errors import DataUnavailable, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime
 from morphobench.contract.graphs import Graph, GraphSplit
 from morphobench.contract.hooks import (
-    FAMILIES,
     FRAMEWORKS,
     OPERATIONS,
     Family,
@@ -20,7 +19,6 @@ from morphobench.contract.split import SPLITS, AnySplit, Split
 from morphobench.contract.task import PRIMARY_METRIC, TASK_KINDS, Task, TaskKind
 
 __all__ = [
-    "FAMILIES",
     "FRAMEWORKS",
     "OPERATIONS",
     "PRIMARY_METRIC",

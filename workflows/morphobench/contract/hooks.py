@@ -16,7 +16,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 __all__ = [
-    "FAMILIES",
     "FRAMEWORKS",
     "OPERATIONS",
     "Family",
@@ -28,7 +27,6 @@ __all__ = [
 ]
 
 Family = Literal["variational", "morphology", "cnn", "implicit", "classical", "control"]
-FAMILIES: tuple[Family, ...] = get_args(Family)
 FrameworkName = Literal["torch", "jax", "numpy"]
 FRAMEWORKS: tuple[FrameworkName, ...] = get_args(FrameworkName)
 Operation = Literal["dilation", "erosion", "opening", "closing"]
