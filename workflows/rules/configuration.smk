@@ -123,7 +123,7 @@ def modules_of_study(name):
 
 def plugins_of_study(wildcards):
     folders = study_module(wildcards.study).plugin_folders(
-        STUDIES[wildcards.study], wildcards.framework
+        STUDIES[wildcards.study], wildcards.framework, PLAN.plugins
     )
     return relative(path for folder in folders for path in sorted(folder.rglob("*.py")))
 

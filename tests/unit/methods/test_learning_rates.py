@@ -30,6 +30,6 @@ def test_operators_of_the_study_of_recovery_learn_at_the_rate_with_the_smallest_
     errors = tried.groupby(["operator", "learning_rate"])["valid_error"].mean().unstack()
     best = errors.idxmin(axis=1).to_dict()
     assert set(best.values()) <= set(errors.columns[1:-1])  # a best rate at the end of the grid may not be the best
-    methods = methods_with_operators("torch", RECOVERY)
-    chosen = {op.name: op.learning_rate for name in methods for op in load_recovery_operators(name)}
+    methods = methods_with_operators(discover_methods(project.methods), "torch", RECOVERY)
+    chosen = {op.name: op.learning_rate for info in methods for op in load_recovery_operators(info.name)}
     assert chosen == best

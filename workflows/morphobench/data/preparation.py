@@ -17,7 +17,7 @@ import numpy as np
 from morphobench.contract import SPLITS, AnySplit, DataUnavailable, GraphSplit, InvalidPlugin, Split, Task
 from morphobench.contract.graphs import flaw_of, same_graph
 from morphobench.data.splits import arrays_of, split_from
-from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, discover_datasets, split_dataset_id
+from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, read_dataset, split_dataset_id
 from morphobench.plugins.loading import load_dataset
 from morphobench.project.files import atomic, digest, write_json
 from morphobench.project.paths import Project, cache_folder, dataset_cache
@@ -61,7 +61,7 @@ class Manifest:
 def prepare_dataset(project: Project, identifier: str) -> Manifest:
     """Prepare one data set; whatever stands in the way becomes the manifest's status and message."""
     name, variant = split_dataset_id(identifier)
-    info = discover_datasets(project.datasets)[name]
+    info = read_dataset(project.datasets / name)
     if isinstance(info, BrokenPlugin):
         return _empty(identifier, info, "invalid", info.why)
     try:

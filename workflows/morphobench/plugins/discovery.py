@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -19,9 +19,12 @@ __all__ = [
     "BrokenPlugin",
     "DatasetInfo",
     "MethodInfo",
+    "Plugins",
     "discover_datasets",
     "discover_methods",
     "names_in",
+    "read_dataset",
+    "read_method",
     "split_dataset_id",
     "variants_named",
 ]
@@ -52,9 +55,26 @@ class DatasetInfo(DatasetDescription):
     folder: Folder
 
 
+class Plugins(NamedTuple):
+    """The plugins of a checkout by name."""
+
+    methods: Mapping[str, MethodInfo | BrokenPlugin]
+    datasets: Mapping[str, DatasetInfo | BrokenPlugin]
+
+
+def read_method(folder: Path) -> MethodInfo | BrokenPlugin:
+    """Return what one folder says of itself; whether its counterpart fits is for `discover_methods`, which knows all."""
+    return _described(folder, MethodDescription, MethodInfo)
+
+
+def read_dataset(folder: Path) -> DatasetInfo | BrokenPlugin:
+    """Return what one folder says of itself."""
+    return _described(folder, DatasetDescription, DatasetInfo)
+
+
 def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:
     """Return every method plugin below ``folder`` by name, in alphabetical order."""
-    found = {path.name: _described(path, MethodDescription, MethodInfo) for path in _plugin_folders(folder)}
+    found = {path.name: read_method(path) for path in _plugin_folders(folder)}
     return {name: _with_counterpart(info, found) for name, info in found.items()}
 
 
@@ -87,7 +107,7 @@ def _parameters(info: MethodInfo) -> dict[str, dict[str, Any]]:
 
 def discover_datasets(folder: Path) -> dict[str, DatasetInfo | BrokenPlugin]:
     """Return every data set plugin below ``folder`` by name, in alphabetical order."""
-    return {path.name: _described(path, DatasetDescription, DatasetInfo) for path in _plugin_folders(folder)}
+    return {path.name: read_dataset(path) for path in _plugin_folders(folder)}
 
 
 def _plugin_folders(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from morphobench.plugins.discovery import (
     BrokenPlugin,
     DatasetInfo,
     MethodInfo,
+    Plugins,
     discover_datasets,
     discover_methods,
     split_dataset_id,
@@ -57,6 +58,11 @@ class Plan:
     def methods(self) -> dict[str, MethodInfo | BrokenPlugin]:
         """Methods of the run by their names."""
         return {entry.name: self.known_methods[entry.name] for entry in self._entries}
+
+    @property
+    def plugins(self) -> Plugins:
+        """All plugins that are known, whether or not they take part."""
+        return Plugins(self.known_methods, self.known_datasets)
 
     @property
     def _entries(self) -> list[MethodEntry]:

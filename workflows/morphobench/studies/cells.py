@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from morphobench.plugins.discovery import Plugins
 from morphobench.project.errors import UserError
 from morphobench.settings.records import CellRecord
 from morphobench.studies.measurement import Repeated
@@ -63,11 +64,11 @@ class Study(Protocol):
     COLUMN_TYPES: Mapping[str, type]  # of its table of rows
     OUTPUTS: Sequence[str]  # files that `collect` writes besides that table
 
-    def plugin_folders(self, settings: Mapping[str, Any], framework: str) -> list[Path]:
+    def plugin_folders(self, settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Path]:
         """Return the folders of the methods and data sets whose code is measured in one framework."""
         ...
 
-    def cells(self, settings: Mapping[str, Any], framework: str) -> list[Cell]:
+    def cells(self, settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Cell]:
         """List the cells of one framework, instance by instance."""
         ...
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from morphobench.contract import InvalidPlugin, OperatorInstance, RecoveryOperator
-from morphobench.plugins.discovery import MethodInfo, discover_methods, names_in
+from morphobench.plugins.discovery import BrokenPlugin, MethodInfo, names_in, read_method
 from morphobench.plugins.loading import load_method
 from morphobench.project.paths import find_project
 
@@ -19,12 +20,13 @@ INSTANCES, RECOVERY = "operator_instances", "recovery_operators"
 Offered = TypeVar("Offered", OperatorInstance, RecoveryOperator)
 
 
-def methods_with_operators(framework: str, function: str = INSTANCES) -> list[str]:
+def methods_with_operators(
+    methods: Mapping[str, MethodInfo | BrokenPlugin], framework: str, function: str = INSTANCES
+) -> list[MethodInfo]:
     """Return the methods of a framework whose plugins have the function; no plugin is imported."""
-    methods = discover_methods(find_project().methods).values()
     return [
-        info.name
-        for info in methods
+        info
+        for info in methods.values()
         if isinstance(info, MethodInfo)
         and info.framework == framework
         and function in names_in(info.folder / "method.py")
@@ -62,9 +64,10 @@ def load_recovery_operators(method: str) -> list[RecoveryOperator]:
 
 def _offered(method: str, function: str, kind: type[Offered]) -> list[Offered]:
     """Import a plugin and return the list that a function of it gives, whose entries have names of their own."""
-    info = discover_methods(find_project().methods).get(method)
+    folder = find_project().methods / method
+    info = read_method(folder) if folder.is_dir() else BrokenPlugin(method, folder, "no such folder")
     if not isinstance(info, MethodInfo):
-        raise InvalidPlugin(f"methods/{method}: {'no such folder' if info is None else info.why}")
+        raise InvalidPlugin(f"methods/{method}: {info.why}")
     where = f"methods/{method}: {function}()"
     found: Any = getattr(load_method(info, next(iter(info.variants))).module, function)()
     if not isinstance(found, list) or not found:

@@ -38,7 +38,7 @@ def run_study(project: Project, config: Path, study: str, framework: str, thread
     folder = run.studies / "cells" / study / framework
     with file_lock(run.results / ".locks" / f"{study}--{framework}"):
         shutil.rmtree(folder, ignore_errors=True)
-        cells = study_module(study).cells(settings, framework)
+        cells = study_module(study).cells(settings, framework, plan.plugins)
         before = load_average()
         about = _run(plan, config, settings, study, framework, cells, folder, threads)
     index = {
@@ -66,7 +66,7 @@ def run_cell(project: Project, config: Path, study: str, framework: str, name: s
     """
     plan = load_plan(config, project)
     settings = _settings(plan, study, config)
-    cells = [cell for cell in study_module(study).cells(settings, framework) if cell.name == name]
+    cells = [cell for cell in study_module(study).cells(settings, framework, plan.plugins) if cell.name == name]
     if not cells:
         raise UserError(f"{study}: found no cell {name!r} of {framework}; the tables of the study name its cells")
     with tempfile.TemporaryDirectory(prefix="morphobench-") as scratch:

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from morphobench.plugins.discovery import Plugins
 from morphobench.project.files import atomic
-from morphobench.project.paths import find_project
 from morphobench.settings.records import CellRecord
 from morphobench.studies.cells import Cell, OpenInstance, Row
 from morphobench.studies.gradients.modes import modes
@@ -51,7 +51,7 @@ SUMMARY_KEYS = ["mode", "setting", "framework", "backend", "dtype", "family", "p
 SUMMARY_VALUES = ["relative_error", "relative_error_smooth", "cosine", "median_s", "peak_bytes", "iterations"]
 
 
-def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+def cells(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Cell]:
     """List instance by instance: a cell a mode and setting, and one a parameter group that is differenced."""
     found = []
     for given in specifications(settings, framework):
@@ -61,7 +61,7 @@ def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
         if framework == "torch" and given.data != "ties" and settings["steps"]:
             for parameter in PARAMETERS[given.family]:
                 found.append(_cell(given.name, {**known, **_differences(parameter, settings["steps"])}))
-    for method in methods_with_operators(framework):
+    for method in (info.name for info in methods_with_operators(plugins.methods, framework)):
         name = f"method-{method}"
         found.append(Cell(name, name, {"method": method, "family": "plugin", "mode": "own", "setting": "own"}))
     return found
@@ -79,9 +79,9 @@ def _cell(instance: str, settings: dict[str, Any]) -> Cell:
     return Cell(f"{instance}.{label}", instance, settings)
 
 
-def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+def plugin_folders(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Path]:
     """Return the folders of the methods that bring operators."""
-    return [find_project().methods / name for name in methods_with_operators(framework)]
+    return [info.folder for info in methods_with_operators(plugins.methods, framework)]
 
 
 def open_instance(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from morphobench.plugins.discovery import Plugins
 from morphobench.project.files import write_json
 from morphobench.settings.records import CellRecord
 from morphobench.studies.cells import Cell, OpenInstance, Row
@@ -55,7 +56,7 @@ COLUMNS = list(COLUMN_TYPES)
 OUTPUTS = ["nonsmooth.json"]
 
 
-def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+def cells(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Cell]:
     """List the cells: every way at every distance of every layer and seed, and at the pathological cases."""
     found = []
     for layer in settings["layers"]:
@@ -70,7 +71,7 @@ def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
     return found
 
 
-def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+def plugin_folders(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Path]:
     """Return no folder: the layers are those of the library."""
     return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from morphobench.contract import SPLITS, InvalidPlugin, MorphologicalTarget, Split
-from morphobench.plugins.discovery import DatasetInfo, discover_datasets, split_dataset_id
+from morphobench.plugins.discovery import DatasetInfo, read_dataset, split_dataset_id
 from morphobench.plugins.loading import load_dataset
 from morphobench.project.paths import dataset_cache, find_project
 
@@ -22,7 +22,7 @@ def load_pairs(identifier: str) -> tuple[MorphologicalTarget, dict[str, Split]]:
     """
     project = find_project()
     name, variant = split_dataset_id(identifier)
-    info = discover_datasets(project.datasets)[name]
+    info = read_dataset(project.datasets / name)
     if not isinstance(info, DatasetInfo):
         raise InvalidPlugin(info.why)
     module = load_dataset(info)

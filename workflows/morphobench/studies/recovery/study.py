@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import DataUnavailable, InvalidPlugin
-from morphobench.plugins.discovery import discover_datasets, split_dataset_id, variants_named
+from morphobench.plugins.discovery import Plugins, split_dataset_id, variants_named
 from morphobench.project.files import atomic, write_json
-from morphobench.project.paths import find_project
 from morphobench.settings.records import CellRecord
 from morphobench.studies.cells import Cell, OpenInstance, Row
 from morphobench.studies.plugin_operators import RECOVERY, methods_with_operators
@@ -57,29 +56,26 @@ COLUMNS = list(COLUMN_TYPES)
 OUTPUTS = ["recovery.json", "recovery_functions.npz"]
 
 
-def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+def cells(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Cell]:
     """List the cells: for each data set, every initialisation with every method that brings operators."""
-    methods = methods_with_operators(framework, RECOVERY)
+    methods = [info.name for info in methods_with_operators(plugins.methods, framework, RECOVERY)]
     return [
         Cell(
             f"{identifier.partition('.')[2]}-{start}-{method}",
             identifier,
             {"dataset": identifier, "method": method, "initialisation": start},
         )
-        for identifier in variants_named(settings["datasets"], discover_datasets(find_project().datasets))
+        for identifier in variants_named(settings["datasets"], plugins.datasets)
         for start in settings["initialisations"]
         for method in methods
     ]
 
 
-def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+def plugin_folders(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Path]:
     """Return the folders of the methods that learn, and of the data sets of pairs."""
-    project = find_project()
-    methods = [project.methods / name for name in methods_with_operators(framework, RECOVERY)]
-    identifiers = variants_named(settings["datasets"], discover_datasets(project.datasets))
-    return methods + [
-        project.datasets / name for name in dict.fromkeys(split_dataset_id(one)[0] for one in identifiers)
-    ]
+    methods = methods_with_operators(plugins.methods, framework, RECOVERY)
+    names = (split_dataset_id(one)[0] for one in variants_named(settings["datasets"], plugins.datasets))
+    return [info.folder for info in [*methods, *(plugins.datasets[name] for name in dict.fromkeys(names))]]
 
 
 def open_instance(

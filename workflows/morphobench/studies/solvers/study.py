@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from morphobench.plugins.discovery import Plugins
 from morphobench.project.files import write_json
-from morphobench.project.paths import find_project
 from morphobench.settings.records import CellRecord
 from morphobench.studies.cells import Cell, OpenInstance, Row
 from morphobench.studies.plugin_operators import methods_with_operators
@@ -46,7 +46,7 @@ COLUMNS = list(COLUMN_TYPES)
 OUTPUTS = ["solvers.json"]
 
 
-def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
+def cells(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Cell]:
     """List the cells of one framework, instance by instance; JAX has settings of its own, since each cell is compiled."""
     if framework == "jax":
         settings = {
@@ -62,7 +62,7 @@ def cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
     for size in settings["joint_sizes"] if framework == "torch" else []:
         found += _coupled_cells(settings, "joint_opening", size, ETA)
     found += _peer_cells(settings, framework)
-    for method in methods_with_operators(framework):
+    for method in (info.name for info in methods_with_operators(plugins.methods, framework)):
         found.append(Cell(f"method-{method}", f"method-{method}", {"role": "plugin", "method": method}))
     return found
 
@@ -123,9 +123,9 @@ def _peer_cells(settings: Mapping[str, Any], framework: str) -> list[Cell]:
     return found
 
 
-def plugin_folders(settings: Mapping[str, Any], framework: str) -> list[Path]:
+def plugin_folders(settings: Mapping[str, Any], framework: str, plugins: Plugins) -> list[Path]:
     """Return the folders of the methods that bring operators."""
-    return [find_project().methods / name for name in methods_with_operators(framework)]
+    return [info.folder for info in methods_with_operators(plugins.methods, framework)]
 
 
 def open_instance(

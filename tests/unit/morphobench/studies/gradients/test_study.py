@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from morphobench.contract import OperatorInstance
+from morphobench.plugins.discovery import Plugins
 from morphobench.settings.studies import GradientStudy
 from morphobench.studies.cells import Cell, by_instance
 from morphobench.studies.gradients import plugin_gradients
@@ -17,17 +18,13 @@ from morphobench.studies.gradients.study import COLUMNS, OUTPUTS, cells, failed_
 from morphobench.studies.measurement import interleave
 
 DEFAULTS = GradientStudy().model_dump()
-
-
-@pytest.fixture(autouse=True)
-def no_plugins(monkeypatch):
-    monkeypatch.setattr(gradient_accuracy, "methods_with_operators", lambda framework: [])
+NONE = Plugins({}, {})
 
 
 def run(settings, framework="torch"):
     """Run all cells as the worker does, and return the rows."""
     rows = []
-    for together in by_instance(cells(settings, framework)):
+    for together in by_instance(cells(settings, framework, NONE)):
         opened = open_instance(together[0].instance, settings, framework, "cpu", 1)
         for cell in together:
             opened.prepare(cell)
@@ -44,7 +41,7 @@ def run(settings, framework="torch"):
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_cells_have_names_of_their_own_that_are_files_and_settings_that_are_json(framework):
-    found = cells(DEFAULTS, framework)
+    found = cells(DEFAULTS, framework, NONE)
     assert len({cell.name for cell in found}) == len(found)
     assert all(re.fullmatch(r"[a-z0-9._-]+", cell.name) for cell in found)
     assert all(json.loads(json.dumps(cell.settings)) == cell.settings for cell in found)
@@ -52,7 +49,7 @@ def test_cells_have_names_of_their_own_that_are_files_and_settings_that_are_json
 
 
 def test_every_family_and_mode_is_listed():
-    listed = {(cell.settings["family"], cell.settings["mode"]) for cell in cells(DEFAULTS, "torch")}
+    listed = {(cell.settings["family"], cell.settings["mode"]) for cell in cells(DEFAULTS, "torch", NONE)}
     for family in ("regularised", "regularised-huber", "joint"):
         for mode in ("implicit", "neumann", "one-step", "truncated", "unrolled", "finite-differences"):
             assert (family, mode) in listed
@@ -68,9 +65,7 @@ def table(gradient_settings):
         "steps": [1e-3, 1e-5],
     }
     own |= {"coordinates": 3, "repeats": DEFAULTS["repeats"]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient_accuracy, "methods_with_operators", lambda framework: [])
-        return run({**gradient_settings, **own})
+    return run({**gradient_settings, **own})
 
 
 def test_a_row_has_its_error_and_its_time(table):
@@ -119,7 +114,7 @@ def test_the_summary_is_written(table, tmp_path):
 
 
 def test_a_failed_cell_is_a_row_with_what_is_known_of_it():
-    cell = cells(DEFAULTS, "torch")[0]
+    cell = cells(DEFAULTS, "torch", NONE)[0]
     (row,) = failed_rows(cell)
     assert list(row) == COLUMNS
     assert (row["mode"], row["family"], row["relative_error"]) == ("implicit", "separable", None)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from morphobench.plugins.discovery import Plugins
 from morphobench.settings.studies import NonsmoothStudy
 from morphobench.studies.cells import by_instance
 from morphobench.studies.measurement import Repeated
@@ -123,7 +124,7 @@ def test_collinear_atoms_are_detected():
 
 def test_every_cell_leaves_rows(tmp_path):
     settings = NonsmoothStudy(**SMALL, layers=["lasso", "pathological"]).model_dump()
-    rows, cells = [], nonsmooth.cells(settings, "torch")
+    rows, cells = [], nonsmooth.cells(settings, "torch", Plugins({}, {}))
     assert len({cell.name for cell in cells}) == len(cells) == (2 + 3) * len(nonsmooth.WAYS)
     for together in by_instance(cells):
         opened = nonsmooth.open_instance(together[0].instance, settings, "torch", "cpu", 1)

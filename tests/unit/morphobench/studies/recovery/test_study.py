@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from morphobench.contract import SPLITS, MorphologicalTarget, Split
+from morphobench.plugins.discovery import Plugins, discover_datasets, discover_methods
 from morphobench.project.errors import UserError
+from morphobench.project.paths import find_project
 from morphobench.settings.studies import Initialisation, RecoveryStudy
 from morphobench.studies.cells import by_instance
 from morphobench.studies.measurement import Repeated
@@ -21,6 +23,8 @@ from varmorph import reference
 ROWS, COLUMNS = np.mgrid[:7, :7] - 3
 STICK = np.where(ROWS == 0, 0.0, -np.inf)
 DISK = np.where(ROWS**2 + COLUMNS**2 <= 9, 0.0, -np.inf)
+PROJECT = find_project()
+PLUGINS = Plugins(discover_methods(PROJECT.methods), discover_datasets(PROJECT.datasets))
 QUADRATIC = -(ROWS**2 + COLUMNS**2) / 18
 VARIANT = "operator-recovery.digits-dilation-stick"
 METHODS = ("backbone-maxplus", "backbone-variational", "softmorph")
@@ -136,7 +140,7 @@ def test_the_share_of_the_window_with_gradient_is_one_neighbour_or_all():
 
 def test_every_case_is_a_cell():
     settings = RecoveryStudy().model_dump()
-    cells = operator_recovery.cells(settings, "torch")
+    cells = operator_recovery.cells(settings, "torch", PLUGINS)
     assert len(cells) == len({cell.name for cell in cells}) == 32 * 3 * len(METHODS)
     assert len(list(by_instance(cells))) == 32
 
@@ -150,12 +154,12 @@ def test_every_case_is_a_cell():
 )
 def test_pairs_that_are_not_there_are_named(dataset, said):
     with pytest.raises(UserError, match=said):
-        operator_recovery.cells(RecoveryStudy(datasets=[dataset]).model_dump(), "torch")
+        operator_recovery.cells(RecoveryStudy(datasets=[dataset]).model_dump(), "torch", PLUGINS)
 
 
 def test_a_cell_leaves_rows_and_what_was_learned(tmp_path):
     settings = RecoveryStudy(datasets=[VARIANT], initialisations=["zero"], seeds=2, steps=3, batch=2).model_dump()
-    cells = operator_recovery.cells(settings, "torch")
+    cells = operator_recovery.cells(settings, "torch", PLUGINS)
     opened = operator_recovery.open_instance(VARIANT, settings, "torch", "cpu", 1)
     rows = []
     for cell in cells:

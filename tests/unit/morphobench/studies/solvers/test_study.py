@@ -8,6 +8,8 @@ import torch
 
 import varmorph.reference
 from morphobench.contract import FrameworkUnavailable
+from morphobench.plugins.discovery import Plugins, discover_datasets, discover_methods
+from morphobench.project.paths import find_project
 from morphobench.settings.records import CellRecord
 from morphobench.settings.studies import Solver, SolverStudy
 from morphobench.studies.cells import by_instance
@@ -24,6 +26,8 @@ from morphobench.studies.solvers.rows import Found, accurate, rows_of, search
 from morphobench.studies.solvers.study import COLUMNS, OUTPUTS, cells, collect, failed_rows, open_instance
 
 DEFAULTS = SolverStudy().model_dump()
+PROJECT = find_project()
+PLUGINS = Plugins(discover_methods(PROJECT.methods), discover_datasets(PROJECT.datasets))
 SETTINGS = {
     **DEFAULTS,
     "image_sizes": [6],
@@ -71,7 +75,7 @@ def run(chosen, framework="torch", clock=None, settings=SETTINGS):
 
 
 def chosen(role, framework="torch", settings=SETTINGS):
-    return [cell for cell in cells(settings, framework) if cell.settings["role"] == role]
+    return [cell for cell in cells(settings, framework, PLUGINS) if cell.settings["role"] == role]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def layers():
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_cells_have_names_of_their_own_and_stand_instance_by_instance(framework):
-    listed = cells(DEFAULTS, framework)
+    listed = cells(DEFAULTS, framework, PLUGINS)
     assert len({cell.name for cell in listed}) == len(listed)
     together = [group[0].instance for group in by_instance(listed)]
     assert len(set(together)) == len(together)
@@ -94,7 +98,7 @@ def test_cells_have_names_of_their_own_and_stand_instance_by_instance(framework)
 
 def test_every_cell_that_fails_leaves_what_is_known_of_it():
     for framework in ("torch", "jax"):
-        for cell in cells(DEFAULTS, framework):
+        for cell in cells(DEFAULTS, framework, PLUGINS):
             (row,) = failed_rows(cell)
             assert row.keys() <= set(COLUMNS)
             assert row["role"] == cell.settings["role"]
@@ -209,7 +213,7 @@ def test_a_copy_counts_what_is_read_and_what_is_written():
 
 
 def test_an_operator_of_a_method_is_timed_in_both_precisions():
-    table = run([cell for cell in cells(SETTINGS, "torch") if cell.name == "method-softmorph"])
+    table = run([cell for cell in cells(SETTINGS, "torch", PLUGINS) if cell.name == "method-softmorph"])
     assert set(table["solver"]) == {"softmorph: smorph"}
     assert set(zip(table["dtype"], table["phase"], strict=True)) == {
         (dtype, phase) for dtype in ("float32", "float64") for phase in ("compile", "forward", "backward")
@@ -297,7 +301,7 @@ def test_jax_compiles_apart_and_solves_to_the_same_error():
     import jax
 
     with jax.enable_x64(True):
-        listed = cells({**SETTINGS, "jax_image_sizes": [6], "jax_coupled_sizes": [8]}, "jax")
+        listed = cells({**SETTINGS, "jax_image_sizes": [6], "jax_coupled_sizes": [8]}, "jax", PLUGINS)
         wanted = {"layers-6-3x3-max-plus-dilation-kernels", "layers-6-3x3-max-pooling", "coupled-8-1-newton-1e-06"}
         table = run([cell for cell in listed if cell.name in wanted], "jax")
     assert set(table["cell"]) == wanted
