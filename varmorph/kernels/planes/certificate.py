@@ -48,7 +48,7 @@ def certify(
     x: Any,
     y: Any,
     parameters: Parameters,
-    sight: WindowLayout,
+    layout: WindowLayout,
     spread: Any,
     margins: Any,
     unique: Any,
@@ -60,15 +60,15 @@ def certify(
     y becomes NaN where there is none: in planes whose spread is NaN, and where no edge of positive weight leads.
     """
     channels = x.shape[1]
-    plane = room(x, sight)
+    plane = room(x, layout)
     dtype, pitch, at, lanes = x.dtype, plane.pitch, frame(plane.pitch), plane.own.size
-    slots = np.empty(sight.offsets.size + 2, np.int64)
+    slots = np.empty(layout.offsets.size + 2, np.int64)
     z, reached = framed(lanes, pitch, dtype), framed(lanes, pitch, np.uint8)
     known, weights = np.empty(lanes, dtype), np.empty(lanes, dtype)
     across, down = framed(lanes, pitch, dtype), framed(lanes, pitch, dtype)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        plane = load(plane, x, parameters, sight, slots, n, c)
+        plane = load(plane, x, parameters, layout, slots, n, c)
         write_lanes(z[at:], y[n, c], pitch)
         curvatures(plane, z, known, across, down)
         weights_to_known(plane, weights)

@@ -43,7 +43,7 @@ def _pull_back(grad: Any, lanes: int, x: Any, inside: Any, z: Any, v: Any, b: An
 
 
 @part
-def _back_through_pulls(
+def _back_through_data_edges(
     plane: Plane, slots: Any, grad: Any, z: Any, v: Any, front: int, grad_bias: Any, grad_weight: Any, grad_numbers: Any
 ) -> None:
     """Add what edges from known values send back: to the cells of the padded copy and to their parameters."""
@@ -69,7 +69,7 @@ def _back_through_pulls(
 
 
 @part
-def _back_through_sides(
+def _back_through_grid_edges(
     here: Any,
     there: Any,
     v_here: Any,
@@ -126,7 +126,7 @@ def backward(
     x: Any,
     y: Any,
     parameters: Parameters,
-    sight: WindowLayout,
+    layout: WindowLayout,
     terms: int,
     tolerance: float,
     max_steps: int,
@@ -147,20 +147,20 @@ def backward(
     residuals, counts : relative residual of v; steps, and whether the Hessian is singular.
     """
     channels, height, width = x.shape[1:]
-    plane = room(x, sight)
+    plane = room(x, layout)
     dtype, pitch, at, lanes = x.dtype, plane.pitch, frame(plane.pitch), plane.own.size
-    slots = np.empty(sight.offsets.size + 2, np.int64)
+    slots = np.empty(layout.offsets.size + 2, np.int64)
     z, v, reached = framed(lanes, pitch, dtype), framed(lanes, pitch, dtype), framed(lanes, pitch, np.uint8)
     q, known, weights = np.zeros(lanes, dtype), np.empty(lanes, dtype), np.empty(lanes, dtype)
     across, down = framed(lanes, pitch, dtype), framed(lanes, pitch, dtype)
     # Pixels are asked for from up to `front` lanes before the first.
-    front = sight.offsets.max()
+    front = layout.offsets.max()
     grad = np.empty(plane.copy.size, dtype)
     back_z, back_v = np.zeros(front + grad.size, dtype), np.zeros(front + grad.size, dtype)
     none = np.empty((0, 0), dtype)
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        plane = load(plane, x, parameters, sight, slots, n, c)
+        plane = load(plane, x, parameters, layout, slots, n, c)
         _read_defined(z[at:], q, y[n, c], grad_y[n, c], pitch)
         curvatures(plane, z, known, across, down)
         weights_to_known(plane, weights)
@@ -173,8 +173,10 @@ def backward(
         for j in range(lanes):
             back_z[front + j], back_v[front + j] = z[at + j], v[at + j]
         grad[:] = 0
-        _back_through_pulls(plane, slots, grad, back_z, back_v, front, grad_bias[p], grad_weight[p], grad_numbers[p])
-        add_back(grad_x[n, c], grad, sight.rows, sight.columns)
+        _back_through_data_edges(
+            plane, slots, grad, back_z, back_v, front, grad_bias[p], grad_weight[p], grad_numbers[p]
+        )
+        add_back(grad_x[n, c], grad, layout.rows, layout.columns)
         if parameters.ridge.size:
             grad_numbers[p, 5] += _back_through_ridge(plane, z[at:], v[at:], grad_x[n, c])
         strength = parameters.strength[c]
@@ -183,7 +185,7 @@ def backward(
             factors, grad_f = none, none
             if parameters.factors.size:
                 factors, grad_f = parameters.factors[n, c % parameters.factors.shape[1], d], grad_factors[n, c, d]
-            _back_through_sides(
+            _back_through_grid_edges(
                 z[at:],
                 z[at + o :],
                 v[at:],

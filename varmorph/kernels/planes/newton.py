@@ -117,7 +117,7 @@ def _aim(plane: Plane, z: Any, work: Work, residual: float, tolerance: float, li
 def minimise(
     x: Any,
     parameters: Parameters,
-    sight: WindowLayout,
+    layout: WindowLayout,
     z0: Any,
     tolerance: float,
     max_steps: int,
@@ -134,15 +134,15 @@ def minimise(
     counts : steps, linear steps, and the last step in which a residual changed to another piece of its penalty.
     """
     channels, kind = x.shape[1], x.dtype.type
-    slots = np.empty(sight.offsets.size + 2, np.int64)
-    plane = room(x, sight)
+    slots = np.empty(layout.offsets.size + 2, np.int64)
+    plane = room(x, layout)
     work = _work_for(plane, parameters, slots.size)
     z, at = np.zeros_like(work.trial), frame(plane.pitch)
     # Kinks that concern one unknown each are settled one by one, in a sweep before each step.
     sweeps = parameters.mu.size > 0 and parameters.nu.size == 0
     for p in range(start, stop):
         n, c = p // channels, p % channels
-        plane = load(plane, x, parameters, sight, slots, n, c)
+        plane = load(plane, x, parameters, layout, slots, n, c)
         z[:] = 0
         write_lanes(z[at:], z0[n, c], plane.pitch)
         _clear(work)

@@ -52,19 +52,19 @@ def _penalty(tau: Any, cotau: Any, mu: Any, c: int, dtype: Any) -> Penalty:
 
 
 @part
-def room(x: Any, sight: WindowLayout) -> Plane:
+def room(x: Any, layout: WindowLayout) -> Plane:
     """Make room for a plane."""
     height, width = x.shape[2:]
-    pitch, dtype = sight.columns.size, x.dtype
+    pitch, dtype = layout.columns.size, x.dtype
     kind = dtype.type
     lanes = rounded((height - 1) * pitch + width)
-    cells = max(lanes + sight.offsets.max(), sight.rows.size * pitch)
+    cells = max(lanes + layout.offsets.max(), layout.rows.size * pitch)
     inside, own = np.ones(cells, dtype), np.zeros(lanes, dtype)
     ones = np.ones((height, width), dtype)
-    if sight.cut:
-        fill(inside, ones, sight.rows, sight.columns, kind(1), kind(0))
+    if layout.cut:
+        fill(inside, ones, layout.rows, layout.columns, kind(1), kind(0))
     write_lanes(own, ones, pitch)
-    slots = sight.offsets.size + 2
+    slots = layout.offsets.size + 2
     none = _penalty(kind(1), kind(1), own[:0], 0, dtype)
     return Plane(
         np.zeros(cells, dtype),
@@ -85,7 +85,7 @@ def room(x: Any, sight: WindowLayout) -> Plane:
 
 
 @part
-def _load_pulls(plane: Plane, bias: Any, weight: Any, offsets: Any, slots: Any) -> int:
+def _load_data_edges(plane: Plane, bias: Any, weight: Any, offsets: Any, slots: Any) -> int:
     """List the edges with finite offset, filled up to a multiple of three with edges of weight 0; return their number."""
     count = 0
     for t in range(offsets.size):
@@ -101,7 +101,7 @@ def _load_pulls(plane: Plane, bias: Any, weight: Any, offsets: Any, slots: Any) 
 
 
 @part
-def _load_sides(plane: Plane, strength: Any, factors: Any, n: int, c: int, height: int, width: int) -> None:
+def _load_grid_edges(plane: Plane, strength: Any, factors: Any, n: int, c: int, height: int, width: int) -> None:
     """Write the weights of the edges between unknowns; the last row and column have none."""
     one = plane.own.dtype.type(1)
     given = factors.size > 0
@@ -117,16 +117,16 @@ def _load_sides(plane: Plane, strength: Any, factors: Any, n: int, c: int, heigh
 
 
 @part
-def load(plane: Plane, x: Any, parameters: Parameters, sight: WindowLayout, slots: Any, n: int, c: int) -> Plane:
+def load(plane: Plane, x: Any, parameters: Parameters, layout: WindowLayout, slots: Any, n: int, c: int) -> Plane:
     """Write a plane and its parameters into the room; `slots` gets the numbers of the edges."""
     dtype, p = x.dtype, parameters
     kind = dtype.type
-    count = _load_pulls(plane, p.bias[c], p.weight[c], sight.offsets, slots)
-    fill(plane.copy, x[n, c], sight.rows, sight.columns, kind(1), sight.outside)
-    _load_sides(plane, p.strength[c], p.factors, n, c, x.shape[2], x.shape[3])
+    count = _load_data_edges(plane, p.bias[c], p.weight[c], layout.offsets, slots)
+    fill(plane.copy, x[n, c], layout.rows, layout.columns, kind(1), layout.outside)
+    _load_grid_edges(plane, p.strength[c], p.factors, n, c, x.shape[2], x.shape[3])
     if p.ridge.size:
         for j in range(plane.anchor.size):
-            plane.anchor[j] = plane.copy[sight.centre + j]
+            plane.anchor[j] = plane.copy[layout.centre + j]
     return Plane(
         plane.copy,
         plane.inside,

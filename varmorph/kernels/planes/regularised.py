@@ -35,8 +35,8 @@ def _arguments(
     (height, width) = geometry.size
     centre = int(window.offsets[height // 2 * width + width // 2])
     cut = outside is None and window.leaves_image
-    sight = WindowLayout(window.rows, window.columns, window.offsets, centre, x.dtype.type(outside or 0.0), cut)
-    return Parameters(**arrays), sight
+    layout = WindowLayout(window.rows, window.columns, window.offsets, centre, x.dtype.type(outside or 0.0), cut)
+    return Parameters(**arrays), layout
 
 
 def regularised_minimum(
@@ -50,16 +50,16 @@ def regularised_minimum(
     linear_steps: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Minimise by Newton's method: the minimiser, and what `varmorph.torch.backend.ops.coupled` says of it."""
-    arrays, sight = _arguments(x, parameters, geometry, outside)
+    arrays, layout = _arguments(x, parameters, geometry, outside)
     planes = x.shape[0] * x.shape[1]
     y, counts, unique = np.empty_like(x), np.empty((planes, 3), np.int64), np.empty(planes, np.bool_)
     spreads, residuals, margins = np.empty((3, planes))
 
     def run(first: int, last: int) -> None:
         newton.minimise(
-            x, arrays, sight, start, tolerance, max_steps, linear_steps, y, spreads, residuals, counts, first, last
+            x, arrays, layout, start, tolerance, max_steps, linear_steps, y, spreads, residuals, counts, first, last
         )
-        certificate.certify(x, y, arrays, sight, spreads, margins, unique, first, last)
+        certificate.certify(x, y, arrays, layout, spreads, margins, unique, first, last)
 
     over_planes(run, planes, PASSES * x.size)
     shape = x.shape[:2]
@@ -79,16 +79,16 @@ def regularised_adjoint(
     max_steps: int,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
     """Differentiate at the minimiser: gradients of x and of each parameter, residuals (N, C), counts (2, N, C)."""
-    arrays, sight = _arguments(x, parameters, geometry, outside)
+    arrays, layout = _arguments(x, parameters, geometry, outside)
     samples, channels = x.shape[:2]
-    planes, slots = samples * channels, sight.offsets.size
+    planes, slots = samples * channels, layout.offsets.size
     grad_x, grad_bias, grad_weight = np.empty_like(x), np.zeros((planes, slots)), np.zeros((planes, slots))
     grad_numbers, residuals, counts = np.zeros((planes, 6)), np.empty(planes), np.empty((planes, 2), np.int64)
     grad_factors = np.zeros((samples, channels, 2, *x.shape[2:]) if arrays.factors.size else (0,) * 5, x.dtype)
 
     def run(first: int, last: int) -> None:
         coupled_gradient.backward(
-            grad_y, x, y, arrays, sight, terms, tolerance, max_steps,
+            grad_y, x, y, arrays, layout, terms, tolerance, max_steps,
             grad_x, grad_bias, grad_weight, grad_numbers, grad_factors, residuals, counts, first, last,
         )  # fmt: skip
 
