@@ -197,7 +197,7 @@ def _rows_of_seed(
 
 
 def _saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
-    info = plan.known_methods[record.method]
+    info = plan.plugins.methods[record.method]
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(info.why)
     framework_of(info.framework).configure_process(plan.configuration.threads)

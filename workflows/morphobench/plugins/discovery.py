@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import Field
 
 from morphobench.project.errors import UserError
+from morphobench.project.paths import Project
 from morphobench.settings.dataset import DatasetDescription
 from morphobench.settings.method import MethodDescription
 from morphobench.settings.reading import check, read_yaml
@@ -22,6 +23,7 @@ __all__ = [
     "Plugins",
     "discover_datasets",
     "discover_methods",
+    "discover_plugins",
     "names_in",
     "read_dataset",
     "read_method",
@@ -76,6 +78,11 @@ def discover_methods(folder: Path) -> dict[str, MethodInfo | BrokenPlugin]:
     """Return every method plugin below ``folder`` by name, in alphabetical order."""
     found = {path.name: read_method(path) for path in _plugin_folders(folder)}
     return {name: _with_counterpart(info, found) for name, info in found.items()}
+
+
+def discover_plugins(project: Project) -> Plugins:
+    """Return every plugin of a checkout."""
+    return Plugins(discover_methods(project.methods), discover_datasets(project.datasets))
 
 
 def _with_counterpart(

@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.plugins.discovery import (
+    BrokenPlugin,
+    DatasetInfo,
+    MethodInfo,
+    discover_datasets,
+    discover_methods,
+    discover_plugins,
+)
 from morphobench.project.errors import UserError
 from morphobench.project.files import write_json
 from morphobench.project.paths import Project
@@ -41,7 +48,8 @@ def run_contract_tests(project: Project, name: str) -> int:
     UserError
         If there is no such plugin, or it is invalid.
     """
-    known = {**discover_methods(project.methods), **discover_datasets(project.datasets)}
+    plugins = discover_plugins(project)
+    known = {**plugins.methods, **plugins.datasets}
     if name not in known:
         raise UserError(f"no method or data set is called {name!r}; known: {', '.join(known)}")
     info = known[name]

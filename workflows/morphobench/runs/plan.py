@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +14,7 @@ from morphobench.plugins.discovery import (
     DatasetInfo,
     MethodInfo,
     Plugins,
-    discover_datasets,
-    discover_methods,
+    discover_plugins,
     split_dataset_id,
 )
 from morphobench.project.files import write_json, write_text
@@ -35,14 +33,13 @@ class Plan:
 
     Parameters
     ----------
-    known_datasets, known_methods : mapping
-        Every plugin of the checkout by its name, whether it takes part or not.
+    plugins : Plugins
+        Every plugin of the checkout, whether it takes part or not.
     """
 
     project: Project
     configuration: Configuration
-    known_datasets: Mapping[str, DatasetInfo | BrokenPlugin]
-    known_methods: Mapping[str, MethodInfo | BrokenPlugin]
+    plugins: Plugins
 
     @property
     def run(self) -> RunFolder:
@@ -52,17 +49,12 @@ class Plan:
     @cached_property
     def datasets(self) -> dict[str, DatasetInfo | BrokenPlugin]:
         """Data sets of the run by their ids."""
-        return {name: self.known_datasets[split_dataset_id(name)[0]] for name in self.configuration.dataset_ids}
+        return {name: self.plugins.datasets[split_dataset_id(name)[0]] for name in self.configuration.dataset_ids}
 
     @cached_property
     def methods(self) -> dict[str, MethodInfo | BrokenPlugin]:
         """Methods of the run by their names."""
-        return {entry.name: self.known_methods[entry.name] for entry in self._entries}
-
-    @property
-    def plugins(self) -> Plugins:
-        """All plugins that are known, whether or not they take part."""
-        return Plugins(self.known_methods, self.known_datasets)
+        return {entry.name: self.plugins.methods[entry.name] for entry in self._entries}
 
     @property
     def _entries(self) -> list[MethodEntry]:
@@ -70,7 +62,7 @@ class Plan:
         section = self.configuration.methods
         entries = section.include
         if entries is None:
-            entries = [MethodEntry(name=name) for name in self.known_methods]
+            entries = [MethodEntry(name=name) for name in self.plugins.methods]
         return [
             entry.model_copy(update={"variants": self._variants(entry)})
             for entry in entries
@@ -81,7 +73,7 @@ class Plan:
         """Variants that an entry names, else those that ``methods.variants`` chooses."""
         if entry.variants:
             return entry.variants
-        info = self.known_methods[entry.name]
+        info = self.plugins.methods[entry.name]
         known = list(info.variants) if isinstance(info, MethodInfo) else ["default"]
         return known[:1] if self.configuration.methods.variants == "first" else known
 
@@ -147,6 +139,6 @@ def load_plan(path: Path, project: Project) -> Plan:
 def make_plan(values: Any, project: Project, source: str) -> Plan:
     """Check parsed ``values``, fill in the defaults and find the plugins; ``source`` is what messages call the values."""
     configuration = check(Configuration, values, source)
-    plan = Plan(project, configuration, discover_datasets(project.datasets), discover_methods(project.methods))
-    check_names(configuration, plan.known_datasets, plan.known_methods, source)
+    plan = Plan(project, configuration, discover_plugins(project))
+    check_names(configuration, plan.plugins.datasets, plan.plugins.methods, source)
     return plan

@@ -23,7 +23,7 @@ __all__ = ["make_trials", "supervise"]
 
 def make_trials(plan: Plan, dataset: str, method: str, variant: str, seeds: Sequence[int], device: str) -> list[Trial]:
     """Return the trials of one cell, with the budget the configuration gives them."""
-    configuration, info = plan.configuration, plan.known_methods[method]
+    configuration, info = plan.configuration, plan.plugins.methods[method]
     shared: dict[str, Any] = {
         "project": plan.project,
         "run": configuration.run,
@@ -50,7 +50,7 @@ def supervise(plan: Plan, dataset: str, method: str, variant: str, seeds: Sequen
     folder = plan.run.results
     store = Store(folder / ".store")
     chunk = folder / ".locks" / f"{dataset}--{method}--{variant}--{seeds[0]}"
-    with file_lock(chunk), _device(plan.known_methods[method], cache_folder(plan.project) / "gpus") as device:
+    with file_lock(chunk), _device(plan.plugins.methods[method], cache_folder(plan.project) / "gpus") as device:
         trials = make_trials(plan, dataset, method, variant, seeds, device.partition(":")[0])
         waiting = [trial for trial in trials if not (_restore(trial, store) or _refuse(trial))]
         while waiting:

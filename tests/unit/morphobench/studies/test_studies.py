@@ -21,13 +21,12 @@ def test_a_study_is_a_package_with_a_module_of_that_name():
 def test_cells_are_listed_and_their_failures_told_without_starting_a_framework(name):
     code = f"""
 import sys
-from morphobench.plugins.discovery import Plugins, discover_datasets, discover_methods
+from morphobench.plugins.discovery import discover_plugins
 from morphobench.project.paths import find_project
 from morphobench.settings.studies import Studies
 from morphobench.studies.cells import study_module
 study, settings = study_module({name!r}), Studies(**{{{name!r}: {{}}}}).model_dump()[{name!r}]
-project = find_project()
-plugins = Plugins(discover_methods(project.methods), discover_datasets(project.datasets))
+plugins = discover_plugins(find_project())
 for framework in settings["frameworks"]:
     study.plugin_folders(settings, framework, plugins)
     cells = study.cells(settings, framework, plugins)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from morphobench.contract import SPLITS, MorphologicalTarget, Split
-from morphobench.plugins.discovery import Plugins, discover_datasets, discover_methods
+from morphobench.plugins.discovery import discover_plugins
 from morphobench.project.errors import UserError
 from morphobench.project.paths import find_project
 from morphobench.settings.studies import Initialisation, RecoveryStudy
@@ -23,8 +23,7 @@ from varmorph import reference
 ROWS, COLUMNS = np.mgrid[:7, :7] - 3
 STICK = np.where(ROWS == 0, 0.0, -np.inf)
 DISK = np.where(ROWS**2 + COLUMNS**2 <= 9, 0.0, -np.inf)
-PROJECT = find_project()
-PLUGINS = Plugins(discover_methods(PROJECT.methods), discover_datasets(PROJECT.datasets))
+PLUGINS = discover_plugins(find_project())
 QUADRATIC = -(ROWS**2 + COLUMNS**2) / 18
 VARIANT = "operator-recovery.digits-dilation-stick"
 METHODS = ("backbone-maxplus", "backbone-variational", "softmorph")

@@ -8,7 +8,7 @@ import torch
 
 import varmorph.reference
 from morphobench.contract import FrameworkUnavailable
-from morphobench.plugins.discovery import Plugins, discover_datasets, discover_methods
+from morphobench.plugins.discovery import discover_plugins
 from morphobench.project.paths import find_project
 from morphobench.settings.records import CellRecord
 from morphobench.settings.studies import Solver, SolverStudy
@@ -26,8 +26,7 @@ from morphobench.studies.solvers.rows import Found, accurate, rows_of, search
 from morphobench.studies.solvers.study import COLUMNS, OUTPUTS, cells, collect, failed_rows, open_instance
 
 DEFAULTS = SolverStudy().model_dump()
-PROJECT = find_project()
-PLUGINS = Plugins(discover_methods(PROJECT.methods), discover_datasets(PROJECT.datasets))
+PLUGINS = discover_plugins(find_project())
 SETTINGS = {
     **DEFAULTS,
     "image_sizes": [6],
