@@ -1,7 +1,7 @@
 """Scores of predictions against test labels; established libraries compute what they can.
 
-Every function takes raw scores as ``predict`` returns them. Metrics are named in `METRICS`; higher is better except for
-``ece`` and ``hd95``.
+Every function takes raw scores as ``predict`` returns them. What ranks or decides looks at these and never at probabilities, which
+floating-point numbers near 1 cannot tell apart. Metrics are named in `METRICS`; higher is better except for ``ece`` and ``hd95``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over classes of the one-versus-rest area under the ROC curve, as medmnist's Evaluator computes it.
+    """Mean over classes of the one-versus-rest area under the ROC curve; of two classes that of the second.
 
-    Classes that do not occur in ``labels``, or alone, have no curve and are left out.
+    Images are ranked by the log-odds of the class. That is the order of its probability, by which medmnist's Evaluator ranks, without
+    the ties of a softmax that has saturated. Classes that do not occur in ``labels``, or alone, have no curve and are left out.
     """
-    probabilities = special.softmax(scores.astype(np.float64), axis=1)
     classes = np.arange(scores.shape[1]) if scores.shape[1] > 2 else np.array([1])
-    return multilabel_auc(probabilities[:, classes], labels[:, None] == classes)
+    return multilabel_auc(_log_odds(scores)[:, classes], labels[:, None] == classes)
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    """Return log(p / (1 - p)) of the softmax p of scores (N, K): each score less the log-sum-exp of the others."""
+    exact = scores.astype(np.float64)
+    others = [special.logsumexp(np.delete(exact, k, axis=1), axis=1) for k in range(exact.shape[1])]
+    return exact - np.stack(others, axis=1)
 
 
 def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -41,7 +48,7 @@ def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 def calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error with equal-width bins (Guo et al. 2017, section 2)."""
     probabilities = special.softmax(scores.astype(np.float64), axis=1)
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1), scores.argmax(axis=1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(correct[place == k].mean() - confidence[place == k].mean()) * (place == k).mean() for k in set(place)]
     return float(np.sum(gaps))

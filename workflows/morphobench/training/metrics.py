@@ -34,9 +34,11 @@ def multilabel_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     Parameters
     ----------
     scores, labels : ndarray
-        (N, L). Labels that no sample has, or every one, have no curve and are left out.
+        (N, L). Only the order of the scores of a label counts: raw scores, since a sigmoid that has saturated ties. Labels that no
+        sample has, or every one, have no curve and are left out.
     """
     from sklearn.metrics import roc_auc_score  # takes a second to import
 
+    scores = scores.astype(np.float64)  # differences of float32 scores overflow
     present = [k for k in range(scores.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
     return float(np.mean([roc_auc_score(labels[:, k], scores[:, k]) for k in present])) if present else np.nan

@@ -33,6 +33,40 @@ def test_auc_and_accuracy_equal_those_of_medmnist(task, kind, classes, tmp_path,
     assert ours["accuracy"] == pytest.approx(evaluator.getACC(labels[:, None], probabilities, kind), abs=1e-12)
 
 
+SATURATED = [98.095, 98.4612, 98.1145, 98.1506, 97.6037, 98.9425, 99.2644, 99.5014, 99.728, 99.6595]
+SATURATED += [99.6931, 99.4667, 99.9623, 99.8949, 99.8768]
+
+
+@pytest.mark.parametrize("unlikely", [[], [-300.0], [-50.0, -70.0]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_auc_ranks_images_whose_softmax_has_saturated(dtype, unlikely):
+    """One negative, above one of 14 positives: 13 / 14, though the probability of the second class rounds to 1 in every image."""
+    scores = np.array([[0, score, *unlikely] for score in SATURATED], dtype)
+    labels = np.array([0] + 14 * [1])
+    assert metrics.macro_auc(scores, labels) == pytest.approx(13 / 14)
+    assert metrics.score("classification", scores, labels)["auc"] == pytest.approx(13 / 14)
+
+
+def test_multilabel_auc_ranks_images_whose_sigmoid_has_saturated():
+    scores = np.array(SATURATED, np.float32)[:, None] * [1, -1]
+    labels = np.array([0] + 14 * [1])[:, None] == [1, 0]
+    assert metrics.score("multilabel", scores, labels)["auc"] == pytest.approx(13 / 14)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_scores_at_the_ends_of_float32_have_finite_metrics(task):
+    scores = np.array([[-3e38, 3e38], [3e38, -3e38], [0, 1e-45]], np.float32)
+    labels = np.array([[0, 1], [1, 0], [0, 1]])
+    found = metrics.score(task, scores, labels if task == "multilabel" else labels.argmax(axis=1))
+    assert found["auc"] == found["accuracy"] == 1.0
+
+
+def test_calibration_takes_the_class_that_the_scores_decide():
+    """Both probabilities round to 1/2, yet the second score is larger."""
+    scores, labels = np.full((8, 2), [1e-20, 2e-20]), np.ones(8, np.int64)
+    assert metrics.score("classification", scores, labels)["ece"] == pytest.approx(0.5)
+
+
 def test_multilabel_metrics_equal_those_of_medmnist(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     evaluator = pytest.importorskip("medmnist.evaluator")
