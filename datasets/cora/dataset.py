@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from morphobench.contract import Graph, GraphSplit
 from morphobench.contract.graphs import both_directions
 from morphobench.data.download import obtain
 from morphobench.data.splits import load_graph_split, prepare_splits, recipe
+from morphobench.settings.reading import read_yaml
 
 from .planetoid import read_pickle
 
@@ -32,7 +32,7 @@ def load(variant: str, cache: Path, split: str) -> GraphSplit:
 
 def declared() -> dict[str, Any]:
     """Return what ``dataset.yaml`` says."""
-    return yaml.safe_load((Path(__file__).parent / "dataset.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "dataset.yaml")
 
 
 def make(folder: Path) -> dict[str, GraphSplit]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from morphobench.contract import Split
 from morphobench.data.download import CorruptFile, obtain
 from morphobench.data.splits import read_arrays
+from morphobench.settings.reading import read_yaml
 
 SIDE = 28
 NAMES_IN_FILE = {"train": "train", "valid": "val", "test": "test"}
@@ -54,7 +54,7 @@ def source_file(variant: str) -> dict[str, Any]:
 @remember
 def declared() -> dict[str, Any]:
     """Return what ``dataset.yaml`` says."""
-    return yaml.safe_load((Path(__file__).parent / "dataset.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "dataset.yaml")
 
 
 def check(path: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:

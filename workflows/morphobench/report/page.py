@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,6 +19,7 @@ from morphobench.project.paths import RunFolder
 from morphobench.report.measurements import reproduction_command
 from morphobench.report.results import RunResults, read_run_results
 from morphobench.report.sections import Answer, Section, sections
+from morphobench.settings.yaml_text import dump
 
 __all__ = ["inline_svg", "write_report"]
 
@@ -72,7 +72,7 @@ def write_report(run: RunFolder, out: Path) -> Path:
         answers=_answers(results),
         sections=_shown_sections(results, figures, environment),
         machines=[(name, _flat(content)) for name, content in results.environments.items()],
-        configuration=yaml.safe_dump(dict(results.config), sort_keys=False, allow_unicode=True),
+        configuration=dump(dict(results.config)),
         tables=_write_tables(results, run, out / "tables"),
         style=Markup((templates / "style.css").read_text(encoding="utf-8")),
         script=Markup((templates / "sort.js").read_text(encoding="utf-8")),

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from morphobench.contract import Split
 from morphobench.project.paths import RunFolder, find_project
+from morphobench.settings.reading import read_yaml
 from morphobench.statistics import comparisons, counterparts, ranking, references
 from morphobench.statistics.tables import SCORES, TRIAL_KEY, TRIALS, merge_runs, parse_entry
 from morphobench.studies.tables import study_table
@@ -270,7 +270,7 @@ def _read_manifests(runs: Iterable[RunFolder], folder: str) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    return (read_yaml(path) or {}) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

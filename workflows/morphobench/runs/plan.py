@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from morphobench.plugins.discovery import (
     BrokenPlugin,
     DatasetInfo,
@@ -23,6 +21,7 @@ from morphobench.project.provenance import provenance
 from morphobench.runs.configuration import check_names
 from morphobench.settings.reading import check, read_yaml
 from morphobench.settings.run import Configuration, MethodEntry
+from morphobench.settings.yaml_text import dump
 
 __all__ = ["Plan", "load_plan", "make_plan"]
 
@@ -122,7 +121,7 @@ class Plan:
     def write(self) -> None:
         """Write ``config.yaml``, every default filled in, and ``environment.json``, versions and hardware, of the run."""
         write_json(self.run.results / "environment.json", provenance(self.project.root))
-        write_text(self.run.results / "config.yaml", yaml.safe_dump(self.written_out(), sort_keys=False))
+        write_text(self.run.results / "config.yaml", dump(self.written_out()))
 
 
 def load_plan(path: Path, project: Project) -> Plan:

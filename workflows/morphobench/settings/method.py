@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from morphobench.contract import Family, FrameworkName, TaskKind
-from morphobench.settings.model import Above0, Count, Distinct, Partial, Settings, empty_for_null
+from morphobench.settings.model import Above0, AsInteger, Count, Distinct, Partial, Settings, empty_for_null
 
 __all__ = ["MethodDescription", "MethodVariant", "Name", "Resources", "Text"]
 
@@ -39,7 +39,7 @@ class Resources(Settings):
     """Wall-clock limit of one seed in seconds; replaces the one of the config."""
     memory_mb: Count | None = None
     """Memory limit in MiB; replaces the one of the config."""
-    gpu: Annotated[int, Field(ge=0, le=1)] = 0
+    gpu: Annotated[int, Field(ge=0, le=1), AsInteger] = 0
     """Number of GPUs a trial takes where there are any (0 or 1)."""
 
 

@@ -1,4 +1,7 @@
-"""What the models of `settings` share: nothing unknown, nothing coerced, and numbers that stay as they were written."""
+"""What the models of `settings` share: nothing unknown, numbers that stay as they were written, and nothing coerced.
+
+Save for two ways to write a number: 2.0 is a whole number where one is asked for, and ``1e-3`` is no text.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -19,8 +23,11 @@ from pydantic import SerializerFunctionWrapHandler as Serialise
 from pydantic import ValidatorFunctionWrapHandler as Validate
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from morphobench.settings.yaml_text import number_in
+
 __all__ = [
     "Above0",
+    "AsInteger",
     "AsWritten",
     "Count",
     "Distinct",
@@ -41,8 +48,15 @@ Values = TypeVar("Values", bound=Sequence[Any])
 
 
 def _checked(value: Any, validate: Validate) -> Any:
+    value = number_in(value)
     validate(value)
     return value
+
+
+def _integer(value: Any) -> Any:
+    """Return the integer that a number without fraction is; anything else as it is, to be refused."""
+    number = number_in(value)
+    return int(number) if isinstance(number, float) and number.is_integer() else value
 
 
 def distinct(values: Values) -> Values:
@@ -58,8 +72,10 @@ def empty_for_null(value: Any) -> Any:
     return {} if value is None else value
 
 
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+# Stands last, behind what limits the integer.
+AsInteger = BeforeValidator(_integer)
+Whole = Annotated[int, Field(ge=0), AsInteger]
+Count = Annotated[int, Field(ge=1), AsInteger]
 # A number that is checked and kept: 300 stays a whole number where 300.0 would do as well.
 AsWritten = Annotated[Anything, WrapValidator(_checked), WrapSerializer(lambda value, serialise: value)]
 Number = AsWritten[float]

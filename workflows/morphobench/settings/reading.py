@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from morphobench.project.errors import UserError
 from morphobench.settings.model import schema_of
+from morphobench.settings.yaml_text import load
 
 __all__ = ["check", "read_yaml"]
 
@@ -32,15 +33,15 @@ LIMITS = {
 
 
 def read_yaml(path: Path) -> Any:
-    """Read one YAML document with the safe loader.
+    """Read one YAML document, see `yaml_text`.
 
     Raises
     ------
     UserError
-        If the file is missing or does not parse; the message gives file, line and column.
+        If the file is missing, does not parse or has a key twice; the message gives file, line and column.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, fiel
 
 from morphobench.contract import Budget
 from morphobench.settings.method import Resources
-from morphobench.settings.model import Above0, AsWritten, Count, Distinct, Partial, Settings, Whole, distinct
+from morphobench.settings.model import Above0, AsInteger, AsWritten, Count, Distinct, Partial, Settings, Whole, distinct
 from morphobench.settings.studies import Studies
 
 __all__ = ["BudgetSettings", "Configuration", "DatasetEntry", "MethodEntry", "Robustness", "Tuning"]
@@ -26,7 +26,7 @@ class BudgetSettings(Settings):
     """Images in one optimiser step; without meaning for graphs, where a step takes all training nodes."""
     timeout_s: Above0 = Budget.timeout_s
     """Wall-clock limit of one seed in seconds; the process group is killed after it."""
-    memory_mb: Annotated[int, Field(ge=64)] = Budget.memory_mb
+    memory_mb: Annotated[int, Field(ge=64), AsInteger] = Budget.memory_mb
     """Limit of the resident memory of one trial in MiB."""
     steps_per_epoch: Count | None = Budget.steps_per_epoch
     """Largest number of batches in one epoch; null takes the whole training split."""
@@ -93,11 +93,13 @@ class Robustness(Settings):
     """Data sets of the run, of images, whose models are tried."""
     methods: list[str] | None = None
     """Methods whose models are tried; null means all that ran on these data sets."""
-    severities: Distinct[list[Annotated[int, Field(ge=1, le=5)]]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
+    severities: Distinct[list[Annotated[int, Field(ge=1, le=5), AsInteger]]] = Field(
+        default=[1, 2, 3, 4, 5], min_length=1
+    )
     """Severities of each corruption."""
     noise_datasets: list[str] = []
     """Those of the data sets whose models are also tried under uniform and normal noise."""
-    noise_levels: Annotated[int, Field(ge=2)] = 20
+    noise_levels: Annotated[int, Field(ge=2), AsInteger] = 20
     """Number of levels of the noise, from none to a standard deviation of half the range."""
     seeds: Count = 10
     """How many of the seeds are tried, from the first."""

@@ -6,7 +6,17 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
-from morphobench.settings.model import Above0, AsWritten, Count, Number, Partial, Settings, Whole, empty_for_null
+from morphobench.settings.model import (
+    Above0,
+    AsInteger,
+    AsWritten,
+    Count,
+    Number,
+    Partial,
+    Settings,
+    Whole,
+    empty_for_null,
+)
 
 __all__ = [
     "BenchmarkSettings",
@@ -40,7 +50,7 @@ Initialisation = Literal["random", "zero", "near-identity"]
 
 LARGEST_IMAGE = 256  # instances of the gradient study are cut from a photograph
 Framework = Literal["torch", "jax"]
-ImageSizes = Annotated[list[Annotated[int, Field(ge=4, le=LARGEST_IMAGE)]], Field(min_length=1)]
+ImageSizes = Annotated[list[Annotated[int, Field(ge=4, le=LARGEST_IMAGE), AsInteger]], Field(min_length=1)]
 SomeNumbers = Annotated[list[Number], Field(min_length=1)]
 SomeAbove0 = Annotated[list[Above0], Field(min_length=1)]
 
