@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
+# Programs are called as modules: the scripts that pip writes do not start in a folder whose name has $ or ".
 BIN := $(VENV)/bin
 PYTHON_FILES := varmorph workflows/morphobench methods datasets tests
 
@@ -24,26 +25,26 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: env
-	$(BIN)/snakemake --cores $(CORES)
-	@echo; echo "The report is $(CURDIR)/reports/default/index.html"
+	$(BIN)/python -m snakemake --cores $(CORES)
+	@echo; echo "The report is $$PWD/reports/default/index.html"
 
 smoke: env
-	$(BIN)/snakemake --cores $(CORES) --configfile workflows/config/smoke.yaml
-	@echo; echo "The report is $(CURDIR)/reports/smoke/index.html"
+	$(BIN)/python -m snakemake --cores $(CORES) --configfile workflows/config/smoke.yaml
+	@echo; echo "The report is $$PWD/reports/smoke/index.html"
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: env
 	$(BIN)/ruff format --check $(PYTHON_FILES)
-	$(BIN)/snakefmt --check Snakefile workflows/rules
+	$(BIN)/python -m snakefmt --check Snakefile workflows/rules
 
 lint: env
 	$(BIN)/ruff check $(PYTHON_FILES)
-	$(BIN)/snakemake --lint
+	$(BIN)/python -m snakemake --lint
 
 types: env
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 check: format lint types test smoke
 

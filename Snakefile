@@ -1,9 +1,14 @@
 # One workflow, three tiers: a tier is a file of workflows/config, chosen with --configfile; default.yaml without one.
 
 
-if "run" not in config:
+# Paths of the workflow are those of the checkout, wherever snakemake was called.
+workdir: workflow.basedir
 
-    configfile: "workflows/config/default.yaml"
+
+# --config alone changes the default tier.
+if not workflow.configfiles:
+
+    configfile: f"{workflow.basedir}/workflows/config/default.yaml"
 
 
 include: "workflows/rules/configuration.smk"

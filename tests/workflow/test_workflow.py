@@ -1,6 +1,7 @@
 """The workflow on toy plugins: resume, re-run, failures, mistakes. The smoke tier itself runs in `make check`."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -206,6 +207,8 @@ def test_a_run_is_verified_against_the_numbers_it_is_expected_to_give(finished):
         ("methods: {include: [cion]}", "unknown method 'cion'; known: coin, dice; did you mean 'coin'?"),
         ("sedes: [0]", "unknown key 'sedes'"),
         ("threads: two", "key 'threads': found 'two', expected integer"),
+        ("threads: 1.5", "key 'threads': found 1.5, expected integer"),
+        ("run: other", "line 7, column 1: not valid YAML: found key 'run' twice, first in line 1"),
     ],
 )
 def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, message):
@@ -217,6 +220,52 @@ def test_a_mistake_in_the_config_is_one_message_before_any_work(toy, line, messa
     assert message in complaints[0]
     assert "config.yaml" in complaints[0]
     assert not (toy.root / "results/try").exists()
+
+
+def test_numbers_may_be_written_in_every_way_that_people_write_them(toy):
+    toy.write_config(CONFIG.replace("timeout_s: 20", "timeout_s: 2e1, epochs: 2.0").replace("[0, 1, 2, 3]", "[0.0]"))
+    assert toy.snakemake(TABLE).returncode == 0
+    records = [json.loads(path.read_text()) for path in (toy.root / "results/try").rglob("record.json")]
+    assert {(record["seed"], record["budget"]["timeout_s"], record["budget"]["epochs"]) for record in records} == {
+        (0, 20.0, 2)
+    }
+
+
+@pytest.fixture
+def odd(new_scratch, tmp_path):
+    """A checkout in a folder whose name a shell would take apart; default.yaml is its config."""
+    root = tmp_path / """a $HOME "b" 'c' %d"""
+    root.mkdir()
+    scratch = furnished(new_scratch(root))
+    scratch.write_config(CONFIG.replace("[0, 1, 2, 3]", "[0]")).rename(root / "workflows/config/default.yaml")
+    return scratch
+
+
+def call(scratch, folder, *arguments):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=scratch.environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_a_checkout_may_have_any_name_and_be_called_from_anywhere(odd, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = call(odd, elsewhere, "-s", str(odd.root / "Snakefile"), TABLE)
+    assert done.returncode == 0, done.stderr
+    assert (odd.root / TABLE).is_file()
+    assert not (elsewhere / "results").exists()
+    done = call(odd, elsewhere, "-s", str(odd.root / "Snakefile"), "-n", "--directory", ".")
+    assert f"morphobench: --directory: found {elsewhere}, expected {odd.root}" in done.stderr
+    odd.root = odd.root.rename(tmp_path / "a{b")
+    done = call(odd, odd.root, "-n")
+    assert "rename the folder" in done.stderr
+
+
+def test_config_on_the_command_line_changes_the_default_tier(odd):
+    done = call(odd, odd.root, "-n", TABLE.replace("try", "mine"), "--config", "run=mine")
+    assert done.returncode == 0, done.stderr
+    assert "results/mine/trials/toy/coin" in done.stdout
 
 
 @pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit", "superpixels", "recovery"])

@@ -1,5 +1,6 @@
 # Checks the configuration before any work starts, and says where everything lies.
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +12,22 @@ from morphobench.project.paths import find_project
 from morphobench.project.provenance import gpus
 from morphobench.plugins.code_hash import dataset_sources, method_sources
 from morphobench.project.errors import UserError
+from morphobench.settings.reading import read_yaml
 from morphobench.studies.cells import study_module, study_names
 
 PROJECT = find_project(Path(workflow.basedir))
 try:
+    for place in (PROJECT.root, Path(sys.executable)):
+        if set("{}:") & set(str(place)):
+            raise UserError(
+                f"{place}: found {{, }} or : in the path, which Snakemake or PATH takes for something else; rename the folder"
+            )
+    if Path.cwd() != PROJECT.root:
+        raise UserError(
+            f"--directory: found {Path.cwd()}, expected {PROJECT.root}: a run lies in the checkout that it is of"
+        )
+    for name in workflow.configfiles:
+        read_yaml(Path(name))  # Snakemake takes the last of two equal keys in silence
     PLAN = make_plan(
         dict(config), PROJECT, ", ".join(str(name) for name in workflow.configfiles)
     )
@@ -54,7 +67,8 @@ CELL = f"{RESULTS}/trials/{{dataset}}/{{method}}/{{variant}}"
 STUDIES = CONFIGURATION.settings_of_studies()
 # Jobs find the Python that runs Snakemake, whether or not its environment has been activated. A prefix replaces Snakemake's
 # own, which makes a failure ahead of `| tee` fail the job: it is repeated here.
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+BIN = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -euo pipefail; export PATH={BIN}:"$PATH"; ')
 
 
 def relative(paths):
