@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["dot", "flat", "spread_over"]
+__all__ = ["dot", "flat", "power_of_two", "spread_over"]
 
 Array = Any  # of either framework
 
@@ -23,3 +24,14 @@ def flat(z: Array) -> Array:
 def dot(a: Array, b: Array) -> Array:
     """Inner product of each problem: (N, C, 1, ...), to multiply z with."""
     return (a * b).sum(axis=tuple(range(2, a.ndim)), keepdims=True)
+
+
+def power_of_two(xp: Any, a: Array, axes: Sequence[int]) -> Array:
+    """Power of two nearest below the greatest size over some axes, which keep length 1; 1 where that is 0 or not finite.
+
+    Numbers divided by it keep all their digits, and their squares neither overflow nor vanish.
+    """
+    size = xp.amax(xp.abs(a), tuple(axes), keepdims=True)
+    usable = (size > 0) & xp.isfinite(size)
+    size = xp.where(usable, xp.maximum(size, float(xp.finfo(a.dtype).tiny)), 1.0)
+    return size / (2 * xp.frexp(size)[0])

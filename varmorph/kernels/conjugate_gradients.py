@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from varmorph.kernels.compilation import part, plus
 
-__all__ = ["STRETCH", "begin", "inner", "invert", "proceed"]
+__all__ = ["STRETCH", "begin", "inner", "invert", "power_of_two", "proceed"]
 
 STRETCH = 1024  # lanes taken at once
 
@@ -41,6 +42,15 @@ def inner(a: Any, b: Any) -> float:
 
 
 @part
+def power_of_two(a: Any) -> float:
+    """Power of two nearest below the greatest size of numbers, 1 where that is 0 or infinite; NaN counts as nothing."""
+    size = 0.0
+    for j in range(a.size):
+        size = max(size, float(abs(a[j])) if a[j] == a[j] else 0.0)
+    return math.ldexp(1.0, math.frexp(size)[1] - 1) if 0 < size < np.inf else 1.0
+
+
+@part
 def _advance(value: Any, residual: Any, lanes: int, direction: Any, image: Any, inverse: Any, length: Any) -> Any:
     """Walk along the direction; return the inner products of the residual with the preconditioned one and with itself."""
     product = norm = value.dtype.type(0)
@@ -60,19 +70,24 @@ def _turn(direction: Any, lanes: int, inverse: Any, residual: Any, share: Any) -
 
 
 @part
-def begin(right: Any, diagonal: Any, residual: Any, direction: Any) -> tuple[float, float, float]:
+def begin(right: Any, diagonal: Any, residual: Any, direction: Any) -> tuple[float, float, float, float]:
     """Begin conjugate gradients preconditioned by the diagonal, which is inverted, with a right side of norm 1.
 
-    Return the norm of the right side, the inner product of the residual with the preconditioned one, and its norm.
+    Return the norm of the right side as two factors, the second a power of two, since its square may overflow or vanish; the
+    inner product of the residual with the preconditioned one; and its norm.
     """
     invert(diagonal)
-    size = np.sqrt(inner(right, right))
+    unit = power_of_two(right)
+    one = right.dtype.type(unit)
+    for j in range(right.size):
+        residual[j] = right[j] / one
+    size = np.sqrt(inner(residual, residual))
     size = size if size > 0 else 1.0
     scale = right.dtype.type(size)
     for j in range(right.size):
-        residual[j] = right[j] / scale
+        residual[j] /= scale
         direction[j] = diagonal[j] * residual[j]
-    return size, inner(residual, direction), np.sqrt(inner(residual, residual))
+    return size, unit, inner(residual, direction), np.sqrt(inner(residual, residual))
 
 
 @part

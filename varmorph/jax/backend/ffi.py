@@ -197,7 +197,7 @@ def _run(frame: _Frame) -> None:
     kernel = getattr(import_module(f"varmorph.kernels.{module}"), function)
     results = _arrays(frame.results)
     places = {"out": results} if getattr(kernel, "writes_into", False) else {}
-    with working_in(_team(frame)):
+    with working_in(_team(frame)), np.errstate(over="ignore", invalid="ignore"):  # NumPy would warn of NaN and infinity
         found = kernel(*_fitted(shape, _arrays(frame.arguments)), *map(_read, options), **places)
     for result, array in zip(results, _flat(found), strict=True):
         if array is not result:

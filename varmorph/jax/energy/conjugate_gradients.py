@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varmorph.formulas.per_problem import dot
+from varmorph.formulas.per_problem import dot, power_of_two
 from varmorph.jax.energy.laplacian import Laplacian
 
 __all__ = ["LinearSolution", "conjugate_gradients", "differentiable_solution", "neumann_series"]
@@ -51,10 +51,12 @@ def conjugate_gradients(
     holds NaN stops at once and keeps residual NaN.
     """
     inverse = _ratio(jnp.ones_like(matrix.diagonal), matrix.diagonal)
-    # Scaled to norm 1, so that squares neither overflow nor vanish in single precision.
-    size = jnp.sqrt(dot(right, right))
+    # Scaled to norm 1, so that squares neither overflow nor vanish in single precision: those of the norm itself included.
+    unit = power_of_two(jnp, right, range(2, right.ndim))
+    scaled = right / unit
+    size = jnp.sqrt(dot(scaled, scaled))
     size = jnp.where(size > 0, size, 1.0)
-    residual = right / size
+    residual = scaled / size
     problems = right.shape[:2]
 
     def norm_of(residual: jax.Array) -> jax.Array:
@@ -80,20 +82,22 @@ def conjugate_gradients(
     none = jnp.zeros(problems, jnp.int32)
     begin = _State(jnp.zeros_like(right), residual, first, dot(residual, first), none, norm_of(residual), jnp.int32(0))
     end = jax.lax.while_loop(goes_on, step, begin)
-    return LinearSolution(end.value * size, end.steps, end.norm)
+    return LinearSolution(end.value * size * unit, end.steps, end.norm)
 
 
 def neumann_series(matrix: Laplacian, right: jax.Array, terms: int) -> LinearSolution:
     """Add up sum_{j < terms} (I - D^-1 matrix)^j D^-1 right, D the diagonal of the matrix."""
     inverse = _ratio(jnp.ones_like(matrix.diagonal), matrix.diagonal)
+    unit = power_of_two(jnp, right, range(2, right.ndim))
+    scaled = right / unit
 
     def add(_: jax.Array, value: jax.Array) -> jax.Array:
-        return value + inverse * (right - matrix(value))
+        return value + inverse * (scaled - matrix(value))
 
-    value = jax.lax.fori_loop(1, terms, add, inverse * right)
-    residual, size = right - matrix(value), jnp.sqrt(dot(right, right))
+    value = jax.lax.fori_loop(1, terms, add, inverse * scaled)
+    residual, size = scaled - matrix(value), jnp.sqrt(dot(scaled, scaled))
     relative = (jnp.sqrt(dot(residual, residual)) / jnp.where(size > 0, size, 1.0)).reshape(right.shape[:2])
-    return LinearSolution(value, jnp.full(right.shape[:2], terms, jnp.int32), relative)
+    return LinearSolution(value * unit, jnp.full(right.shape[:2], terms, jnp.int32), relative)
 
 
 def differentiable_solution(

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varmorph.formulas.per_problem import power_of_two
+
 __all__ = ["RESTART", "GeneralSolution", "geometric_series", "minimal_residuals"]
 
 RESTART = 20  # directions that are kept before GMRES starts afresh: what bounds its memory
@@ -49,9 +51,10 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
     more; one that holds NaN stops at once and keeps residual NaN. The residual that is returned is computed from v, not
     the one that GMRES carries along. A problem that a whole cycle brings no nearer has met rounding, and stops.
     """
-    size = _norm(right)
+    unit = power_of_two(jnp, right, (1,))
+    size = _norm(right / unit)
     size = jnp.where(size > 0, size, 1.0)
-    scaled = right / size[:, None]
+    scaled = right / unit / size[:, None]
     norm = _norm(scaled)
 
     def goes_on(now: _Progress) -> jax.Array:
@@ -71,16 +74,18 @@ def minimal_residuals(matrix: Operator, right: jax.Array, tolerance: float, max_
         jnp.zeros_like(right), scaled, norm, norm > tolerance, jnp.zeros(norm.shape, bool), none, jnp.int32(0)
     )
     end = jax.lax.while_loop(goes_on, improve, begin)
-    return GeneralSolution(end.value * size[:, None], end.steps, end.norm, end.stuck)
+    return GeneralSolution(end.value * size[:, None] * unit, end.steps, end.norm, end.stuck)
 
 
 def geometric_series(matrix: Operator, right: jax.Array, terms: int) -> GeneralSolution:
     """Add up sum_{j < terms} (I - matrix)^j right."""
-    value = jax.lax.fori_loop(1, terms, lambda _, value: value + right - matrix(value), right)
-    size = _norm(right)
-    relative = _norm(right - matrix(value)) / jnp.where(size > 0, size, 1.0)
+    unit = power_of_two(jnp, right, (1,))
+    scaled = right / unit
+    value = jax.lax.fori_loop(1, terms, lambda _, value: value + scaled - matrix(value), scaled)
+    size = _norm(scaled)
+    relative = _norm(scaled - matrix(value)) / jnp.where(size > 0, size, 1.0)
     steps = jnp.full(size.shape, terms, jnp.int32)
-    return GeneralSolution(value, steps, relative, jnp.zeros(size.shape, bool))
+    return GeneralSolution(value * unit, steps, relative, jnp.zeros(size.shape, bool))
 
 
 def _norm(vectors: jax.Array) -> jax.Array:

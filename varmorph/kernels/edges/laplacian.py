@@ -55,12 +55,12 @@ def solve(
     direction = v[:nodes]
     for p in range(start, stop):
         inverse[:] = diagonal[p]
-        size, ahead, norm = begin(right[p], inverse, residual, direction)
+        size, unit, ahead, norm = begin(right[p], inverse, residual, direction)
         value[p] = 0
         count = 0
         while count < max_steps and norm > tolerance[p]:
             curvature = _product(image, v, conductance, source, target, known, p)
             ahead, norm = proceed(value[p], residual, direction, image[:nodes], inverse, curvature, ahead)
             count += 1
-        value[p] *= dtype.type(size)
+        value[p] = value[p] * dtype.type(size) * dtype.type(unit)
         steps[p], norms[p] = count, norm

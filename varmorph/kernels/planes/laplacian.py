@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import part, plus
-from varmorph.kernels.conjugate_gradients import STRETCH, begin, inner, invert, proceed
+from varmorph.kernels.conjugate_gradients import STRETCH, begin, inner, invert, power_of_two, proceed
 from varmorph.kernels.padded_plane import rounded
 
 __all__ = [
@@ -109,16 +109,16 @@ def conjugate_gradients(
     framed_direction = framed(lanes, pitch, right.dtype)
     direction = framed_direction[at : at + lanes]
     degrees(inverse, known, across, down, pitch)
-    size, ahead, norm = begin(right, inverse, residual, direction)
+    size, unit, ahead, norm = begin(right, inverse, residual, direction)
     value[:] = 0
     steps = 0
     while steps < max_steps and norm > tolerance:
         curvature = product(image, framed_direction, known, across, down, pitch)
         ahead, norm = proceed(value, residual, direction, image, inverse, curvature, ahead)
         steps += 1
-    scale = right.dtype.type(size)
+    scale, one = right.dtype.type(size), right.dtype.type(unit)
     for j in range(lanes):
-        value[j] *= scale
+        value[j] = value[j] * scale * one
     return steps, norm
 
 
@@ -126,19 +126,25 @@ def conjugate_gradients(
 def neumann_series(
     value: Any, right: Any, known: Any, across: Any, down: Any, pitch: int, terms: int
 ) -> tuple[int, float]:
-    """Add up the first terms of the series sum_j (I - D^-1 H)^j D^-1 right; return their number and the residual."""
+    """Add up the first terms of the series sum_j (I - D^-1 H)^j D^-1 right; return their number and the residual.
+
+    `right` is divided by a power of two, in place.
+    """
     lanes = right.size
     at = frame(pitch)
     inverse, image, sum_ = np.empty_like(right), np.zeros_like(right), framed(lanes, pitch, right.dtype)
     degrees(inverse, known, across, down, pitch)
     invert(inverse)
+    unit = right.dtype.type(power_of_two(right))
+    for j in range(lanes):
+        right[j] /= unit
     inner_sum = sum_[at:]
     for _ in range(terms):
         for j in range(lanes):
             inner_sum[j] += inverse[j] * (right[j] - image[j])
         product(image, sum_, known, across, down, pitch)
     for j in range(lanes):
-        value[j] = inner_sum[j]
+        value[j] = inner_sum[j] * unit
         image[j] = right[j] - image[j]
     size = np.sqrt(inner(right, right))
     return terms, np.sqrt(inner(image, image)) / (size if size > 0 else 1.0)

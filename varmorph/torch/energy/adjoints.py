@@ -135,15 +135,16 @@ class _Attached(torch.autograd.Function):
         shape: tuple[int, ...],
         *residuals: Tensor,
     ) -> Tensor:
-        ctx.parts = (adjoint, energy, certificate, shape)
-        ctx.save_for_backward(*residuals)
+        ctx.parts = (adjoint, energy, certificate, shape, len(residuals))
+        # What the Hessian is made of is saved besides: reading it fails where it was changed in place in between.
+        ctx.save_for_backward(*residuals, *(part.detach() for part in energy.hessian_parts()))
         return z.clone()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (q,) = cotangents
-        adjoint, energy, certificate, shape = ctx.parts
-        residuals = ctx.saved_tensors
+        adjoint, energy, certificate, shape, families = ctx.parts
+        residuals = ctx.saved_tensors[:families]
         refuse_second_derivatives()
         if energy.has_corner:
             raise ValueError(

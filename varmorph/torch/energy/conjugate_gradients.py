@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.formulas.per_problem import dot
+from varmorph.formulas.per_problem import dot, power_of_two
 from varmorph.torch.energy.laplacian import Laplacian
+from varmorph.torch.energy.namespace import xp
 
 __all__ = ["LinearSolution", "conjugate_gradients", "neumann_series"]
 
@@ -38,10 +39,12 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
 
         return LinearSolution(*launcher.conjugate_gradients(matrix, matrix.endpoints, right, tolerance, max_steps))
     inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
-    # Scaled to norm 1, so that squares neither overflow nor vanish in single precision.
-    size = dot(right, right).detach().sqrt()
+    # Scaled to norm 1, so that squares neither overflow nor vanish in single precision: those of the norm itself included.
+    unit = power_of_two(xp, right.detach(), range(2, right.ndim))
+    scaled = right / unit
+    size = dot(scaled, scaled).detach().sqrt()
     size = size.where(size > 0, 1.0)
-    residual = right / size
+    residual = scaled / size
     value = torch.zeros_like(right)
     conditioned = inverse * residual
     direction, product = conditioned, dot(residual, conditioned)
@@ -62,15 +65,17 @@ def conjugate_gradients(matrix: Laplacian, right: Tensor, tolerance: Tensor | fl
         direction = conditioned + _ratio(product, before) * direction
         steps = steps + active
         norm = dot(residual, residual).sqrt().flatten(1)
-    return LinearSolution(value * size, steps, norm)
+    return LinearSolution(value * size * unit, steps, norm)
 
 
 def neumann_series(matrix: Laplacian, right: Tensor, terms: int) -> LinearSolution:
     """Add up sum_{j < terms} (I - D^-1 matrix)^j D^-1 right, D the diagonal of the matrix."""
     inverse = _ratio(torch.ones_like(matrix.diagonal), matrix.diagonal)
-    value = inverse * right
+    unit = power_of_two(xp, right, range(2, right.ndim))
+    scaled = right / unit
+    value = inverse * scaled
     for _ in range(terms - 1):
-        value = value + inverse * (right - matrix(value))
-    residual, size = right - matrix(value), dot(right, right).sqrt()
+        value = value + inverse * (scaled - matrix(value))
+    residual, size = scaled - matrix(value), dot(scaled, scaled).sqrt()
     relative = (dot(residual, residual).sqrt() / size.where(size > 0, 1.0)).view(right.shape[:2])
-    return LinearSolution(value, torch.full(right.shape[:2], terms, device=right.device), relative)
+    return LinearSolution(value * unit, torch.full(right.shape[:2], terms, device=right.device), relative)

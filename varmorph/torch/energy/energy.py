@@ -92,6 +92,13 @@ class Energy(EnergyFormulas):
             return launcher.evaluate(z, self.families, self.shapes, self.ridge)
         return super().evaluate(z)
 
+    def hessian_parts(self) -> list[Tensor]:
+        """The tensors that the Hessian is made of, besides the residuals."""
+        parts: list[Any] = [] if self.ridge is None else [self.ridge.weight]
+        for edges in self.edges:
+            parts += [edges.weight, *vars(edges.penalty).values(), *vars(edges.incidence).values()]
+        return [part for part in parts if isinstance(part, Tensor)]
+
     @cached_property
     def connections(self) -> Connections:
         """Which unknowns are joined at all: two masks, for which the Laplacian of the weights need not be kept."""

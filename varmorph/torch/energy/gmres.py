@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from varmorph.formulas.per_problem import power_of_two
+from varmorph.torch.energy.namespace import xp
+
 __all__ = ["RESTART", "GeneralSolution", "geometric_series", "minimal_residuals"]
 
 RESTART = 20  # directions that are kept before GMRES starts afresh: what bounds its memory
@@ -40,9 +43,10 @@ def minimal_residuals(matrix: Operator, right: Tensor, tolerance: float, max_ste
     more; one that holds NaN stops at once and keeps residual NaN. The residual that is returned is computed from v, not
     the one that GMRES carries along. A problem that a whole cycle brings no nearer has met rounding, and stops.
     """
-    size = _norm(right)
+    unit = power_of_two(xp, right, (1,))
+    size = _norm(right / unit)
     size = size.where(size > 0, 1.0)
-    scaled = right / size[:, None]
+    scaled = right / unit / size[:, None]
     value, residual, norm = torch.zeros_like(right), scaled, _norm(scaled)
     steps = torch.zeros(len(right), dtype=torch.long, device=right.device)
     stuck = torch.zeros_like(steps, dtype=torch.bool)
@@ -56,20 +60,22 @@ def minimal_residuals(matrix: Operator, right: Tensor, tolerance: float, max_ste
         norm = _norm(residual)
         stuck = stuck | (cycle.stuck & (norm > tolerance))
         active = (norm > tolerance) & (norm < 0.9 * before) & ~stuck
-    return GeneralSolution(value * size[:, None], steps, norm, stuck)
+    return GeneralSolution(value * size[:, None] * unit, steps, norm, stuck)
 
 
 def geometric_series(matrix: Operator, right: Tensor, terms: int) -> GeneralSolution:
     """Add up sum_{j < terms} (I - matrix)^j right."""
-    value = right
-    residual = right - matrix(value)
+    unit = power_of_two(xp, right, (1,))
+    scaled = right / unit
+    value = scaled
+    residual = scaled - matrix(value)
     for _ in range(terms - 1):
         value = value + residual
-        residual = right - matrix(value)
-    size = _norm(right)
+        residual = scaled - matrix(value)
+    size = _norm(scaled)
     steps = torch.full_like(size, terms, dtype=torch.long)
     relative = _norm(residual) / size.where(size > 0, 1.0)
-    return GeneralSolution(value, steps, relative, torch.zeros_like(steps, dtype=torch.bool))
+    return GeneralSolution(value * unit, steps, relative, torch.zeros_like(steps, dtype=torch.bool))
 
 
 def _norm(vectors: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from varmorph.convergence import OnFailure, check_settings
+from varmorph.formulas.per_problem import power_of_two
 from varmorph.torch.backend.choice import implementation
 from varmorph.torch.backend.ops.arrays import on_arrays
 from varmorph.torch.energy.adjoints import refuse_second_derivatives
@@ -33,6 +34,7 @@ from varmorph.torch.energy.certificates import (
     apply_policy,
 )
 from varmorph.torch.energy.minimisation import Solution
+from varmorph.torch.energy.namespace import xp
 from varmorph.torch.lasso.supports import Systems, solve_on_supports
 
 __all__ = ["Lasso", "sparse_code"]
@@ -210,7 +212,7 @@ def _solve(given: Lasso, goal: float, max_sweeps: int, on_failure: OnFailure) ->
     certificate = Certificate(
         ForwardCertificate(gap <= goal, sweeps, gap, tries, unique, ActiveSet(lasso.margin(z), sweeps.clone()))
     )
-    value = _Coded.apply(given.x.T, given.dictionary, given.strength, z, systems, lasso, certificate, on_failure)
+    value = _Coded.apply(given.x.T, given.dictionary, given.strength, z, systems, given.ridge, certificate, on_failure)
     what = f"the lasso by coordinate descent, tolerance {goal:g}"
     value = apply_policy(on_failure, ~certificate.forward.converged, value, gap, what)
     return Solution(value, certificate, value.detach())
@@ -287,18 +289,20 @@ class _Coded(torch.autograd.Function):
         strength: Tensor,
         z: Tensor,
         systems: Systems,
-        lasso: Lasso,
+        ridge: float,
         certificate: Certificate,
         on_failure: OnFailure,
     ) -> Tensor:
-        ctx.parts = (z, systems, lasso, certificate, on_failure)
+        ctx.save_for_backward(x, dictionary, strength, z)
+        ctx.parts = (systems, ridge, certificate, on_failure)
         return z.T.clone()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         """Solve (D_S^T D_S + ridge I) v_S = q_S; then D v, r v^T - (D v) z^T and -sign(z) v are the gradients."""
-        z, systems, lasso, certificate, on_failure = ctx.parts
+        (x, dictionary, strength, z), (systems, ridge, certificate, on_failure) = ctx.saved_tensors, ctx.parts
         refuse_second_derivatives()
+        lasso = Lasso(x.T, dictionary, strength, ridge)
         q = cotangents[0].T * (z != 0)
         v = solve_on_supports(systems, q)
         certificate.backward = _certify(lasso, q, v, ~certificate.forward.unique)
@@ -311,6 +315,8 @@ class _Coded(torch.autograd.Function):
 
 
 def _certify(lasso: Lasso, q: Tensor, v: Tensor, singular: Tensor) -> BackwardCertificate:
+    unit = power_of_two(xp, q, (0,))  # so that squares neither overflow nor vanish
+    q, v = q / unit, v / unit
     left = (lasso.dictionary.T @ (lasso.dictionary @ v) + lasso.ridge * v) * (q != 0) - q
     size = q.square().sum(0).sqrt()
     residual = left.square().sum(0).sqrt() / size.where(size > 0, 1.0)

@@ -71,6 +71,9 @@ def in_threads(run: Callable[[int, int], None], planes: int, elements: int) -> N
 
 
 def on_arrays(kernel: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of arrays with the numbers of tensors; give its arrays, or tuples and lists of them, as tensors."""
-    with working_in(_TEAM):
+    """Call a function of arrays with the numbers of tensors; give its arrays, or tuples and lists of them, as tensors.
+
+    NumPy warns of NaN and infinity in sums; they are numbers as others here.
+    """
+    with working_in(_TEAM), np.errstate(over="ignore", invalid="ignore"):
         return _to_tensors(kernel(*map(_to_arrays, arguments)))
