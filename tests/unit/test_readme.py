@@ -17,7 +17,7 @@ def example(project, scratch):
     readme = (project.root / "README.md").read_text()
     folder = scratch.root / "methods" / "my-average"
     folder.mkdir()
-    for name in ("method.yaml", "method.py"):
+    for name in ("method.yaml", "method.py", "README.md"):
         (folder / name).write_text(re.search(BLOCK.format(re.escape(name)), readme, re.DOTALL)[1])
     return discover_methods(scratch.root / "methods")["my-average"]
 
@@ -25,6 +25,7 @@ def example(project, scratch):
 def test_the_example_method_is_complete_and_about_ten_lines(example):
     assert isinstance(example, MethodInfo)
     lines = [line for name in ("method.yaml", "method.py") for line in (example.folder / name).read_text().splitlines()]
+    assert example.summary, "the contract asks for it"
     assert sum(bool(line.strip()) for line in lines) <= 12
 
 

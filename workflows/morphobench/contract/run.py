@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -64,8 +65,9 @@ class Run:
     best_epoch: int | None = None
 
     def record_epoch(self, epoch: int, split: str, loss: float, metric: float, seconds: float) -> None:
-        """Append one row to the training curve and say it in the log."""
-        self.curve.append(EpochLog(epoch, split, float(loss), float(metric), float(seconds)))
+        """Append one row to the training curve and say it in the log; numbers may be those of any framework."""
+        epoch, loss, metric, seconds = operator.index(epoch), float(loss), float(metric), float(seconds)
+        self.curve.append(EpochLog(epoch, split, loss, metric, seconds))
         name = PRIMARY_METRIC[self.task.kind]
         self.log(f"epoch {epoch:3d} {split:5s} loss {loss:.4f} {name} {metric:.4f} {seconds:.1f} s")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
+from morphobench.settings.yaml_text import load
 
 __all__ = ["new_dataset", "new_method", "print_written"]
 
@@ -116,6 +117,11 @@ What the pictures show, where they come from, their licence, how they are split.
 """
 
 
+# A configuration for a first look at a new plugin, in one line that a shell can be given.
+FIRST_RUN = r"""printf 'run: {name}\ndatasets: [{dataset}]\nmethods: {{include: [{methods}]}}\nseeds: [0, 1, 2]\nbudget: {{epochs: 3}}\n' """
+FIRST_RUN += "> {name}.yaml; snakemake --cores all --configfile {name}.yaml"
+
+
 def new_method(project: Project, name: str, framework: str = "torch") -> Path:
     """Write a working method plugin into ``methods/name`` and return the folder.
 
@@ -146,7 +152,16 @@ def print_written(folder: Path) -> None:
     """Print which files a new plugin has, and what to do next."""
     for path in sorted(folder.iterdir()):
         print(f"wrote {path}")
-    print(f"next: edit it, then run  python -m morphobench check {folder.name}")
+    name, kind = folder.name, folder.parent.name
+    if kind == "methods":
+        fields = {"dataset": "digits", "methods": f"{name}, backbone-none, backbone-depthwise"}
+    else:
+        fields = {"dataset": name, "methods": "chance, linear, backbone-depthwise"}
+    print(f"next: edit it, then run  python -m morphobench check {name}")
+    print(
+        f"plain snakemake runs only the {kind} that workflows/config/default.yaml names: add it there, or try it alone:"
+    )
+    print(f"  {FIRST_RUN.format(name=name, **fields)}")
 
 
 def _write(parent: Path, name: str, files: dict[str, str], **fields: str) -> Path:
@@ -154,6 +169,10 @@ def _write(parent: Path, name: str, files: dict[str, str], **fields: str) -> Pat
     folder = parent / name
     if not NAME.match(name):
         raise UserError(f"name: found {name!r}, expected lower-case letters, digits and hyphens ({NAME.pattern})")
+    if load(name) != name:
+        raise UserError(
+            f"name: found {name!r}, which YAML reads as {load(name)!r}; expected what is text without quotes"
+        )
     if folder.exists():
         raise UserError(f"{folder} exists already; choose another name")
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))

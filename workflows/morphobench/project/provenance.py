@@ -44,8 +44,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+# Where an untracked file is code that runs: elsewhere lie configurations and notes.
+CODE = ("methods", "datasets", "varmorph", "workflows")
+
+
 def commit(root: Path) -> dict[str, Any]:
-    """Commit of the checkout and whether tracked files differ from it; empty outside git."""
+    """Commit of the checkout, and whether its code is another: a tracked file differs, or one of `CODE` is not tracked; empty outside git."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
@@ -53,7 +57,9 @@ def commit(root: Path) -> dict[str, Any]:
 
     try:
         head = git("rev-parse", "HEAD")
-        return {"commit": head, "dirty": bool(git("status", "--porcelain", "--untracked-files=no")) if head else False}
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        added = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
+        return {"commit": head, "dirty": bool(head and (changed or added))}
     except FileNotFoundError:
         return {"commit": "", "dirty": False}
 

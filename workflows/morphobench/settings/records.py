@@ -50,7 +50,7 @@ class Written(BaseModel):
             If a value does not fit the model.
         """
         self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        values = json.loads(json.dumps(self.model_dump(warnings=False), allow_nan=False))
+        values = json.loads(json.dumps(self.model_dump(warnings=False), allow_nan=False, default=_python))
         check(type(self), values, str(path))
         write_json(path, values)
 
@@ -58,6 +58,13 @@ class Written(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read a record that `write` wrote."""
         return check(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def _python(value: Any) -> Any:
+    """Return a number of NumPy or of a framework, which plugins count with, as Python's."""
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(f"a record holds {type(value).__name__}, expected numbers, text, lists and mappings")
 
 
 class Timings(BaseModel):
@@ -174,11 +181,11 @@ class CellRecord(Written):
 
     def write(self, path: Path) -> None:
         """Stamp, check and write the record, whole or not at all; what is not finite in a row becomes null."""
-        self.rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows]
+        self.rows = [{key: _finite(value) for key, value in row.items()} for row in self.rows]
         super().write(path)
 
 
-def _plain(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """Return a number of NumPy as Python's, and None for one that is not finite."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

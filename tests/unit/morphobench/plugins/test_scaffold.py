@@ -1,13 +1,24 @@
+import subprocess
+
 import numpy as np
 import pytest
 
 from morphobench.contract import Task
 from morphobench.data.preparation import prepare_dataset
-from morphobench.plugins.discovery import DatasetInfo, MethodInfo, discover_datasets, discover_methods
+from morphobench.plugins.discovery import (
+    DatasetInfo,
+    MethodInfo,
+    discover_datasets,
+    discover_methods,
+    discover_plugins,
+)
 from morphobench.plugins.loading import load_method
-from morphobench.plugins.scaffold import new_dataset, new_method
+from morphobench.plugins.scaffold import new_dataset, new_method, print_written
 from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
+from morphobench.runs.configuration import check_names
+from morphobench.settings.reading import check, read_yaml
+from morphobench.settings.run import Configuration
 from morphobench.training.frameworks import why_unavailable
 
 
@@ -33,6 +44,27 @@ def test_a_new_data_set_is_valid_and_prepares(scratch):
     folder = new_dataset(place, "mine")
     assert isinstance(discover_datasets(folder.parent)["mine"], DatasetInfo)
     assert prepare_dataset(place, "mine").status == "ok"
+
+
+@pytest.mark.parametrize(("make", "kind"), [(new_method, "methods"), (new_dataset, "datasets")])
+def test_what_is_printed_last_makes_a_config_that_takes_the_plugin(scratch, project, capsys, make, kind):
+    make(Project(scratch.root), "mine")
+    print_written(scratch.root / kind / "mine")
+    *_, restricted, command = capsys.readouterr().out.splitlines()
+    assert restricted.startswith(f"plain snakemake runs only the {kind} that workflows/config/default.yaml names")
+    writes, _, runs = command.strip().partition("; ")
+    subprocess.run(writes, shell=True, cwd=scratch.root, check=True)
+    assert runs == "snakemake --cores all --configfile mine.yaml"
+    known, own = discover_plugins(project), discover_plugins(Project(scratch.root))
+    configuration = check(Configuration, read_yaml(scratch.root / "mine.yaml"), "mine.yaml")
+    check_names(configuration, {**known.datasets, **own.datasets}, {**known.methods, **own.methods}, "mine.yaml")
+    assert "mine" in repr(getattr(configuration, kind))
+
+
+@pytest.mark.parametrize("name", ["1e3", "12", "null", "yes"])
+def test_a_name_that_yaml_reads_as_something_else_is_refused(scratch, name):
+    with pytest.raises(UserError, match=rf"name: found '{name}', which YAML reads as"):
+        new_method(Project(scratch.root), name)
 
 
 @pytest.mark.parametrize("name", ["Mine", "../mine", "_mine", ""])

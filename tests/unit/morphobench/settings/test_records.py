@@ -49,6 +49,14 @@ def test_a_record_that_does_not_fit_is_not_written(tmp_path, key, value):
     assert not (tmp_path / "record.json").exists()
 
 
+def test_numbers_of_numpy_are_written_as_those_of_python(tmp_path):
+    record = Record(**TRIAL)
+    record.epochs, record.best_epoch, record.learning_rate = np.int64(3), np.array(2), np.float32(0.5)
+    record.write(tmp_path / "record.json")
+    found = Record.read(tmp_path / "record.json")
+    assert (found.epochs, found.best_epoch, found.learning_rate) == (3, 2, 0.5)
+
+
 def test_what_is_not_finite_in_a_row_becomes_null_and_numpy_becomes_python(tmp_path):
     row = {"error": np.float64(math.inf), "time": math.nan, "count": np.int64(3), "name": "a"}
     CellRecord(**{**CELL, "rows": [row]}).write(tmp_path / "a.json")

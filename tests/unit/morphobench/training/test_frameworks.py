@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from morphobench.contract import FRAMEWORKS
+from morphobench.contract import FRAMEWORKS, InvalidPlugin, Task
 from morphobench.plugins.code_hash import code_hash, method_sources
 from morphobench.plugins.discovery import BrokenPlugin, discover_methods
 from morphobench.project.paths import Project
@@ -44,11 +45,21 @@ def test_every_framework_answers_to_the_interface(name):
     assert isinstance(framework_of(name), Framework)
 
 
+@pytest.mark.parametrize(("name", "module"), [("torch", "torch.nn.Module"), ("jax", "equinox.Module")])
+def test_a_model_that_is_no_module_is_refused_before_it_is_trained(name, module):
+    if why_unavailable(name):
+        pytest.skip(why_unavailable(name))
+    plugin = SimpleNamespace(build=lambda task, params: {"weights": 1})
+    with pytest.raises(InvalidPlugin, match=rf"build\(task, params\) returned dict, expected an? {module}"):
+        framework_of(name).build(plugin, Task("classification", (1, 4, 4), 2), {})
+
+
 @pytest.mark.parametrize(("name", "other"), [("jax", "torch"), ("torch", "jax")])
 def test_a_process_imports_one_framework(project, name, other):
     code = f"""
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from morphobench.contract import Task
 from morphobench.plugins.discovery import discover_methods
 from morphobench.plugins.loading import load_method
@@ -129,6 +140,7 @@ def test_xla_gets_the_threads_of_the_trial(project):
     code = """
 import jax.numpy as jnp
 from pathlib import Path
+from types import SimpleNamespace
 (jnp.ones((64, 64)) @ jnp.ones((64, 64))).block_until_ready()
 names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
 print(names.count("tf_XLAEigen"))

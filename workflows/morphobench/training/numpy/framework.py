@@ -28,7 +28,11 @@ class NumPy(Framework):
         """Return what the plugin builds."""
         if not hasattr(module, "build"):
             raise InvalidPlugin("framework numpy has no backbones: give build(task, params) instead of operator(...)")
-        return module.build(task, dict(params))
+        built = module.build(task, dict(params))
+        if not (isinstance(built, dict) or hasattr(built, "__dict__")):
+            kind = type(built).__name__
+            raise InvalidPlugin(f"build(task, params) returned {kind}, expected an object with attributes, or a dict")
+        return built
 
     def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
         """Refuse: a plugin without fit is not valid."""
@@ -48,19 +52,19 @@ class NumPy(Framework):
         return int(count) if count is not None else None
 
     def save_weights(self, model: Any, path: Path) -> None:
-        """Write the attributes of the model that are arrays or numbers."""
+        """Write what of the model is an array or a number: attributes of an object, entries of a dict."""
         from safetensors.numpy import save_file
 
-        kept = {name: np.asarray(value) for name, value in vars(model).items() if _is_numeric(value)}
+        kept = {name: np.asarray(value) for name, value in _parts(model).items() if _is_numeric(value)}
         with atomic(path) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, temporary)
 
     def load_weights(self, model: Any, path: Path) -> None:
-        """Set these attributes again."""
+        """Set these again."""
         from safetensors.numpy import load_file
 
         for name, value in load_file(path).items():
-            setattr(model, name, value if value.ndim else value.item())
+            _parts(model)[name] = value if value.ndim else value.item()
 
     def synchronise(self, device: str) -> None:
         """Do nothing."""
@@ -71,6 +75,11 @@ class NumPy(Framework):
     def peak_memory_mb(self, device: str) -> float | None:
         """No device is used."""
         return None
+
+
+def _parts(model: Any) -> dict[str, Any]:
+    """Return what a model holds, by name: the very mapping, so that what is set there is set in the model."""
+    return model if isinstance(model, dict) else vars(model)
 
 
 def _is_numeric(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from morphobench.contract import AnySplit, Graph, Run, Task
+from morphobench.contract import AnySplit, Graph, InvalidPlugin, Run, Task
 from morphobench.training.framework import Framework
 from morphobench.training.torch import backbones, learner
 
@@ -31,7 +31,10 @@ class Torch(Framework):
     def build(self, module: Any, task: Task, params: Mapping[str, Any]) -> Any:
         """Return what the plugin builds, or the backbone around its operator."""
         if hasattr(module, "build"):
-            return module.build(task, dict(params))
+            built = module.build(task, dict(params))
+            if not isinstance(built, torch.nn.Module):
+                raise InvalidPlugin(f"build(task, params) returned {type(built).__name__}, expected a torch.nn.Module")
+            return built
         return backbones.build(task, module.operator, dict(params))
 
     def fit(self, model: Any, train: AnySplit, valid: AnySplit, run: Run) -> None:
