@@ -28,7 +28,7 @@ class ConvergenceLog:
         self.epoch, self.split = 1, "train"
         self.forward: list[np.ndarray] = []  # (2, N): steps, converged
         self.backward: list[np.ndarray] = []  # (2, N): converged, residual
-        with (run.directory / FILE).open("w", newline="") as file:
+        with (run.directory / FILE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerow(COLUMNS)
 
     def add(self, split: str, certificate: Certificate) -> None:
@@ -51,7 +51,7 @@ class ConvergenceLog:
             row += [f"{done.mean():.4f}", f"{residual.mean():.2e}"]
             said += f"; adjoint converged {done.mean():.1%}, residual {row[-1]}"
         self.run.log(f"epoch {self.epoch:3d} {split:5s} {said}")
-        with (self.run.directory / FILE).open("a", newline="") as file:
+        with (self.run.directory / FILE).open("a", encoding="utf-8", newline="") as file:
             csv.writer(file).writerow(row + [""] * (len(COLUMNS) - len(row)))
         self.epoch += split == "valid"
         self.forward, self.backward = [], []

@@ -118,6 +118,64 @@ def test_editing_one_plugin_runs_its_trials_again_and_no_others(finished):
     assert changed == {trial for trial in after if "/dice/" in trial}
 
 
+def date(folder, when):
+    """Set the dates of a folder and of all files in it."""
+    for path in folder.rglob("*"):
+        os.utime(path, (when, when))
+
+
+def test_what_lies_in_code_decides_and_not_its_dates(finished):
+    """Results are dated ahead of every edit, and each edit is dated before the run."""
+    results, day = finished.root / "results/try", 86400
+    date(results, time.time() + day)
+    assert "Nothing to be done" in "".join(finished.snakemake("-n", TABLE).stdout)
+    one, all_of_them = {"run_trials_0": 1, "run_trials_1": 1}, {"run_trials_0": 2, "run_trials_1": 2}
+    method = finished.root / "methods/dice"
+    edits = {
+        method / "method.py": one,
+        method / "table.csv": one,
+        finished.root / "datasets/toy/dataset.py": {**all_of_them, "prepare_dataset": 1},
+        finished.root / "datasets/toy/table.csv": {**all_of_them, "prepare_dataset": 1},
+        finished.root / "workflows/morphobench/data/splits.py": {**all_of_them, "prepare_dataset": 1},
+        finished.root / "workflows/morphobench/evaluation/metrics.py": {"score_trials": 1},
+    }
+    for path, expected in edits.items():
+        before = path.read_text() if path.exists() else None
+        path.write_text((before or "") + "# edited\n")
+        os.utime(path, (day, day))
+        planned = jobs(finished.snakemake("-n", TABLE))
+        touched = {"run_trials_0", "run_trials_1", "prepare_dataset", "score_trials"} & set(planned)
+        assert {name: planned[name] for name in touched} == {"score_trials": 1, **expected}, path
+        path.unlink()
+        if before is not None:
+            path.write_text(before)
+
+
+def test_scores_that_are_dated_ahead_follow_their_trials_after_an_interruption(finished):
+    date(finished.root / "results/try", time.time() + 86400)
+    before = pd.read_csv(finished.root / TABLE)
+    finished.add_method("dice", scores="rng.random(model.task.score_shape(images))")
+    trials = [f"results/try/trials/toy/dice/default/seed-{seed}/record.json" for seed in range(4)]
+    done = finished.snakemake(*trials)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished.snakemake(TABLE).returncode == 0
+    assert not before.equals(pd.read_csv(finished.root / TABLE))
+
+
+def test_a_method_that_is_edited_before_its_turn_fails_and_runs_when_it_is_as_before(toy):
+    code, data = (toy.root / "methods/dice/method.py"), (toy.root / "datasets/toy/dataset.py")
+    planned = code.read_text()
+    data.write_text(data.read_text().replace("    pass", f"    open({str(code)!r}, 'a').write('# edited\\n')"))
+    assert toy.snakemake(TABLE).returncode == 0
+    trials = pd.read_csv(toy.root / "results/try/tables/trials.csv")
+    assert dict(zip(trials["method"], trials["status"], strict=True)) == {"coin": "ok", "dice": "error"}
+    assert trials["message"].str.contains("changed after the run was planned").sum() == 4
+    code.write_text(planned)
+    assert toy.snakemake("retry_failed").returncode == 0
+    assert toy.snakemake(TABLE).returncode == 0
+    assert set(pd.read_csv(toy.root / "results/try/tables/trials.csv")["status"]) == {"ok"}
+
+
 def test_an_edited_key_of_the_config_runs_again_what_it_touches_and_nothing_else(toy):
     toy.add_dataset("other")
     text = CONFIG.replace("[toy]", "[toy, {name: other, budget: {epochs: 3}}]")
@@ -172,6 +230,25 @@ def test_failures_are_rows_and_do_not_stop_the_run(toy):
     assert toy.snakemake(TABLE).returncode == 0
     trials = pd.read_csv(toy.root / "results/try/tables/trials.csv")
     assert set(trials.loc[trials["method"] == "hopeless", "status"]) == {"ok"}
+
+
+def test_results_that_were_damaged_are_good_again_after_their_folder_is_removed(finished):
+    before = predictions(finished)
+    folder = finished.root / "results/try/trials/toy/coin/default/seed-0"
+    for path in (finished.root / "results/try/.store").glob("*/predictions.npz"):
+        path.write_bytes(b"garbage")  # as whoever edits results does, that share their files with the store
+    shutil.rmtree(folder)
+    for name in ("trials/toy/scores.parquet", "tables/scores.csv"):
+        (finished.root / "results/try" / name).unlink()
+    done = finished.snakemake(TABLE)
+    assert done.returncode == 0, done.stderr
+    after = predictions(finished)
+    assert all(np.array_equal(before[trial], after[trial]) for trial in before)
+    assert "the trial runs again" in done.stdout + done.stderr + _logs(finished)
+
+
+def _logs(scratch):
+    return "".join(path.read_text() for path in (scratch.root / "results/try/logs/run_trials").glob("*.log"))
 
 
 def test_a_step_that_fails_is_a_failed_job_and_names_the_file(finished):
@@ -229,6 +306,23 @@ def test_numbers_may_be_written_in_every_way_that_people_write_them(toy):
     assert {(record["seed"], record["budget"]["timeout_s"], record["budget"]["epochs"]) for record in records} == {
         (0, 20.0, 2)
     }
+
+
+def test_a_locale_without_the_letters_of_the_plugins_changes_nothing(toy, monkeypatch):
+    toy.write_config(CONFIG.replace("[0, 1, 2, 3]", "[0]"))
+    for path in (toy.add_method("coin") / "method.yaml", toy.add_dataset("toy") / "dataset.yaml"):
+        path.write_text(path.read_text(encoding="utf-8").replace("Toy", "Médiane – 中値"), encoding="utf-8")
+    code = (
+        "def build(task, params):\n    print('é')\n    raise ValueError('中')\ndef fit(*a): ...\ndef predict(*a): ...\n"
+    )
+    (toy.add_method("dice") / "method.py").write_text(code, encoding="utf-8")
+    for name, value in {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done = toy.snakemake("results/try/statistics/means.csv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = pd.read_csv(toy.root / "results/try/tables/trials.csv").set_index("method")
+    assert trials["status"].to_dict() == {"coin": "ok", "dice": "error"}
+    assert trials["message"]["dice"] == "ValueError: 中"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ can be called by hand to repeat one step. Heavy imports happen inside the comman
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["main"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code (2 for a mistake of the user's, with one message)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # titles and messages may hold letters that a locale lacks
     options = _parser().parse_args(arguments)
     try:
         project = find_project(options.root)

@@ -31,10 +31,19 @@ def _load_module(path: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
+        shown = f"{path.parent.name}/{path.name}"
         raise InvalidPlugin(
-            f"{path.parent.name}/{path.name}: does not import: {type(error).__name__}: {error}"
+            f"{shown}: does not import: {type(error).__name__}: {error}{_hint(error, path.parent)}"
         ) from error
     return module
+
+
+def _hint(error: Exception, folder: Path) -> str:
+    """Say how a neighbour is imported, if that is what failed."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name and ((folder / f"{name}.py").is_file() or (folder / name).is_dir()):
+        return f"; {name} lies beside it: from .{name} import ..."
+    return ""
 
 
 def load_dataset(info: DatasetInfo) -> ModuleType:

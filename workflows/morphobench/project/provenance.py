@@ -52,7 +52,9 @@ def commit(root: Path) -> dict[str, Any]:
     """Commit of the checkout, and whether its code is another: a tracked file differs, or one of `CODE` is not tracked; empty outside git."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
@@ -90,7 +92,9 @@ def _processor() -> str:
 def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs of this machine, without starting a framework."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=30
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return ()
     lines = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]

@@ -27,6 +27,7 @@ def worker_environment(threads: int, device: str) -> dict[str, str]:
     kind, _, index = device.partition(":")
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
     environment |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
+    environment["PYTHONUTF8"] = "1"  # what a plugin reads and prints is the same in every locale
     environment |= {"CUDA_VISIBLE_DEVICES": index, "JAX_PLATFORMS": kind, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if kind == "cuda":
         environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()

@@ -153,7 +153,10 @@ def load_average() -> float | None:
 def last_level_cache() -> int:
     """Bytes of the largest cache of the processor, from Linux; 64 MiB where it does not say."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
-    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    sizes = [
+        path.read_text(encoding="utf-8").strip()
+        for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    ]
     return max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1:] in units), default=2**26)
 
 
