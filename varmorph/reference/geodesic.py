@@ -105,7 +105,10 @@ def leveling(marker: ArrayLike, reference: ArrayLike, *, connectivity: int = 8) 
 
 
 def h_maxima(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
-    """Reconstruct x from x - h: every maximum is lowered by h, or to the height at which it joins a higher one."""
+    """Reconstruct x from x - h: every maximum is lowered by h, or to the height at which it joins a higher one.
+
+    An image. `skimage.morphology.h_maxima` marks where it is h below x, if the range of x is at least h.
+    """
     return reconstruction(as_image(x) - h, x, connectivity=connectivity)
 
 
@@ -140,6 +143,8 @@ def fill_holes(x: ArrayLike, *, connectivity: int = 8) -> Array:
 def regional_maxima(x: ArrayLike, *, connectivity: int = 8) -> Array:
     """Tell which pixels belong to a plateau of equal values, all of whose neighbours are lower.
 
+    A constant image has no neighbours that are not, and is a maximum; for `skimage.morphology.local_maxima` it is none.
+
     >>> regional_maxima([[[[0.0, 2.0, 2.0, 1.0, 3.0]]]])
     array([[[[False,  True,  True, False,  True]]]])
     """
@@ -156,5 +161,9 @@ def regional_maxima(x: ArrayLike, *, connectivity: int = 8) -> Array:
 
 
 def extended_maxima(x: ArrayLike, h: ArrayLike, *, connectivity: int = 8) -> Array:
-    """Tell which pixels belong to the regional maxima of `h_maxima`."""
+    """Tell which pixels belong to the regional maxima of `h_maxima`: all of an image whose range is at most h.
+
+    >>> extended_maxima([[[[0.0, 4.0, 3.0, 0.0, 1.0]]]], 2.0).astype(int)
+    array([[[[0, 1, 1, 0, 0]]]])
+    """
     return regional_maxima(h_maxima(x, h, connectivity=connectivity), connectivity=connectivity)

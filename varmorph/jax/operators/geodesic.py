@@ -234,15 +234,26 @@ def h_convex(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> ja
 
 
 def regional_maxima(x: jax.Array, *, connectivity: int = 8) -> jax.Array:
-    """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient; x as in `h_maxima`."""
+    """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient; x as in `h_maxima`.
+
+    The rule, and where scikit-image has another one, is that of `varmorph.torch.regional_maxima`: a constant image is a maximum
+    everywhere.
+    """
     x = jax.lax.stop_gradient(check_image(x))
     x = x.astype(compute_dtype(x))
-    # From the next lower number every pixel is reached again that has a higher neighbour, or is connected to one that has.
-    return reconstruction(jnp.nextafter(x, -jnp.inf), x, connectivity=connectivity) < x
+    flat = flat_neighbourhood(check_connectivity(connectivity), x.dtype)
+    below = jnp.where(dilation(jnp.where(jnp.isnan(x), -jnp.inf, x), flat) <= x, -jnp.inf, x)
+    # From the pixels with a higher neighbour a pixel is reached at its own height unless it belongs to a maximum.
+    lower = reconstruction(below, x, connectivity=connectivity) < x
+    return lower | (jnp.isneginf(x) & ~(x > -jnp.inf).any((-2, -1), keepdims=True))
 
 
 def extended_maxima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> jax.Array:
-    """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient; arguments as there."""
+    """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient; arguments as there.
+
+    The rule, and where scikit-image has another one, is that of `varmorph.torch.extended_maxima`: an image whose range is at
+    most h is a maximum everywhere.
+    """
     image, height = _image_and_height(x, h)
     return regional_maxima(h_maxima(image, height.reshape(-1), connectivity=connectivity), connectivity=connectivity)
 

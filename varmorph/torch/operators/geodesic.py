@@ -176,7 +176,8 @@ def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, depth: Tensor) -> Tenso
 def h_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
     """Lower every maximum by h, or to the height at which it joins a higher one: the reconstruction of x from x - h.
 
-    It is an image, not the binary map that scikit-image gives the name.
+    It is an image, not the binary map that scikit-image gives the name, which marks the pixels that are lowered by h in full;
+    see `extended_maxima`.
 
     Parameters
     ----------
@@ -252,8 +253,9 @@ def h_convex(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
 def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient.
 
-    A constant image is one such plateau. Arguments and errors are those of `h_maxima`. L. Vincent (1993), see
-    `reconstruction`.
+    A plateau is a connected set of pixels of one value. A constant image is one plateau without neighbours, hence a maximum
+    everywhere; `skimage.morphology.local_maxima` says the contrary. A pixel that is NaN is no maximum, and no neighbour.
+    Arguments and errors are those of `h_maxima`. L. Vincent (1993), see `reconstruction`.
 
     Examples
     --------
@@ -263,14 +265,22 @@ def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     """
     x = check_image(x).detach()
     x = x.to(compute_dtype(x))
-    # From the next lower number every pixel is reached again that has a higher neighbour, or is connected to one that has.
-    return reconstruction(x.nextafter(torch.full_like(x, -torch.inf)), x, connectivity=connectivity) < x
+    flat = flat_neighbourhood(check_connectivity(connectivity), x.dtype, x.device)
+    below = x.masked_fill(dilation(x.masked_fill(x.isnan(), -torch.inf), flat) <= x, -torch.inf)
+    # From the pixels with a higher neighbour a pixel is reached at its own height unless it belongs to a maximum.
+    lower = reconstruction(below, x, connectivity=connectivity) < x
+    return lower | (torch.isneginf(x) & ~(x > -torch.inf).any((-2, -1), keepdim=True))
 
 
 def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
     """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient.
 
-    Arguments, errors and source are those of `h_maxima`.
+    A dome that is higher than h counts with all of its pixels down to h below its top. One that is at most h high sinks into
+    the plateau around it, which counts if it is a maximum of the lowered image: an image whose range is at most h becomes
+    constant, and all of it counts. `skimage.morphology.h_maxima` marks the pixels that were lowered by h in full instead: of
+    a dome higher than h the top alone, the top of a dome of height h as well, and nothing where the range is below h.
+    The result is the same in all precisions that hold the numbers of x, h and their differences. Arguments, errors and source are
+    those of `h_maxima`.
 
     Examples
     --------
