@@ -18,7 +18,7 @@ from varmorph.torch import Certificate, Newton, Solution
 
 
 class GraphOperation(nn.Module):
-    """What the operations share: an offset and a weight of the edges for each channel, and the certificates of the last call.
+    """What the operations share: an offset and a weight of the edges for each channel, and the certificate of the last call.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class GraphOperation(nn.Module):
     bias, log_weight : (channels,)
         Offset, and logarithm of the weight against that of a node itself; zeros at first.
     certificates : list of Certificate
-        One for each solve of the last call.
+        That of the last call; none where every node is solved for itself, exactly.
     """
 
     def __init__(self, channels: int, name: str, params: Mapping[str, Any]):
@@ -55,7 +55,7 @@ class GraphOperation(nn.Module):
 
     def keep(self, solution: Solution) -> Tensor:
         """Remember the certificate; return the value."""
-        self.certificates.append(solution.certificate)
+        self.certificates = [solution.certificate]
         return solution.value
 
 
@@ -78,15 +78,11 @@ class Separable(GraphOperation):
         super().__init__(channels, name, params)
         self.logit_level = nn.Parameter(torch.full((channels,), float(params["initial_level"])))
 
-    def options(self) -> dict[str, Any]:
-        """Return what else the operation is made of."""
-        return {}
-
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Apply the operation to (nodes, channels)."""
-        self.certificates = []
+        offsets, weights = self.carried(edges)
         operation = getattr(morphology, f"variational_graph_{self.name}")
-        return self.keep(operation(x, edges, *self.carried(edges), self.logit_level, **self.options()))
+        return operation(x, edges, offsets, self.logit_level, weight=weights)
 
 
 class Regularised(Separable):
@@ -96,9 +92,13 @@ class Regularised(Separable):
         super().__init__(channels, name, params)
         self.log_coupling = nn.Parameter(torch.full((channels,), math.log(params["initial_coupling"])))
 
-    def options(self) -> dict[str, Any]:
-        """Return the coupling."""
-        return {"coupling": self.log_coupling.exp(), **self.methods}
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        """Apply the operation to (nodes, channels)."""
+        offsets, weights = self.carried(edges)
+        operation = getattr(morphology, f"regularised_graph_{self.name}")
+        coupling = self.log_coupling.exp()
+        solution = operation(x, edges, offsets, self.logit_level, coupling, weight=weights, **self.methods)
+        return self.keep(solution)
 
 
 class Composed(GraphOperation):
@@ -110,10 +110,10 @@ class Composed(GraphOperation):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Apply the operation to (nodes, channels)."""
-        self.certificates = []
+        offsets, weights = self.carried(edges)
         order = [morphology.variational_graph_erosion, morphology.variational_graph_dilation]
         for step, level in zip(order if self.name == "opening" else order[::-1], self.logit_levels, strict=True):
-            x = self.keep(step(x, edges, *self.carried(edges), level))
+            x = step(x, edges, offsets, level, weight=weights)
         return x
 
 
@@ -128,10 +128,10 @@ class Joint(GraphOperation):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Apply the operation to (nodes, channels)."""
-        self.certificates = []
+        offsets, weights = self.carried(edges)
         operation = getattr(morphology, f"joint_graph_{self.name}")
-        levels = (self.logit_levels[0], self.logit_levels[1])
-        return self.keep(operation(x, edges, *self.carried(edges), levels, self.log_eta.exp(), **self.methods))
+        eta = self.log_eta.exp()
+        return self.keep(operation(x, edges, offsets, self.logit_levels, eta, weight=weights, **self.methods))
 
 
 class Halves(nn.Module):

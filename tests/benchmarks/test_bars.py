@@ -9,6 +9,7 @@ recorded, not judged: on a machine with other work it says little.
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 from torch.nn import functional
 
 import varmorph.torch
@@ -71,7 +72,7 @@ def test_variational_dilation_and_a_depthwise_convolution(against, images, windo
             convolution, (images.to(memory_format=torch.channels_last), *parameters)
         ),
     }
-    ours = forward_and_backward(varmorph.torch.variational_dilation, variational(images, window))
+    ours = forward_and_backward(by_position(varmorph.torch.variational_dilation), variational(images, window))
     bar = {3: 2.2, 5: 1.2}[window]
     against(
         ours, peers, operator="variational_dilation", window=window, shape=images.shape,
@@ -143,7 +144,7 @@ def test_cost_grows_with_the_window_no_faster_than_its_elements(against, images,
 
     def call(window):
         if operator == "variational_dilation":
-            return forward_and_backward(varmorph.torch.variational_dilation, variational(images, window))
+            return forward_and_backward(by_position(varmorph.torch.variational_dilation), variational(images, window))
         leaves = [images, structuring_function(images.shape[1], window, flat=False)]
         return forward_and_backward(varmorph.torch.dilation, leaves)
 
@@ -163,7 +164,9 @@ def test_regularised_dilation_in_kernels_and_in_tensor_code(against, timed, seco
     def dilation(name):
         def value(*leaves):
             with backend(name):
-                return regularised_dilation(*leaves, edge_penalty=edge_penalty, edge_smoothing=smoothing).value
+                return by_position(regularised_dilation)(
+                    *leaves, edge_penalty=edge_penalty, edge_smoothing=smoothing
+                ).value
 
         call = forward_and_backward(value, leaves)
 

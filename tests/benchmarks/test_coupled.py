@@ -121,7 +121,7 @@ def test_graph_dilation(compare, graph, phase, code):
 
 
 @every_code
-@pytest.mark.parametrize("operator", ["variational_graph_dilation", "joint_graph_opening"])
+@pytest.mark.parametrize("operator", ["regularised_graph_dilation", "joint_graph_opening"])
 def test_coupled_graph_operators(compare_solutions, graph, operator, code):
     x, edges = graph
     flat, ones = torch.zeros(edges.shape[1]), torch.ones(edges.shape[1])
@@ -131,7 +131,7 @@ def test_coupled_graph_operators(compare_solutions, graph, operator, code):
 
     def function(x, bias, weight, level, strength, solver):
         further = {"eta": strength} if joint else {"coupling": strength}
-        return getattr(varmorph.torch, operator)(x, edges, bias, weight, level, **further, solver=solver)
+        return getattr(varmorph.torch, operator)(x, edges, bias, level, weight=weight, **further, solver=solver)
 
     solver, phase = Newton(tolerance=TOLERANCE), "forward and backward"
     compare_solutions(operator, function, leaves, solver=solver, phase=phase, once=True, code=code)
@@ -139,7 +139,7 @@ def test_coupled_graph_operators(compare_solutions, graph, operator, code):
 
 def small_dilation(x):
     flat = torch.zeros(3, 3, dtype=x.dtype)
-    return varmorph.torch.regularised_dilation(x, flat, None, LEVEL, COUPLING).value
+    return varmorph.torch.regularised_dilation(x, flat, LEVEL, COUPLING).value
 
 
 def convex_layer(cvxpy, cvxpylayers, side):

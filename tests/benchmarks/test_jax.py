@@ -5,6 +5,7 @@ from functools import reduce
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 
 import varmorph.torch
 
@@ -64,9 +65,9 @@ def test_dilation_in_jax(against, arrays):
 
 
 def test_variational_dilation_in_jax(against, arrays):
-    peers = {"the same in PyTorch": in_torch(varmorph.torch.variational_dilation, arrays)}
+    peers = {"the same in PyTorch": in_torch(by_position(varmorph.torch.variational_dilation), arrays)}
     against(
-        in_jax(varmorph.jax.variational_dilation, arrays), peers, operator="variational_dilation in JAX", window=3,
+        in_jax(by_position(varmorph.jax.variational_dilation), arrays), peers, operator="variational_dilation in JAX", window=3,
         shape=arrays[0].shape, phase="forward and backward", bar=3.0,
     )  # fmt: skip
 
@@ -76,7 +77,7 @@ def test_regularised_dilation_in_jax(against, arrays):
     coupling = np.full(rest[-1].shape, COUPLING, np.float32)
 
     def solved(library):
-        return lambda *leaves: library.regularised_dilation(*leaves).value
+        return lambda *leaves: by_position(library.regularised_dilation)(*leaves).value
 
     peers = {"the same in PyTorch": in_torch(solved(varmorph.torch), (image, *rest, coupling))}
     against(
@@ -121,7 +122,7 @@ def test_a_fixed_point_of_another_library(against, timed, library, coupling):
         method = peer.FixedPointIteration(rtol=0.0, atol=accuracy, norm=peer.max_norm)
         solve = jax.jit(lambda z: peer.fixed_point(sweep, method, z, max_steps=5000).value)
     flat = jax.numpy.zeros((3, 3))
-    ours = jax.jit(lambda x: varmorph.jax.regularised_dilation(x, flat, None, LEVEL, coupling))
+    ours = jax.jit(lambda x: varmorph.jax.regularised_dilation(x, flat, LEVEL, coupling))
     solution = ours(start)
     assert solution.certificate.forward.converged.all()
     assert abs(solve(start) - solution.value).max() <= 2e-3 * np.ptp(image)  # a small movement may be far from the end

@@ -133,9 +133,8 @@ def problems():
         found[f"{name}, huber"] = _joint(name, *WIDE_HUBER)
         for padding in ("replicate", "circular", 0.2):
             found[f"{name}, {padding}"] = _joint(name, {}, {"padding": padding, "rate": (1, 2)})
-    for name in ("variational_graph_dilation", "variational_graph_erosion"):
-        found[f"{name}, separable"] = _graph(name, {}, {})
-        found[f"{name}, separable huber"] = _graph(name, *HUBER)
+    for name in ("regularised_graph_dilation", "regularised_graph_erosion"):
+        found[f"{name}, no coupling"] = _graph(name, {"coupling": 0.0}, {})
         found[f"{name}, quadratic"] = _graph(name, {"coupling": 0.5}, {})
         found[f"{name}, all huber"] = _graph(name, {"coupling": 0.5, **ALL_HUBER[0]}, ALL_HUBER[1])
     for name in ("joint_graph_opening", "joint_graph_closing"):

@@ -30,6 +30,7 @@ from varmorph.jax import (  # noqa: E402
     Unrolled,
     joint_opening,
     regularised_dilation,
+    regularised_graph_dilation,
     solve_with_pullback,
     variational_graph_dilation,
 )
@@ -121,7 +122,7 @@ class TestSingular:
 
     def solve(self, x, **options):
         flat = jnp.zeros((1, 1))
-        return regularised_dilation(x, flat, None, 0.0, 10.0, penalty="huber", smoothing=0.1, **options)
+        return regularised_dilation(x, flat, 0.0, 10.0, penalty="huber", smoothing=0.1, **options)
 
     @pytest.fixture(params=["cpu", "xla"])
     def x(self, request):
@@ -158,7 +159,7 @@ class TestFailure:
 
     def solve(self, x, policy="warn"):
         solver = Newton(max_steps=1, on_failure=policy)
-        return regularised_dilation(x, jnp.zeros((3, 3)), None, 3.0, 1.0, solver=solver)
+        return regularised_dilation(x, jnp.zeros((3, 3)), 3.0, 1.0, solver=solver)
 
     def compiled(self, x):
         solution = jax.jit(self.solve)(x)
@@ -200,7 +201,7 @@ class TestFailure:
 def test_a_sample_that_is_not_finite_is_nan_and_alone(backend, number):
     x = jnp.asarray(drawn(0, 2, 2, 5, 5).numpy()).at[0, 1, 2, 2].set(number)
     with varmorph.jax.backend(backend), pytest.warns(ConvergenceWarning):
-        solution = regularised_dilation(x, jnp.zeros((3, 3)), None, 1.0, 1.0)
+        solution = regularised_dilation(x, jnp.zeros((3, 3)), 1.0, 1.0)
     assert np.isnan(solution.value[0, 1]).all()
     assert np.isfinite(solution.value[0, 0]).all()
     assert np.isfinite(solution.value[1]).all()
@@ -211,8 +212,8 @@ def test_a_sample_that_is_not_finite_is_nan_and_alone(backend, number):
 def test_a_batch_under_vmap_is_the_batch(backend):
     x = jnp.asarray(drawn(0, 3, 2, 5, 5).numpy())
     with varmorph.jax.backend(backend):
-        whole = regularised_dilation(x, jnp.zeros((3, 3)), None, 1.0, 1.0)
-        mapped = jax.vmap(lambda x: regularised_dilation(x[None], jnp.zeros((3, 3)), None, 1.0, 1.0))(x)
+        whole = regularised_dilation(x, jnp.zeros((3, 3)), 1.0, 1.0)
+        mapped = jax.vmap(lambda x: regularised_dilation(x[None], jnp.zeros((3, 3)), 1.0, 1.0))(x)
     np.testing.assert_allclose(mapped.value[:, 0], whole.value, rtol=1e-12)
     np.testing.assert_array_equal(mapped.certificate.forward.iterations[:, 0], whole.certificate.forward.iterations)
 
@@ -220,23 +221,22 @@ def test_a_batch_under_vmap_is_the_batch(backend):
 def test_certificates_of_graphs_have_the_shape_of_their_batch():
     edges = jnp.array([[0, 1, 2], [1, 2, 0]])
     for shape in ((), (4,)):
-        for coupling in (None, 0.5):
-            x = jnp.asarray(drawn(0, *shape, 3, 2).numpy())
-            value, pullback, certificate = solve_with_pullback(
-                lambda x, coupling=coupling: variational_graph_dilation(x, edges, None, None, 1.0, coupling=coupling), x
-            )
-            _, backward = pullback(jnp.ones_like(value))
-            assert certificate.forward.converged.shape == backward.converged.shape == shape
-            assert certificate.forward.converged.all()
-            assert backward.converged.all()
+        x = jnp.asarray(drawn(0, *shape, 3, 2).numpy())
+        value, pullback, certificate = solve_with_pullback(
+            lambda x: regularised_graph_dilation(x, edges, None, 1.0, 0.5), x
+        )
+        _, backward = pullback(jnp.ones_like(value))
+        assert certificate.forward.converged.shape == backward.converged.shape == shape
+        assert certificate.forward.converged.all()
+        assert backward.converged.all()
 
 
 def test_one_solve_at_a_time_is_certified():
     x, flat = jnp.asarray(drawn(0, 1, 1, 4, 4).numpy()), jnp.zeros((3, 3))
 
     def twice(x):
-        once = regularised_dilation(x, flat, None, 1.0, 1.0)
-        return regularised_dilation(once.value, flat, None, 1.0, 1.0)
+        once = regularised_dilation(x, flat, 1.0, 1.0)
+        return regularised_dilation(once.value, flat, 1.0, 1.0)
 
     with pytest.raises(ValueError, match="must solve one coupled problem, found 2"):
         solve_with_pullback(twice, x)
@@ -245,7 +245,7 @@ def test_one_solve_at_a_time_is_certified():
 def test_arguments_of_any_kind_are_differentiated():
     x = jnp.asarray(drawn(0, 1, 1, 4, 4).numpy())
     value, pullback, certificate = solve_with_pullback(
-        joint_opening, x, jnp.zeros((3, 3)), None, jnp.array([-1.0, 1.0]), 0.5
+        by_position(joint_opening), x, jnp.zeros((3, 3)), None, jnp.array([-1.0, 1.0]), 0.5
     )
     gradients, backward = pullback(jnp.ones_like(value))
     assert gradients[2] is None
@@ -279,7 +279,7 @@ def test_arguments_of_any_kind_are_differentiated():
 def test_wrong_arguments_are_named(call, error, message):
     arguments = {"coupling": 1.0, **call}
     with pytest.raises(error, match=message):
-        regularised_dilation(jnp.zeros((1, 1, 4, 4)), jnp.zeros((3, 3)), None, 1.0, **arguments)
+        regularised_dilation(jnp.zeros((1, 1, 4, 4)), jnp.zeros((3, 3)), 1.0, **arguments)
 
 
 def test_quantiles_have_no_implicit_gradient():
@@ -287,7 +287,7 @@ def test_quantiles_have_no_implicit_gradient():
 
     def total(x):
         options = {"penalty": "quantile", "ridge": 0.5, "solver": PrimalDual(tolerance=1e-6)}
-        return regularised_dilation(x, jnp.zeros((3, 3)), None, 1.0, 1.0, **options).value.sum()
+        return regularised_dilation(x, jnp.zeros((3, 3)), 1.0, 1.0, **options).value.sum()
 
     with pytest.raises(ValueError, match="has no implicit gradient"):
         jax.grad(total)(x)
@@ -295,8 +295,8 @@ def test_quantiles_have_no_implicit_gradient():
 
 def test_edges_that_are_traced_are_refused_where_shapes_depend_on_them():
     x, edges = jnp.zeros((3, 1)), jnp.array([[0, 1], [1, 2]])
-    apply = jax.jit(lambda x, edges: variational_graph_dilation(x, edges, None, None, 1.0, coupling=1.0).value)
+    apply = jax.jit(lambda x, edges: regularised_graph_dilation(x, edges, None, 1.0, 1.0).value)
     with pytest.raises(ValueError, match="must be known while the function is traced"):
         apply(x, edges)
-    separable = jax.jit(lambda x, edges: variational_graph_dilation(x, edges, None, None, 1.0).value)
+    separable = jax.jit(lambda x, edges: variational_graph_dilation(x, edges, None, 1.0))
     np.testing.assert_allclose(separable(x, edges), 0)

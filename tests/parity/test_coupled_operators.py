@@ -82,7 +82,7 @@ def test_kernels_agree_with_the_specification(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["quadratic", "huber, huber edges, ridge", "joint_closing", "variational_graph_erosion, quadratic"]
+    "name", ["quadratic", "huber, huber edges, ridge", "joint_closing", "regularised_graph_erosion, quadratic"]
 )
 def test_single_precision_is_close(name):
     with jax.enable_x64(False):
@@ -101,7 +101,7 @@ def test_gradients_without_a_certificate_are_the_same(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["quadratic", "huber edges, ridge", "joint_closing", "variational_graph_dilation, quadratic"]
+    "name", ["quadratic", "huber edges, ridge", "joint_closing", "regularised_graph_dilation, quadratic"]
 )
 def test_both_modes_of_differentiation_agree(name):
     apply, arrays = in_jax(name, "xla", **TIGHT)
@@ -214,12 +214,12 @@ def test_ties_select_the_same_element_of_the_derivative(level, backend):
     cotangent = np.random.default_rng(1).standard_normal(image.shape)
     leaves = [torch.tensor(image, requires_grad=True), torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)]
     with varmorph.torch.backend("tensor"):
-        theirs = varmorph.torch.regularised_dilation(*leaves, None, level, 0.0)
+        theirs = varmorph.torch.regularised_dilation(*leaves, level, 0.0)
         expected = torch.autograd.grad(theirs.value, leaves, torch.tensor(cotangent))
 
     def apply(x, bias):
         with varmorph.jax.backend(backend):
-            return varmorph.jax.regularised_dilation(x, bias, None, level, 0.0).value
+            return varmorph.jax.regularised_dilation(x, bias, level, 0.0).value
 
     value, pullback = jax.vjp(jax.jit(apply), *(jax.numpy.asarray(leaf.detach().numpy()) for leaf in leaves))
     np.testing.assert_allclose(value, theirs.value.detach(), atol=1e-12)

@@ -33,35 +33,43 @@ def draw(ties, dtype=np.float64):
     weight, level = rng.uniform(0.5, 1.5, window.shape), np.array([-2.0, 0.5, 3.0])
     if ties:
         weight, level = np.ones(window.shape), np.zeros(3)
-    return [array.astype(dtype) for array in (image, window, weight, level)]
+    return {
+        name: array.astype(dtype)
+        for name, array in (("x", image), ("bias", window), ("weight", weight), ("logit_level", level))
+    }
+
+
+def first_two(arrays):
+    """What a max-plus operator takes."""
+    return {name: arrays[name] for name in ("x", "bias")}
 
 
 def in_torch(function, arrays, options):
     """Value and gradients by plain tensor code; the cotangent is drawn here."""
-    leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
+    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
     with varmorph.torch.backend("tensor"):
-        y = getattr(varmorph.torch, function)(*leaves, **options)
-    cotangent = np.random.default_rng(1).standard_normal(y.shape).astype(arrays[0].dtype)
-    found = torch.autograd.grad(y, leaves, torch.tensor(cotangent), allow_unused=True)
-    gradients = [np.zeros(a.shape) if g is None else g.numpy() for a, g in zip(arrays, found, strict=True)]
+        y = getattr(varmorph.torch, function)(**leaves, **options)
+    cotangent = np.random.default_rng(1).standard_normal(y.shape).astype(arrays["x"].dtype)
+    found = torch.autograd.grad(y, list(leaves.values()), torch.tensor(cotangent), allow_unused=True)
+    gradients = [np.zeros(a.shape) if g is None else g.numpy() for a, g in zip(arrays.values(), found, strict=True)]
     return y.detach().numpy(), gradients, cotangent
 
 
 def in_jax(function, arrays, options, backend, cotangent):
     @jax.jit
-    def value_and_gradients(cotangent, *arrays):
+    def value_and_gradients(cotangent, arrays):
         with varmorph.jax.backend(backend):
-            y, pullback = jax.vjp(lambda *a: getattr(varmorph.jax, function)(*a, **options), *arrays)
-            return y, pullback(cotangent)
+            y, pullback = jax.vjp(lambda a: getattr(varmorph.jax, function)(**a, **options), arrays)
+            return y, pullback(cotangent)[0]
 
-    y, gradients = value_and_gradients(cotangent, *arrays)
-    return np.asarray(y), [np.asarray(gradient) for gradient in gradients]
+    y, gradients = value_and_gradients(cotangent, arrays)
+    return np.asarray(y), [np.asarray(gradients[name]) for name in arrays]
 
 
 def assert_same(function, arrays, options, backend, value=VALUE, gradient=GRADIENT):
     expected, gradients, cotangent = in_torch(function, arrays, options)
     y, found = in_jax(function, arrays, options, backend, cotangent)
-    assert y.dtype == arrays[0].dtype
+    assert y.dtype == arrays["x"].dtype
     np.testing.assert_allclose(y, expected, rtol=0, atol=value)
     for ours, theirs in zip(found, gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=gradient)
@@ -73,17 +81,17 @@ def assert_same(function, arrays, options, backend, value=VALUE, gradient=GRADIE
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("function", ["dilation", "erosion"])
 def test_max_plus_operators(function, padding, ties, backend):
-    image, window, *_ = draw(ties)
+    arrays = first_two(draw(ties))
     options = {"padding": padding, "stride": (2, 1), "rate": (1, 2)}
-    y = assert_same(function, [image, window], options, backend)
-    np.testing.assert_allclose(y, getattr(reference, function)(image, window, **options), rtol=0, atol=VALUE)
+    y = assert_same(function, arrays, options, backend)
+    np.testing.assert_allclose(y, getattr(reference, function)(**arrays, **options), rtol=0, atol=VALUE)
 
 
 @every_backend
 @pytest.mark.parametrize("function", COMPOSED)
 def test_composed_operators(function, backend):
     for padding in ("geodesic", "valid"):
-        assert_same(function, draw(ties=False)[:2], {"padding": padding}, backend)
+        assert_same(function, first_two(draw(ties=False)), {"padding": padding}, backend)
 
 
 @every_backend
@@ -94,15 +102,16 @@ def test_variational_operators(function, penalty, ties, backend):
     for padding in ("geodesic", "replicate"):
         options = {"penalty": penalty, "smoothing": PENALTIES[penalty], "padding": padding}
         y = assert_same(function, draw(ties), options, backend)
-        expected = getattr(reference, function)(*draw(ties), **options)
+        expected = getattr(reference, function)(**draw(ties), **options)
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-9)
 
 
 @every_backend
 @pytest.mark.parametrize("function", ["variational_opening", "variational_closing"])
 def test_variational_openings_and_closings(function, backend):
-    image, window, weight, level = draw(ties=False)
-    assert_same(function, [image, window, weight, np.stack((-level, level))], {"rate": 2}, backend)
+    arrays = draw(ties=False)
+    level = arrays.pop("logit_level")
+    assert_same(function, {**arrays, "logit_levels": np.stack((-level, level))}, {"rate": 2}, backend)
 
 
 @every_backend
@@ -110,16 +119,16 @@ def test_variational_openings_and_closings(function, backend):
 def test_single_precision(penalty, backend):
     options = {"penalty": penalty, "smoothing": PENALTIES[penalty]}
     assert_same("variational_dilation", draw(False, np.float32), options, backend, SINGLE, SINGLE)
-    assert_same("dilation", draw(False, np.float32)[:2], {}, backend, SINGLE, SINGLE)
+    assert_same("dilation", first_two(draw(False, np.float32)), {}, backend, SINGLE, SINGLE)
 
 
 @every_backend
 def test_the_smoothing_has_a_gradient(backend):
-    image, window, weight, level = draw(ties=False)
+    drawn = draw(ties=False)
 
     def value(smoothing, library, array):
-        arrays = [array(a) for a in (image, window, weight, level)]
-        return library.variational_dilation(*arrays, penalty="huber", smoothing=smoothing).sum()
+        arrays = {name: array(a) for name, a in drawn.items()}
+        return library.variational_dilation(**arrays, penalty="huber", smoothing=smoothing).sum()
 
     mu = torch.tensor([0.2, 0.3, 0.4], dtype=torch.float64, requires_grad=True)
     value(mu, varmorph.torch, torch.tensor).backward()
@@ -129,19 +138,19 @@ def test_the_smoothing_has_a_gradient(backend):
 
 
 def test_kernels_do_a_batch_of_vmap_one_after_the_other():
-    image, window, weight, level = draw(ties=False)
-    apply = jax.vmap(lambda x: varmorph.jax.variational_dilation(x[None], window, weight, level)[0])
-    expected = varmorph.jax.variational_dilation(image, window, weight, level)
+    image, window, weight, level = draw(ties=False).values()
+    apply = jax.vmap(lambda x: varmorph.jax.variational_dilation(x[None], window, level, weight=weight)[0])
+    expected = varmorph.jax.variational_dilation(image, window, level, weight=weight)
     np.testing.assert_allclose(apply(image), expected, rtol=0, atol=VALUE)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_code_for_xla_has_forward_mode_and_second_derivatives(penalty):
-    image, window, weight, level = draw(ties=False)
+    image, window, weight, level = draw(ties=False).values()
     smoothing = PENALTIES[penalty]
 
     def value(level):
-        y = varmorph.jax.variational_dilation(image, window, weight, level, penalty=penalty, smoothing=smoothing)
+        y = varmorph.jax.variational_dilation(image, window, level, weight=weight, penalty=penalty, smoothing=smoothing)
         return (y**2).sum()
 
     with varmorph.jax.backend("xla"):
@@ -164,17 +173,17 @@ def test_an_error_of_a_kernel_reaches_the_caller():
 
 
 def test_wrong_arguments_are_named():
-    image, window, weight, level = draw(ties=False)
+    image, window, weight, level = draw(ties=False).values()
     with pytest.raises(ValueError, match=r"x must have shape \(N, C, H, W\)"):
         varmorph.jax.dilation(image[0], window)
     with pytest.raises(ValueError, match="bias must keep at least one element"):
         varmorph.jax.dilation(image, np.full(window.shape, -np.inf))
     with pytest.raises(ValueError, match="weight must hold finite numbers >= 0"):
-        varmorph.jax.variational_dilation(image, window, -weight, level)
+        varmorph.jax.variational_dilation(image, window, level, weight=-weight)
     with pytest.raises(ValueError, match="logit_level must be finite"):
-        varmorph.jax.variational_dilation(image, window, weight, np.inf)
+        varmorph.jax.variational_dilation(image, window, np.inf, weight=weight)
     with pytest.raises(ValueError, match="smoothing must be positive"):
-        varmorph.jax.variational_dilation(image, window, weight, level, penalty="huber", smoothing=0.0)
+        varmorph.jax.variational_dilation(image, window, level, weight=weight, penalty="huber", smoothing=0.0)
     with pytest.raises(ValueError, match="backend must be one of"), varmorph.jax.backend("cuda"):
         pass
 
@@ -182,7 +191,7 @@ def test_wrong_arguments_are_named():
 def test_kernels_of_several_programs_may_run_at_the_same_time():
     x = np.random.default_rng(0).standard_normal((4, 4, 64, 64))
     flat = np.zeros((4, 3, 3))
-    call = jax.jit(lambda x: varmorph.jax.variational_dilation(x, flat, None, 1.0))
+    call = jax.jit(lambda x: varmorph.jax.variational_dilation(x, flat, 1.0))
     expected = np.asarray(call(x))
 
     def results(_):

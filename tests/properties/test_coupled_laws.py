@@ -220,8 +220,8 @@ class Regularised(Problem):
             "edge_smoothing": self.edge_smoothing,
             "ridge": self.ridge,
         }
-        arguments = (self.x, self.bias, self.weight, self.level, self.coupling)
-        return regularised_dilation(*arguments, **{**options, **self.options, **how})
+        arguments = (self.x, self.bias, self.level, self.coupling)
+        return regularised_dilation(*arguments, weight=self.weight, **{**options, **self.options, **how})
 
     def factors(self):
         """Weights of the edges to the pixel below and to the pixel at the right."""
@@ -260,8 +260,8 @@ class Joint(Problem):
         return cls(**shared, level=2 * drawn.tensor(2, drawn.channels), eta=drawn.positive(drawn.channels))
 
     def solve(self, **how):
-        arguments = (self.x, self.bias, self.weight, self.level, self.eta)
-        return self.operator(*arguments, **{**self.options, **how})
+        arguments = (self.x, self.bias, self.level, self.eta)
+        return self.operator(*arguments, weight=self.weight, **{**self.options, **how})
 
     def output(self, z):
         return z[:, :, 1]
@@ -428,7 +428,7 @@ def test_without_coupling_and_ridge_it_is_the_separable_dilation(drawn):
     problem = replace(Regularised.of(drawn), coupling=torch.zeros((), dtype=torch.float64), ridge=0.0)
     assume(problem.is_unique())
     options = {name: value for name, value in problem.options.items() if name not in EXACTLY}
-    separable = variational_dilation(problem.x, problem.bias, problem.weight, problem.level, **options)
+    separable = variational_dilation(problem.x, problem.bias, problem.level, weight=problem.weight, **options)
     assert sup(problem.value - separable) <= SMALL * problem.reach
 
 

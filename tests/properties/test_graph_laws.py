@@ -26,6 +26,8 @@ from varmorph.torch import (
     joint_opening,
     opening,
     regularised_dilation,
+    regularised_graph_dilation,
+    regularised_graph_erosion,
     variational_dilation,
     variational_erosion,
     variational_graph_dilation,
@@ -33,7 +35,10 @@ from varmorph.torch import (
 )
 
 EXACTLY = {"solver": Newton(tolerance=1e-12), "adjoint": Implicit(tolerance=1e-12)}
-NODE_BY_NODE = {"solver": Newton(), "adjoint": Implicit()}  # the defaults, which need no iterations without coupling
+WITH_COUPLING = {
+    variational_graph_dilation: regularised_graph_dilation,
+    variational_graph_erosion: regularised_graph_erosion,
+}
 SMALL = 1e-9
 
 
@@ -205,7 +210,6 @@ class Draw:
     graph: Graph
     penalty: str
     edge_penalty: str
-    coupled: bool
     ridge: float
     lateral: bool
 
@@ -213,13 +217,12 @@ class Draw:
         return 0.5 * self.graph.positive(self.graph.features) if penalty == "huber" else None
 
 
-def draws(penalty=("expectile", "huber"), coupled=(False, True)):
+def draws(penalty=("expectile", "huber")):
     return st.builds(
         Draw,
         graph=graphs,
         penalty=st.sampled_from(penalty),
         edge_penalty=st.sampled_from(("quadratic", "huber")),
-        coupled=st.sampled_from(coupled),
         ridge=st.sampled_from((0.0, 0.3)),
         lateral=st.booleans(),
     )
@@ -244,7 +247,7 @@ class Problem:
         graph, joint = drawn.graph, operator in JOINT
         shape = (graph.count, graph.features)
         options = {"penalty": drawn.penalty, "smoothing": drawn.smoothing(drawn.penalty), "self_edge": graph.self_edge}
-        if drawn.coupled and not joint:
+        if operator in WITH_COUPLING.values():
             options["coupling"] = graph.positive(graph.features)
             options["edge_penalty"] = drawn.edge_penalty
             options["edge_smoothing"] = drawn.smoothing(drawn.edge_penalty)
@@ -272,27 +275,33 @@ class Problem:
 
     def values(self, *signals):
         """Output for several features on the graph, as a batch."""
-        return self.solve(torch.stack(signals)).value.unbind()
+        return self.solve(torch.stack(signals)).unbind()
 
-    def solve(self, x, **how):
-        eta = () if self.eta is None else (self.eta,)
-        arguments = (x, self.edges, self.bias, self.weight, self.level, *eta)
-        return self.operator(*arguments, **{**EXACTLY, **self.options, **how})
+    def arguments(self, x):
+        eta = {} if self.eta is None else {"eta": self.eta}
+        level = {"logit_levels" if eta else "logit_level": self.level}
+        return {"x": x, "edges": self.edges, "bias": self.bias, "weight": self.weight, **level, **eta, **self.options}
+
+    def solve(self, x):
+        separable = self.operator in WITH_COUPLING
+        return self.operator(**self.arguments(x)) if separable else self.operator(**self.arguments(x), **EXACTLY).value
 
     @cached_property
     def solution(self):
-        return self.solve(self.x)
+        if self.operator in WITH_COUPLING:
+            return WITH_COUPLING[self.operator](**self.arguments(self.x), coupling=0.0, **EXACTLY)
+        return self.operator(**self.arguments(self.x), **EXACTLY)
 
-    @property
+    @cached_property
     def value(self):
-        return self.solution.value
+        return self.solve(self.x)
 
     def is_unique(self):
         return bool(self.solution.certificate.forward.unique)
 
 
 every_operator = pytest.mark.parametrize(
-    "operator", [variational_graph_dilation, variational_graph_erosion, *JOINT], ids=lambda operator: operator.__name__
+    "operator", [*WITH_COUPLING, *WITH_COUPLING.values(), *JOINT], ids=lambda operator: operator.__name__
 )
 some = settings(max_examples=7)
 
@@ -380,7 +389,7 @@ def valued(problem, edges):
             upper |= {end for end, start in second if start in lower}
             lower |= {start for end, start in second if end in upper}
         return upper
-    ends = forward if problem.operator is variational_graph_dilation else backward
+    ends = forward if problem.operator.__name__.endswith("dilation") else backward
     reached = {end for end, _ in ends}
     if problem.options.get("ridge", 0.0) > 0:
         return set(range(problem.graph.nodes))
@@ -391,24 +400,21 @@ def valued(problem, edges):
     return reached
 
 
-both = pytest.mark.parametrize(
-    "operator", [variational_graph_dilation, variational_graph_erosion], ids=lambda operator: operator.__name__
-)
+both = pytest.mark.parametrize("operator", WITH_COUPLING, ids=lambda operator: operator.__name__)
 
 
 @both
 @some
-@given(drawn=draws(coupled=(False,)))
+@given(drawn=draws())
 def test_without_coupling_the_exact_solution_is_the_one_of_newton(operator, drawn):
     problem = Problem.of(operator, drawn)
     assume(problem.is_unique())
-    exact = problem.solve(problem.x, **NODE_BY_NODE).value
-    torch.testing.assert_close(problem.value, exact, rtol=0, atol=SMALL, equal_nan=True)
+    torch.testing.assert_close(problem.value, problem.solution.value, rtol=0, atol=SMALL, equal_nan=True)
 
 
 @both
 @some
-@given(drawn=draws(("expectile", "huber", "quantile"), coupled=(False,)))
+@given(drawn=draws(("expectile", "huber", "quantile")))
 def test_the_level_leads_from_the_least_to_the_greatest_value_over_the_edges(operator, drawn):
     problem = Problem.of(operator, drawn)
     problem = replace(problem, weight=problem.weight + 0.1)
@@ -418,7 +424,7 @@ def test_the_level_leads_from_the_least_to_the_greatest_value_over_the_edges(ope
         upwards, downwards = graph_erosion, graph_dilation
     for level, exact, edges in ((40.0, upwards, there), (-40.0, downwards, back)):
         limit = exact(problem.x, *edges, self_edge=problem.graph.self_edge)
-        found = replace(problem, level=torch.full_like(problem.level, level)).solve(problem.x, **NODE_BY_NODE).value
+        found = replace(problem, level=torch.full_like(problem.level, level)).value
         defined = limit.masked_fill(~limit.isfinite(), torch.nan)
         torch.testing.assert_close(found, defined, rtol=0, atol=SMALL, equal_nan=True)
 
@@ -485,10 +491,12 @@ class Grid:
         down, right = (number[:-1], number[1:]), (number[:, :-1], number[:, 1:])
         return torch.stack([torch.cat((down[end].flatten(), right[end].flatten())) for end in (0, 1)])
 
-    def on_graph(self, *parameters):
+    def on_graph(self, weighted=True):
         """Arguments on the graph: features, edges and what they carry."""
         edges, elements = self.edges_and_elements
-        return self.x.flatten(2).mT, edges, *(parameter.flatten(1)[:, elements].mT for parameter in parameters)
+        bias, weight = (parameter.flatten(1)[:, elements].mT for parameter in (self.bias, self.weight))
+        carried = {"bias": bias, "weight": weight} if weighted else {"bias": bias}
+        return {"x": self.x.flatten(2).mT, "edges": edges, "self_edge": False, **carried}
 
     def as_image(self, features):
         return features.mT.unflatten(2, self.image)
@@ -514,7 +522,7 @@ def test_on_a_grid_the_max_plus_operators_are_those_of_images(grid):
         (graph_opening, opening),
         (graph_closing, closing),
     ):
-        found = grid.as_image(on_graph(*grid.on_graph(grid.bias), self_edge=False))
+        found = grid.as_image(on_graph(**grid.on_graph(weighted=False)))
         assert torch.equal(found, on_image(grid.x, grid.bias, padding=grid.padding))
 
 
@@ -526,8 +534,8 @@ def test_on_a_grid_the_variational_operators_are_those_of_images(grid, penalty):
         (variational_graph_dilation, variational_dilation),
         (variational_graph_erosion, variational_erosion),
     ):
-        found = on_graph(*grid.on_graph(grid.bias, grid.weight), level, self_edge=False, **options).value
-        expected = on_image(grid.x, grid.bias, grid.weight, level, padding=grid.padding, **options)
+        found = on_graph(**grid.on_graph(), logit_level=level, **options)
+        expected = on_image(grid.x, grid.bias, level, weight=grid.weight, padding=grid.padding, **options)
         torch.testing.assert_close(grid.as_image(found), expected, rtol=0, atol=SMALL)
 
 
@@ -536,11 +544,11 @@ def test_on_a_grid_the_variational_operators_are_those_of_images(grid, penalty):
 def test_on_a_grid_the_regularised_dilation_is_that_of_images(grid, penalty, edge_penalty, ridge):
     level, coupling = 2 * grid.tensor(grid.channels), grid.positive()
     options = {"ridge": ridge, **grid.penalty(penalty), **grid.edge_penalty(edge_penalty), **EXACTLY}
-    lateral = {"coupling": coupling, "lateral_edges": grid.sides, "self_edge": False}
-    found = variational_graph_dilation(*grid.on_graph(grid.bias, grid.weight), level, **lateral, **options)
+    further = {"logit_level": level, "coupling": coupling, "lateral_edges": grid.sides}
+    found = regularised_graph_dilation(**grid.on_graph(), **further, **options)
     assume(bool(found.certificate.forward.unique.all()))
     expected = regularised_dilation(
-        grid.x, grid.bias, grid.weight, level, coupling, padding=grid.padding, **options
+        grid.x, grid.bias, level, coupling, weight=grid.weight, padding=grid.padding, **options
     ).value
     torch.testing.assert_close(grid.as_image(found.value), expected, rtol=0, atol=SMALL)
 
@@ -551,7 +559,7 @@ def test_on_a_grid_the_joint_operators_are_those_of_images(grid, penalty):
     levels, eta = 2 * grid.tensor(2, grid.channels), grid.positive()
     options = {**grid.penalty(penalty), **EXACTLY}
     for on_graph, on_image in ((joint_graph_opening, joint_opening), (joint_graph_closing, joint_closing)):
-        found = on_graph(*grid.on_graph(grid.bias, grid.weight), levels, eta, self_edge=False, **options)
+        found = on_graph(**grid.on_graph(), logit_levels=levels, eta=eta, **options)
         assume(bool(found.certificate.forward.unique.all()))
-        expected = on_image(grid.x, grid.bias, grid.weight, levels, eta, padding=grid.padding, **options).value
+        expected = on_image(grid.x, grid.bias, levels, eta, weight=grid.weight, padding=grid.padding, **options).value
         torch.testing.assert_close(grid.as_image(found.value), expected, rtol=0, atol=SMALL)

@@ -44,10 +44,9 @@ class Problem:
         arguments = (
             self.x if x is None else x,
             self.bias if bias is None else bias,
-            self.weight,
             self.level if level is None else level,
         )
-        return operator(*arguments, padding=self.padding, **self.penalty)
+        return operator(*arguments, weight=self.weight, padding=self.padding, **self.penalty)
 
 
 @st.composite

@@ -49,6 +49,8 @@ from varmorph.jax.operators.leveling import leveling
 from varmorph.jax.operators.variational_graph import (
     joint_graph_closing,
     joint_graph_opening,
+    regularised_graph_dilation,
+    regularised_graph_erosion,
     variational_graph_dilation,
     variational_graph_erosion,
 )
@@ -144,6 +146,8 @@ __all__ = [
     "reconstruction",
     "regional_maxima",
     "regularised_dilation",
+    "regularised_graph_dilation",
+    "regularised_graph_erosion",
     "solve_with_pullback",
     "variational_closing",
     "variational_dilation",

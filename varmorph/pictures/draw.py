@@ -136,7 +136,7 @@ def signed(number: float) -> str:
 def erosion_mean_dilation() -> Canvas:
     """Variational dilation at five levels, between the exact erosion and dilation."""
     x, window, levels = photograph(104, 166, 112, 84), disk(7), (-8.0, -2.0, 0.0, 2.0, 8.0)
-    between = [variational_dilation(x, window, None, level) for level in levels]
+    between = [variational_dilation(x, window, level) for level in levels]
     limits = erosion(x, window), dilation(x, window)
     panels = [Panel(x, "image"), Panel(limits[0], "erosion")]
     panels += [Panel(y, f"level {signed(level)}") for y, level in zip(between, levels, strict=True)]
@@ -151,7 +151,7 @@ def erosion_mean_dilation() -> Canvas:
 def opening_closing() -> Canvas:
     """Opening edges at five pairs of levels, between the exact opening and closing."""
     x, window, levels = photograph(104, 166, 112, 84), disk(7), (8.0, 2.0, 0.0, -2.0, -8.0)
-    between = [variational_opening(x, window, None, (-level, level)) for level in levels]
+    between = [variational_opening(x, window, (-level, level)) for level in levels]
     limits = opening(x, window), closing(x, window)  # the disk is flat and symmetric: closing by -b is closing by b
     panels = [Panel(x, "image"), Panel(limits[0], "opening")]
     panels += [
@@ -172,7 +172,7 @@ def regularised() -> Canvas:
     noisy = x + deviation * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     rows = [
         [Panel(x, "image"), Panel(dilation(noisy, flat), "exact dilation")],
-        [Panel(noisy, "with noise"), Panel(variational_dilation(noisy, flat, None, level), "separable")],
+        [Panel(noisy, "with noise"), Panel(variational_dilation(noisy, flat, level), "separable")],
     ]
     for row, edges, couplings in zip(
         rows, ("quadratic", "huber"), ((1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3, 1.0)), strict=True
@@ -180,7 +180,7 @@ def regularised() -> Canvas:
         options: dict[str, Any] = {"edge_penalty": edges, "edge_smoothing": smoothing if edges == "huber" else None}
         options["solver"] = Newton(tolerance=1e-4, on_failure="raise")  # to 0.2 of a grey level
         for coupling in couplings:
-            held = regularised_dilation(noisy, flat, None, level, coupling, **options)
+            held = regularised_dilation(noisy, flat, level, coupling, **options)
             row.append(Panel(held.value, f"{edges}, {coupling:g}"))
     step = zoom * side + GAP
     canvas = Canvas(LINE + 2 * (step + LINE) - GAP + LINE)
@@ -207,10 +207,10 @@ def gradients() -> Canvas:
     x, window = photograph(119, 155, side, side).requires_grad_(), disk(7)
     images = {
         "dilation": dilation(x, window),
-        "level 4": variational_dilation(x, window, None, 4.0),
-        "level 0": variational_dilation(x, window, None, 0.0),
-        "coupling 1": regularised_dilation(x, window, None, 4.0, 1.0).value,
-        "coupling 10": regularised_dilation(x, window, None, 4.0, 10.0).value,
+        "level 4": variational_dilation(x, window, 4.0),
+        "level 0": variational_dilation(x, window, 0.0),
+        "coupling 1": regularised_dilation(x, window, 4.0, 1.0).value,
+        "coupling 10": regularised_dilation(x, window, 4.0, 10.0).value,
     }
     step, middle, cut = zoom * shown + GAP, side // 2, slice((side - shown) // 2, (side + shown) // 2)
     canvas = Canvas(2 * LINE + zoom * shown + 2 * LINE)

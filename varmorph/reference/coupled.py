@@ -121,10 +121,10 @@ def _regularised(
 def regularised_dilation(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     coupling: ArrayLike,
     *,
+    weight: ArrayLike | None = None,
     edge_weights: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
@@ -141,7 +141,7 @@ def regularised_dilation(
     (`edge_penalty` "quadratic"), or that of huber with `edge_smoothing`. Coupled "quantile" is accurate to 1e-8 of the
     range of the image.
 
-    >>> regularised_dilation([[[[0.0, 1.0]]]], [[0.0]], None, 0.0, 0.5).round(4)
+    >>> regularised_dilation([[[[0.0, 1.0]]]], [[0.0]], 0.0, 0.5).round(4)
     array([[[[0.3333, 0.6667]]]])
     """
     problem = _regularised(
@@ -165,10 +165,11 @@ def regularised_dilation(
 def regularised_dilation_gradient(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     coupling: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * regularised_dilation(..., **options)) with respect to every argument."""
@@ -218,9 +219,10 @@ OPENING, CLOSING = (-1, 1), (1, -1)  # which families are the reversed edges
 def joint_opening(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
     """Minimise over u and y together: erosion edges x -> u at edge level logit_levels[0], eta times dilation edges u -> y.
@@ -230,7 +232,7 @@ def joint_opening(
     eta (1 - tau_2) / tau_1, tau_1 and 1 - tau_2 go to 0.
 
     >>> x = [[[[0.0, 2.0, 0.0, 3.0, 3.0, 3.0]]]]
-    >>> joint_opening(x, [[0.0, 0.0, 0.0]], None, [-12.0, 12.0], 1e-4).round(2) + 0.0
+    >>> joint_opening(x, [[0.0, 0.0, 0.0]], [-12.0, 12.0], 1e-4).round(2) + 0.0
     array([[[[0., 0., 0., 3., 3., 3.]]]])
     """
     return solve(_joint(OPENING, x, bias, weight, logit_levels, eta, **options)).reshape(np.shape(x))
@@ -239,9 +241,10 @@ def joint_opening(
 def joint_closing(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
     """Minimise over u and y together: dilation edges x -> u at edge level logit_levels[0], eta times erosion edges u -> y.
@@ -254,10 +257,11 @@ def joint_closing(
 def joint_opening_gradient(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * joint_opening(...)) with respect to every argument."""
@@ -267,10 +271,11 @@ def joint_opening_gradient(
 def joint_closing_gradient(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * joint_closing(...)) with respect to every argument."""
@@ -278,7 +283,13 @@ def joint_closing_gradient(
 
 
 def joint_opening_unknowns(
-    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, eta: ArrayLike, **options: Any
+    x: ArrayLike,
+    bias: ArrayLike,
+    logit_levels: ArrayLike,
+    eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
 ) -> Array:
     """Give u and y of `joint_opening`, (N, C, 2, H, W)."""
     found = solve_unknowns(_joint(OPENING, x, bias, weight, logit_levels, eta, **options))
@@ -286,7 +297,13 @@ def joint_opening_unknowns(
 
 
 def joint_closing_unknowns(
-    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, eta: ArrayLike, **options: Any
+    x: ArrayLike,
+    bias: ArrayLike,
+    logit_levels: ArrayLike,
+    eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
 ) -> Array:
     """Give u and y of `joint_closing`, (N, C, 2, H, W)."""
     found = solve_unknowns(_joint(CLOSING, x, bias, weight, logit_levels, eta, **options))

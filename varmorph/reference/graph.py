@@ -116,6 +116,24 @@ def each_pair_once(edges: ArrayLike) -> Array:
     return np.unique(np.stack([low, high])[:, low < high], axis=1)
 
 
+def _separable(
+    direction: int,
+    pairs: Array,
+    bias: ArrayLike | None,
+    weight: ArrayLike | None,
+    nodes: int,
+    self_edge: bool,
+    mu: str | None,
+) -> list[Family]:
+    """List the edges from known features to unknowns."""
+    families = [
+        family._replace(level=("logit_level", 0, direction), smoothing=mu)
+        for family in _families(pairs, bias, direction, nodes, self_edge)
+    ]
+    families[0] = families[0]._replace(weight=None if weight is None else "weight")
+    return families
+
+
 def _variational(
     direction: int,
     x: ArrayLike,
@@ -124,7 +142,26 @@ def _variational(
     weight: ArrayLike | None,
     logit_level: ArrayLike,
     *,
-    coupling: ArrayLike | None = None,
+    penalty: str = "expectile",
+    smoothing: ArrayLike | None = None,
+    self_edge: bool = True,
+) -> Instance:
+    nodes = np.shape(x)[-2]
+    pairs, mu = _pairs(edges, nodes), smoothing_name(penalty, smoothing)
+    families = _separable(direction, pairs, bias, weight, nodes, self_edge, mu)
+    arguments = {"x": x, "bias": bias, "weight": weight, "logit_level": logit_level, "smoothing": smoothing}
+    return instance(families, 1, arguments, _spreads(np.shape(x), pairs.shape[1]))
+
+
+def _regularised(
+    direction: int,
+    x: ArrayLike,
+    edges: ArrayLike,
+    bias: ArrayLike | None,
+    weight: ArrayLike | None,
+    logit_level: ArrayLike,
+    coupling: ArrayLike,
+    *,
     lateral_edges: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
@@ -134,20 +171,13 @@ def _variational(
     self_edge: bool = True,
 ) -> Instance:
     nodes = np.shape(x)[-2]
-    pairs, node, mu = _pairs(edges, nodes), np.arange(nodes), smoothing_name(penalty, smoothing)
-    families = [
-        family._replace(level=("logit_level", 0, direction), smoothing=mu)
-        for family in _families(pairs, bias, direction, nodes, self_edge)
-    ]
-    families[0] = families[0]._replace(weight=None if weight is None else "weight")
+    pairs, node = _pairs(edges, nodes), np.arange(nodes)
+    families = _separable(direction, pairs, bias, weight, nodes, self_edge, smoothing_name(penalty, smoothing))
     families.append(Family(node, node, node, factor="ridge"))
-    if coupling is None and lateral_edges is not None:
-        raise ValueError("lateral_edges need a coupling")
-    if coupling is not None:
-        lateral = each_pair_once(pairs) if lateral_edges is None else _pairs(lateral_edges, nodes, "lateral_edges")
-        (source, target), edge_mu = lateral, edge_smoothing_name(edge_penalty, edge_smoothing)
-        number = np.arange(source.size)
-        families.append(Family(source, target, number, from_image=False, factor="coupling", smoothing=edge_mu))
+    lateral = each_pair_once(pairs) if lateral_edges is None else _pairs(lateral_edges, nodes, "lateral_edges")
+    (source, target), nu = lateral, edge_smoothing_name(edge_penalty, edge_smoothing)
+    number = np.arange(source.size)
+    families.append(Family(source, target, number, from_image=False, factor="coupling", smoothing=nu))
     arguments = {
         "x": x,
         "bias": bias,
@@ -165,17 +195,16 @@ def variational_graph_dilation(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
-    """Give the y that minimises sum_e w_e rho_tau(x_s + b_e - y_t) + coupling sum h(y_s - y_t) + ridge / 2 |y - x|^2.
+    """Give the y that minimises sum_e w_e rho_tau(x_s + b_e - y_t); the middle of several minimisers is taken.
 
-    The second sum is over `lateral_edges` (2, L), each pair once; by default these are the pairs that `edges` connects.
-    Options: coupling, lateral_edges, penalty, smoothing, edge_penalty, edge_smoothing, ridge, self_edge. Without coupling
-    and ridge the outputs are separable, and the middle of several minimisers is taken.
+    Options: penalty, smoothing, self_edge.
 
-    >>> variational_graph_dilation([[0.0], [1.0], [5.0]], [[0, 1], [1, 2]], None, None, 0.0).T
+    >>> variational_graph_dilation([[0.0], [1.0], [5.0]], [[0, 1], [1, 2]], None, 0.0).T
     array([[0. , 0.5, 3. ]])
     """
     return _output(_variational(1, x, edges, bias, weight, logit_level, **options), np.shape(x))
@@ -185,21 +214,58 @@ def variational_graph_erosion(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
     """The reversed edges, with offsets -b and edge level -logit_level; the rest as in `variational_graph_dilation`."""
     return _output(_variational(-1, x, edges, bias, weight, logit_level, **options), np.shape(x))
 
 
+def regularised_graph_dilation(
+    x: ArrayLike,
+    edges: ArrayLike,
+    bias: ArrayLike | None,
+    logit_level: ArrayLike,
+    coupling: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
+) -> Array:
+    """Add coupling * sum h(y_s - y_t) over lateral edges and ridge / 2 |y - x|^2 to the energy of `variational_graph_dilation`.
+
+    The sum is over `lateral_edges` (2, L), each pair once; by default these are the pairs that `edges` connects. Options:
+    lateral_edges, penalty, smoothing, edge_penalty, edge_smoothing, ridge, self_edge.
+
+    >>> regularised_graph_dilation([[0.0], [1.0], [5.0]], [[0, 1], [1, 2]], None, 0.0, 1e4).T.round(2)
+    array([[1.4, 1.4, 1.4]])
+    """
+    return _output(_regularised(1, x, edges, bias, weight, logit_level, coupling, **options), np.shape(x))
+
+
+def regularised_graph_erosion(
+    x: ArrayLike,
+    edges: ArrayLike,
+    bias: ArrayLike | None,
+    logit_level: ArrayLike,
+    coupling: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
+) -> Array:
+    """The reversed edges, with offsets -b and edge level -logit_level; the rest as in `regularised_graph_dilation`."""
+    return _output(_regularised(-1, x, edges, bias, weight, logit_level, coupling, **options), np.shape(x))
+
+
 def variational_graph_dilation_gradient(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * variational_graph_dilation(...)) with respect to every argument."""
@@ -210,13 +276,44 @@ def variational_graph_erosion_gradient(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * variational_graph_erosion(...)) with respect to every argument."""
     return solve_gradient(_variational(-1, x, edges, bias, weight, logit_level, **options), cotangent)
+
+
+def regularised_graph_dilation_gradient(
+    x: ArrayLike,
+    edges: ArrayLike,
+    bias: ArrayLike | None,
+    logit_level: ArrayLike,
+    coupling: ArrayLike,
+    cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
+) -> Gradients:
+    """Differentiate sum(cotangent * regularised_graph_dilation(...)) with respect to every argument."""
+    return solve_gradient(_regularised(1, x, edges, bias, weight, logit_level, coupling, **options), cotangent)
+
+
+def regularised_graph_erosion_gradient(
+    x: ArrayLike,
+    edges: ArrayLike,
+    bias: ArrayLike | None,
+    logit_level: ArrayLike,
+    coupling: ArrayLike,
+    cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    **options: Any,
+) -> Gradients:
+    """Differentiate sum(cotangent * regularised_graph_erosion(...)) with respect to every argument."""
+    return solve_gradient(_regularised(-1, x, edges, bias, weight, logit_level, coupling, **options), cotangent)
 
 
 # --- joint ----------------------------------------------------------------------------------------------------------
@@ -256,9 +353,10 @@ def joint_graph_opening(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
     """Minimise over u and y together: erosion edges x -> u at edge level logit_levels[0], eta times dilation edges u -> y.
@@ -272,9 +370,10 @@ def joint_graph_closing(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Array:
     """Minimise over u and y together: dilation edges x -> u at edge level logit_levels[0], eta times erosion edges u -> y.
@@ -288,10 +387,11 @@ def joint_graph_opening_gradient(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * joint_graph_opening(...)) with respect to every argument."""
@@ -302,10 +402,11 @@ def joint_graph_closing_gradient(
     x: ArrayLike,
     edges: ArrayLike,
     bias: ArrayLike | None,
-    weight: ArrayLike | None,
     logit_levels: ArrayLike,
     eta: ArrayLike,
     cotangent: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
     **options: Any,
 ) -> Gradients:
     """Differentiate sum(cotangent * joint_graph_closing(...)) with respect to every argument."""

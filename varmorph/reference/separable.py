@@ -49,9 +49,9 @@ def _separable(
 def variational_dilation(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     *,
+    weight: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
     stride: Any = 1,
@@ -60,7 +60,7 @@ def variational_dilation(
 ) -> Array:
     """y_i minimises sum_k w_k rho_tau(x_{i+k} + b_k - y_i).
 
-    >>> variational_dilation([[[[0.0, 1.0, 0.0]]]], [[0.0, 0.0, 0.0]], None, 0.0).round(4)
+    >>> variational_dilation([[[[0.0, 1.0, 0.0]]]], [[0.0, 0.0, 0.0]], 0.0).round(4)
     array([[[[0.5   , 0.3333, 0.5   ]]]])
     """
     options = {"penalty": penalty, "smoothing": smoothing, "stride": stride, "rate": rate, "padding": padding}
@@ -71,9 +71,9 @@ def variational_dilation(
 def variational_erosion(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     *,
+    weight: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
     stride: Any = 1,
@@ -87,21 +87,21 @@ def variational_erosion(
 
 
 def variational_opening(
-    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, **options: Any
+    x: ArrayLike, bias: ArrayLike, logit_levels: ArrayLike, *, weight: ArrayLike | None = None, **options: Any
 ) -> Array:
     """Erosion edges at edge level logit_levels[0], then dilation edges at logit_levels[1]."""
     first, second = np.asarray(logit_levels, dtype=np.float64)
-    eroded = variational_erosion(x, bias, weight, -first, **{**options, "stride": 1})
-    return variational_dilation(eroded, bias, weight, second, **options)
+    eroded = variational_erosion(x, bias, -first, weight=weight, **{**options, "stride": 1})
+    return variational_dilation(eroded, bias, second, weight=weight, **options)
 
 
 def variational_closing(
-    x: ArrayLike, bias: ArrayLike, weight: ArrayLike | None, logit_levels: ArrayLike, **options: Any
+    x: ArrayLike, bias: ArrayLike, logit_levels: ArrayLike, *, weight: ArrayLike | None = None, **options: Any
 ) -> Array:
     """Dilation edges at edge level logit_levels[0], then erosion edges at logit_levels[1]."""
     first, second = np.asarray(logit_levels, dtype=np.float64)
-    dilated = variational_dilation(x, bias, weight, first, **{**options, "stride": 1})
-    return variational_erosion(dilated, bias, weight, -second, **options)
+    dilated = variational_dilation(x, bias, first, weight=weight, **{**options, "stride": 1})
+    return variational_erosion(dilated, bias, -second, weight=weight, **options)
 
 
 def _to_shape(gradient: Array, argument: ArrayLike | None) -> Array:
@@ -178,10 +178,10 @@ def _implicit_gradient(
 def variational_dilation_gradient(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     cotangent: ArrayLike,
     *,
+    weight: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
     stride: Any = 1,
@@ -196,10 +196,10 @@ def variational_dilation_gradient(
 def variational_erosion_gradient(
     x: ArrayLike,
     bias: ArrayLike,
-    weight: ArrayLike | None,
     logit_level: ArrayLike,
     cotangent: ArrayLike,
     *,
+    weight: ArrayLike | None = None,
     penalty: str = "expectile",
     smoothing: ArrayLike | None = None,
     stride: Any = 1,

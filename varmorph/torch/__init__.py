@@ -52,6 +52,8 @@ from varmorph.torch.operators.leveling import leveling
 from varmorph.torch.operators.variational_graph import (
     joint_graph_closing,
     joint_graph_opening,
+    regularised_graph_dilation,
+    regularised_graph_erosion,
     variational_graph_dilation,
     variational_graph_erosion,
 )
@@ -147,6 +149,8 @@ __all__ = [
     "reconstruction",
     "regional_maxima",
     "regularised_dilation",
+    "regularised_graph_dilation",
+    "regularised_graph_erosion",
     "variational_closing",
     "variational_dilation",
     "variational_erosion",

@@ -121,9 +121,9 @@ class RegularisedDilation2d(_Coupled2d):
         return regularised_dilation(
             x,
             self.bias,
-            self.weight,
             self.logit_level,
             self.coupling,
+            weight=self.weight,
             edge_weights=edge_weights,
             edge_penalty=self.edge_penalty,
             edge_smoothing=self.edge_smoothing,
@@ -167,7 +167,7 @@ class _Joint2d(_Coupled2d):
 
     def solve(self, x: jax.Array) -> Solution:
         """Apply the operator to (N, channels, H, W), with its certificate."""
-        return type(self).joint(x, self.bias, self.weight, self.logit_levels, self.eta, **self._options())
+        return type(self).joint(x, self.bias, self.logit_levels, self.eta, weight=self.weight, **self._options())
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the operator as `solve` does, without its certificate."""

@@ -176,7 +176,7 @@ class _SingleLevel2d(VariationalLayer2d):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the operator to (N, channels, H, W)."""
-        return type(self).operator(x, self.bias, self.weight, self.logit_level, **self._options())
+        return type(self).operator(x, self.bias, self.logit_level, weight=self.weight, **self._options())
 
 
 class VariationalDilation2d(_SingleLevel2d):
@@ -233,7 +233,7 @@ class _TwoLevels2d(VariationalLayer2d):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the operator to (N, channels, H, W)."""
-        return type(self).operator(x, self.bias, self.weight, self.logit_levels, **self._options())
+        return type(self).operator(x, self.bias, self.logit_levels, weight=self.weight, **self._options())
 
 
 class VariationalOpening2d(_TwoLevels2d):

@@ -44,10 +44,10 @@ NEWTON, IMPLICIT = Newton(), Implicit()
 def regularised_dilation(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_level: jax.Array | float,
     coupling: jax.Array | float,
     *,
+    weight: jax.Array | None = None,
     edge_weights: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
@@ -115,10 +115,10 @@ def regularised_dilation(
     >>> x = jnp.array([[[[0.0, 0.0, 4.0, 0.0, 0.0]]]])
     >>> flat = jnp.zeros((1, 3))
     >>> for coupling in (0.0, 1.0):
-    ...     print(np.asarray(regularised_dilation(x, flat, None, 4.0, coupling).value).round(2))
+    ...     print(np.asarray(regularised_dilation(x, flat, 4.0, coupling).value).round(2))
     [[[[0.   3.86 3.86 3.86 0.  ]]]]
     [[[[3.63 3.76 3.79 3.76 3.63]]]]
-    >>> regularised_dilation(x, flat, None, 4.0, 1.0).certificate.forward.converged
+    >>> regularised_dilation(x, flat, 4.0, 1.0).certificate.forward.converged
     Array([ True], dtype=bool)
     """
     x = check_image(x)
@@ -148,10 +148,10 @@ def regularised_dilation(
 def joint_opening(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_levels: jax.Array | Sequence[float],
     eta: jax.Array | float,
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     rate: Size = 1,
@@ -192,7 +192,7 @@ def joint_opening(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])
-    >>> abs(joint_opening(x, jnp.zeros((1, 3)), None, (-8.0, 8.0), 1e-3).value.round(2))
+    >>> abs(joint_opening(x, jnp.zeros((1, 3)), (-8.0, 8.0), 1e-3).value.round(2))
     Array([[[[0., 0., 0., 2., 2., 2.]]]], dtype=float32)
     """
     options = {"penalty": penalty, "smoothing": smoothing, "rate": rate, "padding": padding}
@@ -202,10 +202,10 @@ def joint_opening(
 def joint_closing(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_levels: jax.Array | Sequence[float],
     eta: jax.Array | float,
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     rate: Size = 1,
@@ -223,7 +223,7 @@ def joint_closing(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])
-    >>> abs(joint_closing(x, jnp.zeros((1, 3)), None, (8.0, -8.0), 1e-3).value.round(2))
+    >>> abs(joint_closing(x, jnp.zeros((1, 3)), (8.0, -8.0), 1e-3).value.round(2))
     Array([[[[2., 2., 2., 0., 0., 0.]]]], dtype=float32)
     """
     options = {"penalty": penalty, "smoothing": smoothing, "rate": rate, "padding": padding}

@@ -23,11 +23,9 @@ from varmorph.jax.arguments import (
     two_levels,
 )
 from varmorph.jax.backend.choice import compute_dtype
-from varmorph.jax.energy.adjoints import sent
-from varmorph.jax.energy.certificates import Certificate
 from varmorph.jax.energy.energy import Edges, Energy, Ridge
 from varmorph.jax.energy.incidence import GraphDataEdges, GraphEdges
-from varmorph.jax.energy.minimisation import Solution, certificate_of, certified, minimise_parts
+from varmorph.jax.energy.minimisation import Solution, minimise_parts
 from varmorph.jax.energy.penalties import named_penalty
 from varmorph.jax.energy.solvers import Solver
 from varmorph.jax.operators.coupled import IMPLICIT, NEWTON
@@ -35,7 +33,14 @@ from varmorph.jax.operators.graph import Number, Structure, structure_of
 from varmorph.jax.operators.nodes import known, minimise_each_node
 from varmorph.jax.separable.expectile import sides_of
 
-__all__ = ["joint_graph_closing", "joint_graph_opening", "variational_graph_dilation", "variational_graph_erosion"]
+__all__ = [
+    "joint_graph_closing",
+    "joint_graph_opening",
+    "regularised_graph_dilation",
+    "regularised_graph_erosion",
+    "variational_graph_dilation",
+    "variational_graph_erosion",
+]
 
 
 def _signals(x: jax.Array) -> jax.Array:
@@ -52,10 +57,96 @@ def variational_graph_dilation(
     x: jax.Array,
     edges: jax.Array,
     bias: Number | None,
-    weight: Number | None,
     logit_level: Number,
     *,
-    coupling: Number | None = None,
+    weight: Number | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+) -> jax.Array:
+    """Variational dilation on a graph: y_t minimises sum_e weight_e rho_tau(x_s + bias_e - y_t) over the edges e = (s, t).
+
+    Every node stands alone and is solved exactly, as every pixel is in `variational_dilation`, of which this is the graph
+    form: limits, penalties, ties and gradients are those described there.
+
+    Parameters
+    ----------
+    x, edges, self_edge
+        As in `graph_dilation`; a node's edge to itself has weight 1.
+    bias, weight : number, () or (E,) or (E, F), or None
+        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
+    logit_level : number, () or (F,)
+        log(tau / (1 - tau)), finite.
+    penalty, smoothing
+        As in `variational_dilation`; `smoothing` is a number for all features, () or (F,).
+
+    Returns
+    -------
+    Features of the shape of x. A node without an edge of positive weight into it has no minimiser: it is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `graph_dilation` and `variational_dilation`; ValueError too where `jit` traces the edges
+        and the penalty is no expectile, since the shapes of arrays depend on them.
+
+    Notes
+    -----
+    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
+    >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_dilation(x, path, None, 0.0).flatten()
+    Array([3. , 1.5, 0.5, 1.5], dtype=float32)
+    >>> variational_graph_dilation(x, path, None, 9.0).flatten().round(2)
+    Array([3., 3., 1., 2.], dtype=float32)
+    """
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge)
+    level = check_level(logit_level, x.shape[-1], x)
+    return _node_by_node(x, structure, level, penalty, smoothing)
+
+
+def variational_graph_erosion(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    logit_level: Number,
+    *,
+    weight: Number | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+) -> jax.Array:
+    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
+
+    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
+    >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_erosion(x, path, None, 9.0).flatten().round(2)
+    Array([0., 0., 1., 2.], dtype=float32)
+    """
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
+    level = -check_level(logit_level, x.shape[-1], x)
+    return _node_by_node(x, structure, level, penalty, smoothing)
+
+
+def regularised_graph_dilation(
+    x: jax.Array,
+    edges: jax.Array,
+    bias: Number | None,
+    logit_level: Number,
+    coupling: Number,
+    *,
+    weight: Number | None = None,
     lateral_edges: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
@@ -67,24 +158,20 @@ def variational_graph_dilation(
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
-    """Variational dilation on a graph: y minimises sum_e weight_e rho_tau(x_s + bias_e - y_t), and what couples the nodes.
+    """Variational dilation on a graph whose nodes are held together along lateral edges.
 
-    Without coupling and ridge every node stands alone and is solved exactly, as in `variational_dilation`; otherwise as in
-    `regularised_dilation`.
+    y minimises the sum of the energies of `variational_graph_dilation`, of coupling * h(y_a - y_b) over the lateral edges
+    (a, b), and of (ridge / 2) (y_t - x_t)^2. It is the graph form of `regularised_dilation`.
 
     Parameters
     ----------
-    x, edges, self_edge
-        As in `graph_dilation`; a node's edge to itself has weight 1.
-    bias, weight : number, () or (E,) or (E, F), or None
-        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
-    logit_level : number, () or (F,)
-        log(tau / (1 - tau)), finite.
-    coupling : number, () or (F,), optional
+    x, edges, bias, logit_level, weight, penalty, smoothing, self_edge
+        As in `variational_graph_dilation`.
+    coupling : number, () or (F,)
         Strength >= 0 of the lateral edges between outputs.
     lateral_edges : (2, L), optional
         Pairs of nodes that are held together, each pair once. Default: the pairs of `edges`, whatever their direction.
-    penalty, smoothing, edge_penalty, edge_smoothing, ridge, solver, adjoint
+    edge_penalty, edge_smoothing, ridge, solver, adjoint
         As in `regularised_dilation`, numbers for all features or (F,).
     start : (B or 1, F, nodes), optional
         Where the solver starts, such as `Solution.unknowns` of a similar problem.
@@ -98,23 +185,15 @@ def variational_graph_dilation(
     Raises
     ------
     TypeError, ValueError, ConvergenceError
-        As `graph_dilation` and `regularised_dilation`; ValueError too where the edges are not known while `jit` traces, and
-        the shapes of arrays depend on them: for lateral edges by default, and nodes alone with a penalty that is no expectile.
-
-    Notes
-    -----
-    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
+        As `variational_graph_dilation` and `regularised_dilation`; ValueError too where `jit` traces
+        the edges and no lateral edges are given, since the shapes of arrays depend on them.
 
     Examples
     --------
     >>> import jax.numpy as jnp
     >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
     >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_dilation(x, path, None, None, 0.0).value.flatten()
-    Array([3. , 1.5, 0.5, 1.5], dtype=float32)
-    >>> variational_graph_dilation(x, path, None, None, 9.0).value.flatten().round(2)
-    Array([3., 3., 1., 2.], dtype=float32)
-    >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(1)
+    >>> regularised_graph_dilation(x, path, None, 0.0, 100.0).value.flatten().round(1)
     Array([1.4, 1.4, 1.4, 1.4], dtype=float32)
     """
     options = {
@@ -126,18 +205,18 @@ def variational_graph_dilation(
     x = check_features(x)
     structure = structure_of(x, edges, bias, weight, self_edge)
     level = check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+    lateral = _lateral(x, edges, lateral_edges)
+    return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def variational_graph_erosion(
+def regularised_graph_erosion(
     x: jax.Array,
     edges: jax.Array,
     bias: Number | None,
-    weight: Number | None,
     logit_level: Number,
+    coupling: Number,
     *,
-    coupling: Number | None = None,
+    weight: Number | None = None,
     lateral_edges: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
@@ -149,38 +228,43 @@ def variational_graph_erosion(
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
-    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
+    """Variational erosion on a graph whose nodes are held together: the edges reversed, offsets -bias, edge level -logit_level.
 
-    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
+    Arguments, result and errors are those of `regularised_graph_dilation`.
 
     Examples
     --------
     >>> import jax.numpy as jnp
     >>> path = jnp.array([[0, 1, 2], [1, 2, 3]])
     >>> x = jnp.array([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_erosion(x, path, None, None, 9.0).value.flatten().round(2)
+    >>> regularised_graph_erosion(x, path, None, 9.0, 0.0).value.flatten().round(2)
     Array([0., 0., 1., 2.], dtype=float32)
     """
-    x = check_features(x)
-    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
     options = {
         "penalty": penalty,
         "smoothing": smoothing,
         "edge_penalty": edge_penalty,
         "edge_smoothing": edge_smoothing,
     }
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
     level = -check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+    lateral = _lateral(x, edges, lateral_edges)
+    return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def _lateral(
-    x: jax.Array, edges: jax.Array, lateral: jax.Array | None, coupling: Number | None
-) -> jax.Array | np.ndarray | None:
-    if coupling is None:
-        if lateral is not None:
-            raise ValueError("lateral_edges need a coupling, found None")
-        return None
+def _node_by_node(
+    x: jax.Array, structure: Structure, level: jax.Array, penalty: str, smoothing: Number | None
+) -> jax.Array:
+    """Solve each node exactly."""
+    dtype = compute_dtype(x)
+    mu = check_smoothing(penalty, smoothing, x.shape[-1], x)
+    mu = None if mu is None else mu.astype(dtype)
+    pulls = _pulls(_signals(x), structure, penalty, sides_of(level.astype(dtype)), mu)
+    return _features(minimise_each_node(pulls, penalty), x)
+
+
+def _lateral(x: jax.Array, edges: jax.Array, lateral: jax.Array | None) -> jax.Array | np.ndarray:
     if lateral is not None:
         return check_edges("lateral_edges", lateral, x.shape[-2])
     low, high = np.sort(known("edges without lateral_edges", edges).astype(np.int64), 0)
@@ -188,12 +272,12 @@ def _lateral(
     return np.stack(np.divmod(pairs, x.shape[-2])).astype(np.int32)
 
 
-def _variational(
+def _regularised(
     x: jax.Array,
     structure: Structure,
     level: jax.Array,
-    coupling: Number | None,
-    lateral: jax.Array | np.ndarray | None,
+    coupling: Number,
+    lateral: jax.Array | np.ndarray,
     ridge: Number,
     options: dict,
     start: jax.Array | None,
@@ -204,26 +288,19 @@ def _variational(
     numbers = (
         check_smoothing(options["penalty"], options["smoothing"], features, x),
         check_edge_smoothing(options["edge_penalty"], options["edge_smoothing"], features, x),
-        None if coupling is None else check_nonnegative("coupling", coupling, features, x),
         check_ridge(ridge, features, x),
     )
-    mu, nu, strength, kappa = (None if number is None else number.astype(dtype) for number in numbers)
+    strength = check_nonnegative("coupling", coupling, features, x).astype(dtype)
+    mu, nu, kappa = (None if number is None else number.astype(dtype) for number in numbers)
     signals, sides = _signals(x), sides_of(level.astype(dtype))
     pulls = _pulls(signals, structure, options["penalty"], sides, mu)
-    families = [pulls]
-    if lateral is not None and strength is not None:
-        endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
-        between = named_penalty(options["edge_penalty"], None, nu, 1)
-        families.append(Edges(endpoints, jnp.zeros((), dtype), strength[:, None], between))
+    endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
+    between = named_penalty(options["edge_penalty"], None, nu, 1)
+    families = (pulls, Edges(endpoints, jnp.zeros((), dtype), strength[:, None], between))
     anchor = None if kappa is None else Ridge(kappa[:, None], signals)
-    energy, shape = Energy(tuple(families), jnp.zeros_like(signals), anchor), x.shape[:-2]
-    if len(families) == 1 and kappa is None and start is None and (solver, adjoint) == (NEWTON, IMPLICIT):
-        z = minimise_each_node(pulls, options["penalty"])
-        sent(shape, "exact")
-        solution = Solution(z, Certificate(certificate_of(certified(energy, z), shape)), stop_gradient(z))
-    else:
-        start = jnp.nan_to_num(minimise_each_node(pulls, "expectile"), nan=0.0) if start is None else start
-        solution = minimise_parts(energy, start, solver, adjoint, shape)
+    energy = Energy(families, jnp.zeros_like(signals), anchor)
+    start = jnp.nan_to_num(minimise_each_node(pulls, "expectile"), nan=0.0) if start is None else start
+    solution = minimise_parts(energy, start, solver, adjoint, x.shape[:-2])
     return solution._replace(value=_features(solution.value, x))
 
 
@@ -246,10 +323,10 @@ def joint_graph_opening(
     x: jax.Array,
     edges: jax.Array,
     bias: Number | None,
-    weight: Number | None,
     logit_levels: jax.Array | Sequence[float],
     eta: Number,
     *,
+    weight: Number | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
     self_edge: bool = True,
@@ -259,14 +336,14 @@ def joint_graph_opening(
 ) -> Solution:
     """Joint opening on a graph: the erosion u of x and the dilation y of u minimise one energy together.
 
-    Parameters are those of `variational_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
+    Parameters are those of `regularised_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
 
     Examples
     --------
     >>> import jax.numpy as jnp
     >>> path = jnp.array([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
     >>> x = jnp.array([[0.0], [3.0], [0.0], [2.0]])
-    >>> abs(joint_graph_opening(x, path, None, None, (-9.0, 9.0), 1e-3).value.flatten().round(2))
+    >>> abs(joint_graph_opening(x, path, None, (-9.0, 9.0), 1e-3).value.flatten().round(2))
     Array([0., 0., 0., 0.], dtype=float32)
     """
     return _joint(x, edges, bias, weight, logit_levels, eta, -1, penalty, smoothing, self_edge, start, solver, adjoint)
@@ -276,10 +353,10 @@ def joint_graph_closing(
     x: jax.Array,
     edges: jax.Array,
     bias: Number | None,
-    weight: Number | None,
     logit_levels: jax.Array | Sequence[float],
     eta: Number,
     *,
+    weight: Number | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
     self_edge: bool = True,
@@ -296,7 +373,7 @@ def joint_graph_closing(
     >>> import jax.numpy as jnp
     >>> path = jnp.array([[0, 1, 1, 2], [1, 0, 2, 1]])
     >>> x = jnp.array([[3.0], [0.0], [3.0]])
-    >>> joint_graph_closing(x, path, None, None, (9.0, -9.0), 1e-3).value.flatten().round(1)
+    >>> joint_graph_closing(x, path, None, (9.0, -9.0), 1e-3).value.flatten().round(1)
     Array([3., 3., 3.], dtype=float32)
     """
     return _joint(x, edges, bias, weight, logit_levels, eta, 1, penalty, smoothing, self_edge, start, solver, adjoint)

@@ -18,9 +18,9 @@ __all__ = ["variational_closing", "variational_dilation", "variational_erosion",
 def variational_dilation(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_level: jax.Array | float,
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     stride: Size = 1,
@@ -81,9 +81,9 @@ def variational_dilation(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[0.0, 1.0, 0.0]]]])
-    >>> variational_dilation(x, jnp.zeros((1, 3)), None, 0.0).round(4)
+    >>> variational_dilation(x, jnp.zeros((1, 3)), 0.0).round(4)
     Array([[[[0.5   , 0.3333, 0.5   ]]]], dtype=float32)
-    >>> variational_dilation(x, jnp.zeros((1, 3)), None, 10.0).round(4)
+    >>> variational_dilation(x, jnp.zeros((1, 3)), 10.0).round(4)
     Array([[[[1.    , 0.9999, 1.    ]]]], dtype=float32)
     """
     x = check_image(x)
@@ -98,9 +98,9 @@ def variational_dilation(
 def variational_erosion(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_level: jax.Array | float,
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     stride: Size = 1,
@@ -116,7 +116,7 @@ def variational_erosion(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[0.0, 2.0, 3.0, 1.0]]]])
-    >>> variational_erosion(x, jnp.zeros((1, 3)), None, 12.0).round(3)
+    >>> variational_erosion(x, jnp.zeros((1, 3)), 12.0).round(3)
     Array([[[[0., 0., 1., 1.]]]], dtype=float32)
     """
     x = check_image(x)
@@ -131,9 +131,9 @@ def variational_erosion(
 def variational_opening(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_levels: jax.Array | Sequence[float],
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     stride: Size = 1,
@@ -149,24 +149,32 @@ def variational_opening(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])
-    >>> variational_opening(x, jnp.zeros((1, 3)), None, (-14.0, 14.0)).round(3)
+    >>> variational_opening(x, jnp.zeros((1, 3)), (-14.0, 14.0)).round(3)
     Array([[[[0., 0., 0., 2., 2., 2.]]]], dtype=float32)
     """
     first, second = two_levels(logit_levels)
     eroded = variational_erosion(
-        x, bias, weight, -first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
+        x, bias, -first, weight=weight, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )
     return variational_dilation(
-        eroded, bias, weight, second, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
+        eroded,
+        bias,
+        second,
+        weight=weight,
+        penalty=penalty,
+        smoothing=smoothing,
+        stride=stride,
+        rate=rate,
+        padding=padding,
     )
 
 
 def variational_closing(
     x: jax.Array,
     bias: jax.Array,
-    weight: jax.Array | None,
     logit_levels: jax.Array | Sequence[float],
     *,
+    weight: jax.Array | None = None,
     penalty: str = "expectile",
     smoothing: jax.Array | float | None = None,
     stride: Size = 1,
@@ -181,13 +189,21 @@ def variational_closing(
     --------
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])
-    >>> variational_closing(x, jnp.zeros((1, 3)), None, (14.0, -14.0)).round(3)
+    >>> variational_closing(x, jnp.zeros((1, 3)), (14.0, -14.0)).round(3)
     Array([[[[2., 2., 2., 0., 0., 0.]]]], dtype=float32)
     """
     first, second = two_levels(logit_levels)
     dilated = variational_dilation(
-        x, bias, weight, first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
+        x, bias, first, weight=weight, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )
     return variational_erosion(
-        dilated, bias, weight, -second, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
+        dilated,
+        bias,
+        -second,
+        weight=weight,
+        penalty=penalty,
+        smoothing=smoothing,
+        stride=stride,
+        rate=rate,
+        padding=padding,
     )

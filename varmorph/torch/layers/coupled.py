@@ -138,9 +138,9 @@ class RegularisedDilation2d(_Coupled2d):
         solution = regularised_dilation(
             x,
             self.bias,
-            self.weight,
             self.logit_level,
             self.coupling,
+            weight=self.weight,
             edge_weights=edge_weights,
             edge_penalty=self.edge_penalty,
             edge_smoothing=self.edge_smoothing,
@@ -201,8 +201,8 @@ class _Joint2d(_Coupled2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the operator to (N, channels, H, W)."""
-        arguments = (x, self.bias, self.weight, self.logit_levels, self.eta)
-        return self._keep(type(self).solve(*arguments, **self._options()))
+        arguments = (x, self.bias, self.logit_levels, self.eta)
+        return self._keep(type(self).solve(*arguments, weight=self.weight, **self._options()))
 
 
 class JointOpening2d(_Joint2d):

@@ -44,10 +44,10 @@ NEWTON, IMPLICIT = Newton(), Implicit()
 def regularised_dilation(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_level: Tensor | float,
     coupling: Tensor | float,
     *,
+    weight: Tensor | None = None,
     edge_weights: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
@@ -114,10 +114,10 @@ def regularised_dilation(
     >>> x = torch.tensor([[[[0.0, 0.0, 4.0, 0.0, 0.0]]]])
     >>> flat = torch.zeros(1, 3)
     >>> for coupling in (0.0, 1.0):
-    ...     regularised_dilation(x, flat, None, 4.0, coupling).value.round(decimals=2)
+    ...     regularised_dilation(x, flat, 4.0, coupling).value.round(decimals=2)
     tensor([[[[0.0000, 3.8600, 3.8600, 3.8600, 0.0000]]]])
     tensor([[[[3.6300, 3.7600, 3.7900, 3.7600, 3.6300]]]])
-    >>> regularised_dilation(x, flat, None, 4.0, 1.0).certificate.forward.converged
+    >>> regularised_dilation(x, flat, 4.0, 1.0).certificate.forward.converged
     tensor([True])
     """
     x = check_image(x)
@@ -174,10 +174,10 @@ def _sides(strength: Tensor, factors: Tensor | None, penalty: str, nu: Tensor | 
 def joint_opening(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_levels: Tensor | Sequence[float],
     eta: Tensor | float,
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     rate: Size = 1,
@@ -218,7 +218,7 @@ def joint_opening(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])
-    >>> joint_opening(x, torch.zeros(1, 3), None, (-8.0, 8.0), 1e-3).value.round(decimals=2).abs()
+    >>> joint_opening(x, torch.zeros(1, 3), (-8.0, 8.0), 1e-3).value.round(decimals=2).abs()
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
     options = {"penalty": penalty, "smoothing": smoothing, "rate": rate, "padding": padding}
@@ -228,10 +228,10 @@ def joint_opening(
 def joint_closing(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_levels: Tensor | Sequence[float],
     eta: Tensor | float,
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     rate: Size = 1,
@@ -249,7 +249,7 @@ def joint_closing(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])
-    >>> joint_closing(x, torch.zeros(1, 3), None, (8.0, -8.0), 1e-3).value.round(decimals=2).abs()
+    >>> joint_closing(x, torch.zeros(1, 3), (8.0, -8.0), 1e-3).value.round(decimals=2).abs()
     tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
     options = {"penalty": penalty, "smoothing": smoothing, "rate": rate, "padding": padding}

@@ -21,10 +21,9 @@ from varmorph.torch.arguments import (
     two_levels,
 )
 from varmorph.torch.backend.choice import compute_dtype
-from varmorph.torch.energy.certificates import BackwardCertificate
 from varmorph.torch.energy.energy import Edges, Energy, Ridge
 from varmorph.torch.energy.incidence import GraphDataEdges, GraphEdges
-from varmorph.torch.energy.minimisation import Solution, certify, minimise_parts
+from varmorph.torch.energy.minimisation import Solution, minimise_parts
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Solver
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
@@ -32,17 +31,109 @@ from varmorph.torch.operators.graph import Number, Structure, features_of, signa
 from varmorph.torch.operators.nodes import minimise_each_node
 from varmorph.torch.separable.expectile import sides_of
 
-__all__ = ["joint_graph_closing", "joint_graph_opening", "variational_graph_dilation", "variational_graph_erosion"]
+__all__ = [
+    "joint_graph_closing",
+    "joint_graph_opening",
+    "regularised_graph_dilation",
+    "regularised_graph_erosion",
+    "variational_graph_dilation",
+    "variational_graph_erosion",
+]
 
 
 def variational_graph_dilation(
     x: Tensor,
     edges: Tensor,
     bias: Number | None,
-    weight: Number | None,
     logit_level: Number,
     *,
-    coupling: Number | None = None,
+    weight: Number | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+) -> Tensor:
+    """Variational dilation on a graph: y_t minimises sum_e weight_e rho_tau(x_s + bias_e - y_t) over the edges e = (s, t).
+
+    Every node stands alone and is solved exactly, as every pixel is in `variational_dilation`, of which this is the graph
+    form: limits, penalties, ties and gradients are those described there.
+
+    Parameters
+    ----------
+    x, edges, self_edge
+        As in `graph_dilation`; a node's edge to itself has weight 1.
+    bias, weight : number, () or (E,) or (E, F), or None
+        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
+    logit_level : number, () or (F,)
+        log(tau / (1 - tau)), finite.
+    penalty, smoothing
+        As in `variational_dilation`; `smoothing` is a number for all features, () or (F,).
+
+    Returns
+    -------
+    Features of the shape of x. A node without an edge of positive weight into it has no minimiser: it is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `graph_dilation` and `variational_dilation`.
+
+    Notes
+    -----
+    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
+
+    Examples
+    --------
+    >>> import torch
+    >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_dilation(x, path, None, 0.0).flatten()
+    tensor([3.0000, 1.5000, 0.5000, 1.5000])
+    >>> variational_graph_dilation(x, path, None, 9.0).flatten().round(decimals=2)
+    tensor([3., 3., 1., 2.])
+    """
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge)
+    level = check_level(logit_level, x.shape[-1], x)
+    return _node_by_node(x, structure, level, penalty, smoothing)
+
+
+def variational_graph_erosion(
+    x: Tensor,
+    edges: Tensor,
+    bias: Number | None,
+    logit_level: Number,
+    *,
+    weight: Number | None = None,
+    penalty: str = "expectile",
+    smoothing: Number | None = None,
+    self_edge: bool = True,
+) -> Tensor:
+    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
+
+    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
+    >>> variational_graph_erosion(x, path, None, 9.0).flatten().round(decimals=2)
+    tensor([0., 0., 1., 2.])
+    """
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
+    level = -check_level(logit_level, x.shape[-1], x)
+    return _node_by_node(x, structure, level, penalty, smoothing)
+
+
+def regularised_graph_dilation(
+    x: Tensor,
+    edges: Tensor,
+    bias: Number | None,
+    logit_level: Number,
+    coupling: Number,
+    *,
+    weight: Number | None = None,
     lateral_edges: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
@@ -54,24 +145,20 @@ def variational_graph_dilation(
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
-    """Variational dilation on a graph: y minimises sum_e weight_e rho_tau(x_s + bias_e - y_t), and what couples the nodes.
+    """Variational dilation on a graph whose nodes are held together along lateral edges.
 
-    Without coupling and ridge every node stands alone and is solved exactly, as in `variational_dilation`; otherwise as in
-    `regularised_dilation`.
+    y minimises the sum of the energies of `variational_graph_dilation`, of coupling * h(y_a - y_b) over the lateral edges
+    (a, b), and of (ridge / 2) (y_t - x_t)^2. It is the graph form of `regularised_dilation`.
 
     Parameters
     ----------
-    x, edges, self_edge
-        As in `graph_dilation`; a node's edge to itself has weight 1.
-    bias, weight : number, () or (E,) or (E, F), or None
-        Offset and weight >= 0 of each edge; None for 0 and 1. An offset -inf leaves the edge out.
-    logit_level : number, () or (F,)
-        log(tau / (1 - tau)), finite.
-    coupling : number, () or (F,), optional
+    x, edges, bias, logit_level, weight, penalty, smoothing, self_edge
+        As in `variational_graph_dilation`.
+    coupling : number, () or (F,)
         Strength >= 0 of the lateral edges between outputs.
     lateral_edges : (2, L), optional
         Pairs of nodes that are held together, each pair once. Default: the pairs of `edges`, whatever their direction.
-    penalty, smoothing, edge_penalty, edge_smoothing, ridge, solver, adjoint
+    edge_penalty, edge_smoothing, ridge, solver, adjoint
         As in `regularised_dilation`, numbers for all features or (F,).
     start : (B or 1, F, nodes), optional
         Where the solver starts, such as `Solution.unknowns` of a similar problem.
@@ -85,22 +172,14 @@ def variational_graph_dilation(
     Raises
     ------
     TypeError, ValueError, ConvergenceError
-        As `graph_dilation` and `regularised_dilation`.
-
-    Notes
-    -----
-    L. Najman, J.-C. Pesquet, H. Talbot (ISMM 2015, doi 10.1007/978-3-319-18720-4_40) for the idea.
+        As `variational_graph_dilation` and `regularised_dilation`.
 
     Examples
     --------
     >>> import torch
     >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
     >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_dilation(x, path, None, None, 0.0).value.flatten()
-    tensor([3.0000, 1.5000, 0.5000, 1.5000])
-    >>> variational_graph_dilation(x, path, None, None, 9.0).value.flatten().round(decimals=2)
-    tensor([3., 3., 1., 2.])
-    >>> variational_graph_dilation(x, path, None, None, 0.0, coupling=100.0).value.flatten().round(decimals=1)
+    >>> regularised_graph_dilation(x, path, None, 0.0, 100.0).value.flatten().round(decimals=1)
     tensor([1.4000, 1.4000, 1.4000, 1.4000])
     """
     options = {
@@ -112,18 +191,18 @@ def variational_graph_dilation(
     x = check_features(x)
     structure = structure_of(x, edges, bias, weight, self_edge)
     level = check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+    lateral = _lateral(x, edges, lateral_edges)
+    return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def variational_graph_erosion(
+def regularised_graph_erosion(
     x: Tensor,
     edges: Tensor,
     bias: Number | None,
-    weight: Number | None,
     logit_level: Number,
+    coupling: Number,
     *,
-    coupling: Number | None = None,
+    weight: Number | None = None,
     lateral_edges: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
@@ -135,36 +214,41 @@ def variational_graph_erosion(
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
-    """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
+    """Variational erosion on a graph whose nodes are held together: the edges reversed, offsets -bias, edge level -logit_level.
 
-    It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
+    Arguments, result and errors are those of `regularised_graph_dilation`.
 
     Examples
     --------
     >>> import torch
     >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
     >>> x = torch.tensor([[3.0], [0.0], [1.0], [2.0]])
-    >>> variational_graph_erosion(x, path, None, None, 9.0).value.flatten().round(decimals=2)
+    >>> regularised_graph_erosion(x, path, None, 9.0, 0.0).value.flatten().round(decimals=2)
     tensor([0., 0., 1., 2.])
     """
-    x = check_features(x)
-    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
     options = {
         "penalty": penalty,
         "smoothing": smoothing,
         "edge_penalty": edge_penalty,
         "edge_smoothing": edge_smoothing,
     }
+    x = check_features(x)
+    structure = structure_of(x, edges, bias, weight, self_edge).reversed()
     level = -check_level(logit_level, x.shape[-1], x)
-    lateral = _lateral(x, edges, lateral_edges, coupling)
-    return _variational(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
+    lateral = _lateral(x, edges, lateral_edges)
+    return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def _lateral(x: Tensor, edges: Tensor, lateral: Tensor | None, coupling: Number | None) -> Tensor | None:
-    if coupling is None:
-        if lateral is not None:
-            raise ValueError("lateral_edges need a coupling, found None")
-        return None
+def _node_by_node(x: Tensor, structure: Structure, level: Tensor, penalty: str, smoothing: Number | None) -> Tensor:
+    """Solve each node exactly."""
+    dtype = compute_dtype(x)
+    mu = check_smoothing(penalty, smoothing, x.shape[-1], x)
+    level, mu = level.to(dtype), None if mu is None else mu.to(dtype)
+    pulls = _pulls(signals_of(x), structure, penalty, level, mu)
+    return features_of(minimise_each_node(pulls, level, penalty, mu), x)
+
+
+def _lateral(x: Tensor, edges: Tensor, lateral: Tensor | None) -> Tensor:
     if lateral is not None:
         return check_edges("lateral_edges", lateral, x.shape[-2], x.device)
     low, high = edges.to(x.device).long().sort(0).values
@@ -172,12 +256,12 @@ def _lateral(x: Tensor, edges: Tensor, lateral: Tensor | None, coupling: Number 
     return torch.stack((pairs // x.shape[-2], pairs % x.shape[-2]))
 
 
-def _variational(
+def _regularised(
     x: Tensor,
     structure: Structure,
     level: Tensor,
-    coupling: Number | None,
-    lateral: Tensor | None,
+    coupling: Number,
+    lateral: Tensor,
     ridge: Number,
     options: dict,
     start: Tensor | None,
@@ -187,37 +271,23 @@ def _variational(
     features, dtype = x.shape[-1], compute_dtype(x)
     mu = check_smoothing(options["penalty"], options["smoothing"], features, x)
     nu = check_edge_smoothing(options["edge_penalty"], options["edge_smoothing"], features, x)
-    strength = None if coupling is None else check_nonnegative("coupling", coupling, features, x)
+    strength = check_nonnegative("coupling", coupling, features, x).to(dtype)
     kappa = check_ridge(ridge, features, x)
     level = level.to(dtype)
-    mu, nu, strength, kappa = (None if v is None else v.to(dtype) for v in (mu, nu, strength, kappa))
+    mu, nu, kappa = (None if v is None else v.to(dtype) for v in (mu, nu, kappa))
     signals = signals_of(x)
     pulls = _pulls(signals, structure, options["penalty"], level, mu)
-    families = [pulls]
-    if lateral is not None and strength is not None:
-        endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
-        families.append(
-            Edges(
-                endpoints,
-                strength.new_zeros(()),
-                strength[:, None],
-                named_penalty(options["edge_penalty"], None, nu, 1),
-            )
-        )
+    endpoints = GraphEdges(lateral[0], lateral[1], signals.shape[-1])
+    between = named_penalty(options["edge_penalty"], None, nu, 1)
     energy = Energy(
-        families,
+        [pulls, Edges(endpoints, strength.new_zeros(()), strength[:, None], between)],
         torch.zeros_like(signals),
         None if kappa is None else Ridge(kappa[:, None], signals),
     )
-    shape = x.shape[:-2]
-    separable = lateral is None and kappa is None
-    if separable and solver == NEWTON and adjoint == IMPLICIT and start is None:
-        solution = _node_by_node(energy, pulls, level, options["penalty"], mu, shape)
-    else:
-        if start is None:
-            with torch.no_grad():
-                start = minimise_each_node(pulls, level, "expectile", None).nan_to_num(nan=0.0)
-        solution = minimise_parts(energy, start, solver, adjoint, shape)
+    if start is None:
+        with torch.no_grad():
+            start = minimise_each_node(pulls, level, "expectile", None).nan_to_num(nan=0.0)
+    solution = minimise_parts(energy, start, solver, adjoint, x.shape[:-2])
     return solution._replace(value=features_of(solution.value, x))
 
 
@@ -231,32 +301,14 @@ def _pulls(signals: Tensor, structure: Structure, penalty: str, level: Tensor, m
     return Edges(endpoints, values.masked_fill(absent, 0.0), weight, named_penalty(penalty, sides_of(level), mu, 1))
 
 
-def _node_by_node(
-    energy: Energy, pulls: Edges, level: Tensor, penalty: str, mu: Tensor | None, shape: tuple[int, ...]
-) -> Solution:
-    """Solve a separable problem exactly, and certify it."""
-    z = minimise_each_node(pulls, level, penalty, mu)
-    certificate = certify(energy, z.detach(), shape)
-
-    # It may not name z: a cycle would keep z, and all that it was computed from, until Python looks for cycles.
-    def passed(_: Tensor) -> None:
-        done = torch.ones_like(certificate.forward.converged)
-        nothing = torch.zeros_like(certificate.forward.residual)
-        certificate.backward = BackwardCertificate(done, nothing.long(), nothing, ~done)
-
-    if z.requires_grad:
-        z.register_hook(passed)
-    return Solution(z, certificate, z.detach())
-
-
 def joint_graph_opening(
     x: Tensor,
     edges: Tensor,
     bias: Number | None,
-    weight: Number | None,
     logit_levels: Tensor | Sequence[float],
     eta: Number,
     *,
+    weight: Number | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
     self_edge: bool = True,
@@ -266,14 +318,14 @@ def joint_graph_opening(
 ) -> Solution:
     """Joint opening on a graph: the erosion u of x and the dilation y of u minimise one energy together.
 
-    Parameters are those of `variational_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
+    Parameters are those of `regularised_graph_dilation` and `joint_opening`; `start` is (B or 1, F, 2, nodes).
 
     Examples
     --------
     >>> import torch
     >>> path = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
     >>> x = torch.tensor([[0.0], [3.0], [0.0], [2.0]])
-    >>> joint_graph_opening(x, path, None, None, (-9.0, 9.0), 1e-3).value.flatten().round(decimals=2).abs()
+    >>> joint_graph_opening(x, path, None, (-9.0, 9.0), 1e-3).value.flatten().round(decimals=2).abs()
     tensor([0., 0., 0., 0.])
     """
     return _joint(x, edges, bias, weight, logit_levels, eta, -1, penalty, smoothing, self_edge, start, solver, adjoint)
@@ -283,10 +335,10 @@ def joint_graph_closing(
     x: Tensor,
     edges: Tensor,
     bias: Number | None,
-    weight: Number | None,
     logit_levels: Tensor | Sequence[float],
     eta: Number,
     *,
+    weight: Number | None = None,
     penalty: str = "expectile",
     smoothing: Number | None = None,
     self_edge: bool = True,
@@ -303,7 +355,7 @@ def joint_graph_closing(
     >>> import torch
     >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
     >>> x = torch.tensor([[3.0], [0.0], [3.0]])
-    >>> joint_graph_closing(x, path, None, None, (9.0, -9.0), 1e-3).value.flatten().round(decimals=1)
+    >>> joint_graph_closing(x, path, None, (9.0, -9.0), 1e-3).value.flatten().round(decimals=1)
     tensor([3., 3., 3.])
     """
     return _joint(x, edges, bias, weight, logit_levels, eta, 1, penalty, smoothing, self_edge, start, solver, adjoint)

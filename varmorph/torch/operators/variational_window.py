@@ -18,9 +18,9 @@ __all__ = ["variational_closing", "variational_dilation", "variational_erosion",
 def variational_dilation(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_level: Tensor | float,
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     stride: Size = 1,
@@ -81,9 +81,9 @@ def variational_dilation(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[0.0, 1.0, 0.0]]]])
-    >>> variational_dilation(x, torch.zeros(1, 3), None, 0.0)
+    >>> variational_dilation(x, torch.zeros(1, 3), 0.0)
     tensor([[[[0.5000, 0.3333, 0.5000]]]])
-    >>> variational_dilation(x, torch.zeros(1, 3), None, 10.0)
+    >>> variational_dilation(x, torch.zeros(1, 3), 10.0)
     tensor([[[[1.0000, 0.9999, 1.0000]]]])
     """
     x = check_image(x)
@@ -98,9 +98,9 @@ def variational_dilation(
 def variational_erosion(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_level: Tensor | float,
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     stride: Size = 1,
@@ -116,7 +116,7 @@ def variational_erosion(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[0.0, 2.0, 3.0, 1.0]]]])
-    >>> variational_erosion(x, torch.zeros(1, 3), None, 12.0).round(decimals=3)
+    >>> variational_erosion(x, torch.zeros(1, 3), 12.0).round(decimals=3)
     tensor([[[[0., 0., 1., 1.]]]])
     """
     x = check_image(x)
@@ -131,9 +131,9 @@ def variational_erosion(
 def variational_opening(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_levels: Tensor | Sequence[float],
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     stride: Size = 1,
@@ -149,24 +149,32 @@ def variational_opening(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[0.0, 3.0, 0.0, 2.0, 2.0, 2.0]]]])
-    >>> variational_opening(x, torch.zeros(1, 3), None, (-14.0, 14.0)).round(decimals=3)
+    >>> variational_opening(x, torch.zeros(1, 3), (-14.0, 14.0)).round(decimals=3)
     tensor([[[[0., 0., 0., 2., 2., 2.]]]])
     """
     first, second = two_levels(logit_levels)
     eroded = variational_erosion(
-        x, bias, weight, -first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
+        x, bias, -first, weight=weight, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )
     return variational_dilation(
-        eroded, bias, weight, second, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
+        eroded,
+        bias,
+        second,
+        weight=weight,
+        penalty=penalty,
+        smoothing=smoothing,
+        stride=stride,
+        rate=rate,
+        padding=padding,
     )
 
 
 def variational_closing(
     x: Tensor,
     bias: Tensor,
-    weight: Tensor | None,
     logit_levels: Tensor | Sequence[float],
     *,
+    weight: Tensor | None = None,
     penalty: str = "expectile",
     smoothing: Tensor | float | None = None,
     stride: Size = 1,
@@ -181,13 +189,21 @@ def variational_closing(
     --------
     >>> import torch
     >>> x = torch.tensor([[[[2.0, 0.0, 2.0, 0.0, 0.0, 0.0]]]])
-    >>> variational_closing(x, torch.zeros(1, 3), None, (14.0, -14.0)).round(decimals=3)
+    >>> variational_closing(x, torch.zeros(1, 3), (14.0, -14.0)).round(decimals=3)
     tensor([[[[2., 2., 2., 0., 0., 0.]]]])
     """
     first, second = two_levels(logit_levels)
     dilated = variational_dilation(
-        x, bias, weight, first, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
+        x, bias, first, weight=weight, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
     )
     return variational_erosion(
-        dilated, bias, weight, -second, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
+        dilated,
+        bias,
+        -second,
+        weight=weight,
+        penalty=penalty,
+        smoothing=smoothing,
+        stride=stride,
+        rate=rate,
+        padding=padding,
     )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from by_position import by_position
 
 from varmorph.torch import backend, dilation, erosion, reconstruction, variational_dilation, variational_erosion
 
@@ -27,7 +28,7 @@ def arguments(operator, shape, size, dtype=torch.float32, seed=0):
 
 
 def value_and_gradients(operator, leaves, **options):
-    y = operator(*leaves, **options)
+    y = by_position(operator)(*leaves, **options)
     cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y.dtype)
     return [y.detach(), *torch.autograd.grad(y, leaves, cotangent)]
 
@@ -104,7 +105,7 @@ def test_infinite_pixels_are_taken_as_they_are(name):
         assert dilation(x, flat).tolist() == [[[[torch.inf] * 3 + [0.0, 0.0]]]]
         assert erosion(x, flat).tolist() == [[[[0.0, 0.0, 0.0, -torch.inf, -torch.inf]]]]
         for level in (-2.0, 2.0):
-            y = variational_dilation(x, flat, None, level)
+            y = variational_dilation(x, flat, level)
             assert y.tolist() == [[[[torch.inf] * 3 + [-torch.inf] * 2]]]
 
 
@@ -118,7 +119,7 @@ def test_a_window_without_neighbours_has_no_value(name):
         assert y.tolist() == [[[[2.0, 3.0, -torch.inf]]]]
         assert torch.autograd.grad(y[..., :2].sum(), x)[0].tolist() == [[[[0.0, 1.0, 1.0]]]]
         assert torch.autograd.grad(dilation(x, bias)[..., 2].sum(), x)[0].tolist() == [[[[0.0, 0.0, 0.0]]]]
-        z = variational_dilation(x, bias, None, 1.0)
+        z = variational_dilation(x, bias, 1.0)
         assert z[..., :2].tolist() == [[[[2.0, 3.0]]]]
         assert z[..., 2].isnan().all()
 
@@ -128,10 +129,10 @@ def test_a_window_without_neighbours_has_no_value(name):
 def test_half_precision_is_computed_in_float32(operator, dtype):
     leaves = [leaf.detach() for leaf in arguments(operator, (2, 2, 6, 6), (3, 3))]
     x = leaves[0].to(dtype).requires_grad_()
-    y = operator(x, *leaves[1:])
+    y = by_position(operator)(x, *leaves[1:])
     y.sum().backward()
     assert y.dtype == x.grad.dtype == dtype
-    assert torch.equal(y, operator(x.float(), *leaves[1:]).to(dtype))
+    assert torch.equal(y, by_position(operator)(x.float(), *leaves[1:]).to(dtype))
 
 
 @every_operator
@@ -261,7 +262,7 @@ sys.modules["numba"] = None
 import torch
 from varmorph.torch import backend, dilation, variational_dilation
 x, flat = torch.randn(1, 1, 5, 5), torch.zeros(1, 3, 3)
-run = {{"dilation": lambda: dilation(x, flat), "variational_dilation": lambda: variational_dilation(x, flat, None, 1.0)}}
+run = {{"dilation": lambda: dilation(x, flat), "variational_dilation": lambda: variational_dilation(x, flat, 1.0)}}
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     found = [run["{operator}"]() for _ in range(3)]
@@ -280,12 +281,12 @@ import torch
 from varmorph.torch import variational_dilation
 torch.set_num_threads(2)
 x, flat = torch.randn(4, 4, 80, 80), torch.zeros(4, 3, 3)
-expected = variational_dilation(x, flat, None, 2.0).numpy()  # starts this process's threads
+expected = variational_dilation(x, flat, 2.0).numpy()  # starts this process's threads
 warnings.simplefilter("ignore")  # newer versions of Python say that forking with threads may deadlock: that is the test
 child = os.fork()
 if child == 0:
     signal.alarm(30)
-    same = (variational_dilation(x, flat, None, 2.0).numpy() == expected).all()
+    same = (variational_dilation(x, flat, 2.0).numpy() == expected).all()
     os._exit(0 if same else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
@@ -320,19 +321,19 @@ for padding in ("geodesic", "replicate", "valid", 0.5):
         operator(x.detach(), flat.detach(), padding=padding)
     for penalty, smoothing in (("expectile", None), ("quantile", None), ("huber", 0.1)):
         options = {"penalty": penalty, "smoothing": smoothing, "padding": padding}
-        variational_erosion(x, flat, None, 1.0, **options).sum().backward()
-        variational_dilation(x, flat, None, -1.0, **options).sum().backward()
+        variational_erosion(x, flat, 1.0, **options).sum().backward()
+        variational_dilation(x, flat, -1.0, **options).sum().backward()
 h_maxima(x, 0.1, connectivity=4).sum().backward()
 fill_holes(x).sum().backward()
 closing(x, flat).sum().backward()
 small = flat[:, :3, :3]
 for options in ({}, {"edge_penalty": "huber", "edge_smoothing": 0.1, "penalty": "huber", "smoothing": 0.1, "ridge": 0.5}):
-    regularised_dilation(x, small, None, 1.0, 0.5, **options).value.sum().backward()
-joint_closing(x, small, None, (1.0, -1.0), 0.5, penalty="huber", smoothing=0.1).value.sum().backward()
-regularised_dilation(x, small, None, 1.0, 0.5, solver=ADMM(tolerance=1e-3, on_failure="nan"))
+    regularised_dilation(x, small, 1.0, 0.5, **options).value.sum().backward()
+joint_closing(x, small, (1.0, -1.0), 0.5, penalty="huber", smoothing=0.1).value.sum().backward()
+regularised_dilation(x, small, 1.0, 0.5, solver=ADMM(tolerance=1e-3, on_failure="nan"))
 nodes, edges = x[0, :, :, 0].detach().requires_grad_(), torch.tensor([[0, 1, 2], [1, 2, 0]])
 graph_dilation(nodes, edges).sum().backward()
-variational_graph_dilation(nodes, edges, 0.0, 1.0, 1.0, coupling=0.5).value.sum().backward()
+regularised_graph_dilation(nodes, edges, 0.0, 1.0, 0.5).value.sum().backward()
 assert compiled() == warm, compiled() - warm
 """
 

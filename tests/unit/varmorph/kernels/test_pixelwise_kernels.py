@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,8 +177,8 @@ def in_reference(operator, geometry, x, bias, weight, level, cotangent=None):
     arrays = [array.numpy() for array in arrays]
     name = "variational_erosion" if reverse else "variational_dilation"
     if cotangent is None:
-        return torch.from_numpy(getattr(reference, name)(*arrays, **options))
-    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent.numpy(), **options)
+        return torch.from_numpy(by_position(getattr(reference, name))(*arrays, **options))
+    exact = by_position(getattr(reference, f"{name}_gradient"))(*arrays, cotangent.numpy(), **options)
     gradients = exact.x, sign * exact.bias, exact.weight, sign * exact.logit_level
     return [torch.as_tensor(np.asarray(gradient)) for gradient in gradients]
 

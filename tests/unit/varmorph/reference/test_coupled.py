@@ -140,21 +140,21 @@ def test_the_regularised_gradient_equals_central_differences(penalty, edge_penal
 @pytest.mark.parametrize("padding", ["geodesic", "reflect", 0.5])
 def test_without_coupling_it_is_the_separable_dilation(penalty, smoothing, padding):
     arguments = regularised(4)
-    head = [arguments[name] for name in ("x", "bias", "weight", "logit_level")]
+    head = {name: arguments[name] for name in ("x", "bias", "weight", "logit_level")}
     options = {"penalty": penalty, "smoothing": smoothing, "rate": 2, "padding": padding}
-    expected = reference.variational_dilation(*head, **options)
-    np.testing.assert_allclose(reference.regularised_dilation(*head, 0.0, **options), expected, atol=1e-12)
+    expected = reference.variational_dilation(**head, **options)
+    np.testing.assert_allclose(reference.regularised_dilation(**head, coupling=0.0, **options), expected, atol=1e-12)
     cotangent = np.random.default_rng(0).standard_normal(expected.shape)
-    found = reference.regularised_dilation_gradient(*head, 0.0, cotangent, **options)
+    found = reference.regularised_dilation_gradient(**head, coupling=0.0, cotangent=cotangent, **options)
     for name in ("x", "bias", "weight", "logit_level"):
-        separable = getattr(reference.variational_dilation_gradient(*head, cotangent, **options), name)
+        separable = getattr(reference.variational_dilation_gradient(**head, cotangent=cotangent, **options), name)
         np.testing.assert_allclose(getattr(found, name), separable, atol=1e-11)
 
 
 def test_a_large_coupling_makes_one_scalar_problem_of_the_image(rng):
     x = rng.standard_normal((1, 1, 2, 3))
-    y = reference.regularised_dilation(x, np.zeros((1, 1)), None, 1.3, 1e9)
-    expected = reference.variational_dilation(x.reshape(1, 1, 1, 6), np.zeros((1, 6)), None, 1.3, padding="valid")
+    y = reference.regularised_dilation(x, np.zeros((1, 1)), 1.3, 1e9)
+    expected = reference.variational_dilation(x.reshape(1, 1, 1, 6), np.zeros((1, 6)), 1.3, padding="valid")
     np.testing.assert_allclose(y, expected.item(), atol=1e-7)
 
 
@@ -217,7 +217,7 @@ def test_the_classical_operator_is_the_limit(rng, name, padding):
     sign, errors = (-1 if name == "joint_opening" else 1), []
     for level in (4.0, 8.0, 12.0):
         levels = [sign * level, -sign * level]
-        errors.append(np.abs(getattr(reference, name)(x, bias, None, levels, 1e-4, padding=padding) - classical).max())
+        errors.append(np.abs(getattr(reference, name)(x, bias, levels, 1e-4, padding=padding) - classical).max())
     assert errors[2] < errors[1] / 10 < errors[0] / 100
     assert errors[2] < 1e-3
 
@@ -239,13 +239,15 @@ def test_the_joint_closing_is_dual_to_the_joint_opening():
 def test_a_small_eta_is_the_composition(name):
     arguments = {**joint(3), "eta": np.asarray(1e-9)}
     composed = getattr(reference, name.replace("joint", "variational"))
-    head = [arguments[key] for key in ("x", "bias", "weight", "logit_levels")]
-    np.testing.assert_allclose(getattr(reference, name)(**arguments), composed(*head), atol=1e-7)
+    head = {key: arguments[key] for key in ("x", "bias", "weight", "logit_levels")}
+    np.testing.assert_allclose(getattr(reference, name)(**arguments), composed(**head), atol=1e-7)
 
 
 def test_joint_quantiles_solve_a_linear_programme(rng):
     x, bias, weight, (low, high), eta = rng.standard_normal(7), rng.random(3), rng.random(3) + 0.1, (-1.0, 0.6), 0.4
-    y = reference.joint_opening(x.reshape(1, 1, 1, 7), [bias], [weight], [low, high], eta, penalty="quantile").ravel()
+    y = reference.joint_opening(
+        x.reshape(1, 1, 1, 7), [bias], [low, high], eta, weight=[weight], penalty="quantile"
+    ).ravel()
     rows, right, above, below = [], [], [], []  # one row an edge: a u + b y + p - q = constant, with p, q >= 0
     for i, k in np.ndindex(7, 3):
         if 0 <= (j := i + k - 1) < 7:
@@ -284,9 +286,9 @@ def test_a_singular_hessian_is_refused():
     x, flat, options = [[[[0.0, 10.0]]]], np.zeros((1, 3)), {"penalty": "huber", "smoothing": 0.1}
     options |= {"edge_penalty": "huber", "edge_smoothing": 0.1}
     with pytest.raises(ValueError, match="Hessian of the energy is singular"):
-        reference.regularised_dilation_gradient(x, flat, None, 0.0, 1.0, np.ones((1, 1, 1, 2)), **options)
+        reference.regularised_dilation_gradient(x, flat, 0.0, 1.0, np.ones((1, 1, 1, 2)), **options)
     assert reference.regularised_dilation_gradient(
-        x, flat, None, 0.0, 1.0, np.ones((1, 1, 1, 2)), ridge=0.1, **options
+        x, flat, 0.0, 1.0, np.ones((1, 1, 1, 2)), ridge=0.1, **options
     ).x.sum() == pytest.approx(2.0)
 
 

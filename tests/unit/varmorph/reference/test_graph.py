@@ -37,8 +37,10 @@ def twin(rng):
     shape, size = (1, 2, 3, 4), (2, 3)
     x, bias, weight = rng.standard_normal(shape), rng.standard_normal((2, *size)), rng.random((2, *size)) + 0.1
     edges, elements = grid(3, 4, size)
-    graph = [edges, bias.reshape(2, -1).T[elements], weight.reshape(2, -1).T[elements]]
-    return {"image": [x, bias, weight], "graph": [x[0].reshape(2, -1).T, *graph], "elements": elements}
+    image = {"x": x, "bias": bias, "weight": weight}
+    carried = {name: image[name].reshape(2, -1).T[elements] for name in ("bias", "weight")}
+    graph = {"x": x[0].reshape(2, -1).T, "edges": edges, **carried, "self_edge": False}
+    return {"image": image, "graph": graph, "elements": elements}
 
 
 # --- max-plus -------------------------------------------------------------------------------------------------------
@@ -46,9 +48,9 @@ def twin(rng):
 
 @pytest.mark.parametrize("name", ["dilation", "erosion", "opening", "closing"])
 def test_on_a_grid_the_max_plus_operators_are_those_of_images(twin, name):
-    x, bias, _ = twin["image"]
-    nodes, edges, offsets, _ = twin["graph"]
-    found = getattr(reference, f"graph_{name}")(nodes, edges, offsets, self_edge=False)
+    x, bias = twin["image"]["x"], twin["image"]["bias"]
+    graph = {key: value for key, value in twin["graph"].items() if key != "weight"}
+    found = getattr(reference, f"graph_{name}")(**graph)
     np.testing.assert_array_equal(as_image(found, x.shape), getattr(reference, name)(x, bias))
 
 
@@ -72,7 +74,7 @@ def test_a_node_without_edges_holds_the_neutral_value():
 )
 def test_minus_infinity_leaves_an_edge_out(rng, name):
     x, edges, bias = rng.standard_normal((5, 2)), rng.integers(0, 5, (2, 8)), rng.standard_normal(8)
-    more = (None, 1.0) if name.startswith("variational") else ()
+    more = (1.0,) if name.startswith("variational") else ()
     expected = getattr(reference, name)(x, edges[:, 1:], bias[1:], *more)
     bias[0] = -np.inf
     np.testing.assert_allclose(getattr(reference, name)(x, edges, bias, *more), expected, atol=ERROR)
@@ -83,8 +85,8 @@ def test_a_batch_is_one_graph_at_a_time(rng):
     arguments = (edges, rng.standard_normal((8, 2)), rng.random(8))
     calls = [
         lambda x: reference.graph_opening(x, *arguments[:2]),
-        lambda x: reference.variational_graph_erosion(x, *arguments, [0.5, -1.0], **LATERAL),
-        lambda x: reference.joint_graph_closing(x, *arguments, [1.0, -1.0], 0.5),
+        lambda x: reference.regularised_graph_erosion(x, *arguments[:2], [0.5, -1.0], weight=arguments[2], **LATERAL),
+        lambda x: reference.joint_graph_closing(x, *arguments[:2], [1.0, -1.0], 0.5, weight=arguments[2]),
     ]
     for call in calls:
         np.testing.assert_allclose(call(x), np.stack([call(one) for one in x]), atol=ERROR)
@@ -96,27 +98,22 @@ def test_a_batch_is_one_graph_at_a_time(rng):
 @pytest.mark.parametrize("direction", ["dilation", "erosion"])
 @pytest.mark.parametrize(("penalty", "smoothing"), [("expectile", None), ("huber", 0.4), ("quantile", None)])
 def test_on_a_grid_the_separable_operators_are_those_of_images(twin, direction, penalty, smoothing):
-    x, *function = twin["image"]
-    options, level = {"penalty": penalty, "smoothing": smoothing}, [1.0, -0.5]
-    found = getattr(reference, f"variational_graph_{direction}")(*twin["graph"], level, self_edge=False, **options)
-    expected = getattr(reference, f"variational_{direction}")(x, *function, level, **options)
-    np.testing.assert_allclose(as_image(found, x.shape), expected, atol=ERROR)
+    options = {"penalty": penalty, "smoothing": smoothing, "logit_level": [1.0, -0.5]}
+    found = getattr(reference, f"variational_graph_{direction}")(**twin["graph"], **options)
+    expected = getattr(reference, f"variational_{direction}")(**twin["image"], **options)
+    np.testing.assert_allclose(as_image(found, expected.shape), expected, atol=ERROR)
 
 
 @pytest.mark.parametrize("direction", ["dilation", "erosion"])
 @pytest.mark.parametrize(("penalty", "smoothing"), [("expectile", None), ("huber", 0.4), ("quantile", None)])
 def test_on_a_grid_the_separable_gradients_are_those_of_images(twin, rng, direction, penalty, smoothing):
-    x, *function = twin["image"]
-    x[...] = twin["graph"][0].T.reshape(x.shape)
-    options, level = {"penalty": penalty, "smoothing": smoothing}, [1.0, -0.5]
-    pull = rng.standard_normal((12, 2))
-    found = getattr(reference, f"variational_graph_{direction}_gradient")(
-        *twin["graph"], level, pull, self_edge=False, **options
-    )
+    options = {"penalty": penalty, "smoothing": smoothing, "logit_level": [1.0, -0.5]}
+    pull, shape = rng.standard_normal((12, 2)), twin["image"]["x"].shape
+    found = getattr(reference, f"variational_graph_{direction}_gradient")(**twin["graph"], cotangent=pull, **options)
     expected = getattr(reference, f"variational_{direction}_gradient")(
-        x, *function, level, as_image(pull, x.shape), **options
+        **twin["image"], cotangent=as_image(pull, shape), **options
     )
-    np.testing.assert_allclose(as_image(found.x, x.shape), expected.x, atol=ERROR)
+    np.testing.assert_allclose(as_image(found.x, shape), expected.x, atol=ERROR)
     np.testing.assert_allclose(found.logit_level, expected.logit_level, atol=ERROR)
     for name in ("bias", "weight"):
         summed = np.stack([np.bincount(twin["elements"], column) for column in getattr(found, name).T])
@@ -124,23 +121,22 @@ def test_on_a_grid_the_separable_gradients_are_those_of_images(twin, rng, direct
 
 
 def test_on_a_grid_the_regularised_dilation_is_that_of_images(twin):
-    x, *function = twin["image"]
     lateral, _ = grid(3, 4, (1, 2))
     cross = np.concatenate([lateral, grid(3, 4, (2, 1))[0]], axis=1)
-    found = reference.variational_graph_dilation(
-        *twin["graph"], 0.8, lateral_edges=cross[:, cross[0] != cross[1]], self_edge=False, **LATERAL
+    options = {"logit_level": 0.8, **LATERAL}
+    found = reference.regularised_graph_dilation(
+        **twin["graph"], lateral_edges=cross[:, cross[0] != cross[1]], **options
     )
-    expected = reference.regularised_dilation(x, *function, 0.8, **LATERAL)
-    np.testing.assert_allclose(as_image(found, x.shape), expected, atol=ERROR)
+    expected = reference.regularised_dilation(**twin["image"], **options)
+    np.testing.assert_allclose(as_image(found, expected.shape), expected, atol=ERROR)
 
 
 @pytest.mark.parametrize("name", ["opening", "closing"])
 def test_on_a_grid_the_joint_operators_are_those_of_images(twin, name):
-    x, *function = twin["image"]
-    arguments = ([-1.0, 0.6], [0.5, 0.8])
-    found = getattr(reference, f"joint_graph_{name}")(*twin["graph"], *arguments, self_edge=False)
-    expected = getattr(reference, f"joint_{name}")(x, *function, *arguments)
-    np.testing.assert_allclose(as_image(found, x.shape), expected, atol=ERROR)
+    arguments = {"logit_levels": [-1.0, 0.6], "eta": [0.5, 0.8]}
+    found = getattr(reference, f"joint_graph_{name}")(**twin["graph"], **arguments)
+    expected = getattr(reference, f"joint_{name}")(**twin["image"], **arguments)
+    np.testing.assert_allclose(as_image(found, expected.shape), expected, atol=ERROR)
 
 
 def test_a_self_edge_has_bias_0_and_weight_1(rng):
@@ -150,17 +146,21 @@ def test_a_self_edge_has_bias_0_and_weight_1(rng):
     explicit = loops, np.concatenate([bias, np.zeros((4, 2))]), np.concatenate([weight, np.ones((4, 2))])
     for call in (
         lambda *graph, **options: reference.graph_closing(x, *graph[:2], **options),
-        lambda *graph, **options: reference.variational_graph_dilation(x, *graph, 0.7, **LATERAL, **options),
-        lambda *graph, **options: reference.joint_graph_opening(x, *graph, [-1.0, 1.0], 0.7, **options),
+        lambda edges, bias, weight, **options: reference.regularised_graph_dilation(
+            x, edges, bias, 0.7, weight=weight, **LATERAL, **options
+        ),
+        lambda edges, bias, weight, **options: reference.joint_graph_opening(
+            x, edges, bias, [-1.0, 1.0], 0.7, weight=weight, **options
+        ),
     ):
         np.testing.assert_allclose(call(edges, bias, weight), call(*explicit, self_edge=False), atol=ERROR)
 
 
 def test_lateral_edges_are_by_default_the_pairs_that_an_edge_connects(rng):
     x, edges = rng.standard_normal((4, 1)), np.array([[0, 1, 1, 2, 2, 3], [1, 0, 2, 3, 3, 3]])
-    found = reference.variational_graph_dilation(x, edges, None, None, 1.0, coupling=2.0)
+    found = reference.regularised_graph_dilation(x, edges, None, 1.0, 2.0)
     pairs = [[0, 1, 3], [1, 2, 2]]
-    expected = reference.variational_graph_dilation(x, edges, None, None, 1.0, coupling=2.0, lateral_edges=pairs)
+    expected = reference.regularised_graph_dilation(x, edges, None, 1.0, 2.0, lateral_edges=pairs)
     np.testing.assert_allclose(found, expected, atol=ERROR)
 
 
@@ -199,7 +199,8 @@ def test_the_variational_gradient_equals_central_differences(rng, direction, pen
         options["edge_penalty"] = edge_penalty
     if edge_penalty == "huber":
         arguments["edge_smoothing"] = np.array([0.3, 0.6])
-    assert_derivatives(f"variational_graph_{direction}", arguments, options, rng)
+    kind = "variational" if edge_penalty is None else "regularised"
+    assert_derivatives(f"{kind}_graph_{direction}", arguments, options, rng)
 
 
 @pytest.mark.parametrize("name", ["joint_graph_opening", "joint_graph_closing"])
@@ -219,12 +220,12 @@ def test_the_joint_gradient_equals_central_differences(rng, name, penalty):
         ([[0, 1]], {}, r"edges must be \(2, E\) whole numbers"),
         ([[0.5], [1.0]], {}, r"edges must be \(2, E\) whole numbers"),
         ([[0], [3]], {}, "edges must be nodes 0 to 2, found 0 to 3"),
-        ([[0], [1]], {"lateral_edges": [[0], [1]]}, "lateral_edges need a coupling"),
-        ([[0], [1]], {"lateral_edges": [[0], [-1]], "coupling": 1.0}, "lateral_edges must be nodes"),
         ([[0], [1]], {"self_edge": False}, "not well-posed"),
         ([[0], [1]], {"penalty": "absolute"}, "penalty must be"),
     ],
 )
 def test_what_has_no_meaning_is_refused(edges, options, message):
     with pytest.raises(ValueError, match=message):
-        reference.variational_graph_dilation(np.zeros((3, 1)), edges, None, None, 0.0, **options)
+        reference.variational_graph_dilation(np.zeros((3, 1)), edges, None, 0.0, **options)
+    with pytest.raises(ValueError, match="lateral_edges must be nodes"):
+        reference.regularised_graph_dilation(np.zeros((3, 1)), [[0], [1]], None, 0.0, 1.0, lateral_edges=[[0], [-1]])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_position import by_position
 from scipy import ndimage
 from scipy.optimize import minimize_scalar
 
@@ -42,13 +43,13 @@ def test_the_expectile_minimises_its_energy(rng):
             residual = x[0, 0] + bias - z
             return (weight * np.where(residual >= 0, tau, 1 - tau) * residual**2 / 2).sum()
 
-        y = reference.variational_dilation(x, bias, weight, level, padding="valid").item()
+        y = reference.variational_dilation(x, bias, level, weight=weight, padding="valid").item()
         assert y == pytest.approx(minimize_scalar(energy, tol=1e-12).x, abs=1e-6)
 
 
 def test_level_zero_is_the_weighted_mean(rng):
     x, bias, weight = rng.standard_normal((1, 1, 3, 3)), rng.standard_normal((3, 3)), rng.random((3, 3))
-    y = reference.variational_dilation(x, bias, weight, 0.0, padding="valid").item()
+    y = reference.variational_dilation(x, bias, 0.0, weight=weight, padding="valid").item()
     assert y == pytest.approx(np.average(x[0, 0] + bias, weights=weight))
 
 
@@ -65,7 +66,7 @@ def test_the_huber_output_minimises_its_energy(rng, smoothing):
             return (weight * np.where(residual >= 0, tau, 1 - tau) * smooth).sum()
 
         y = reference.variational_dilation(
-            x, bias, weight, level, padding="valid", penalty="huber", smoothing=smoothing
+            x, bias, level, weight=weight, padding="valid", penalty="huber", smoothing=smoothing
         ).item()
         found = minimize_scalar(energy, bounds=(-6, 6), method="bounded", options={"xatol": 1e-12})
         assert energy(y) <= found.fun + 1e-12
@@ -88,7 +89,7 @@ def test_the_huber_output_minimises_its_energy(rng, smoothing):
 def test_quantiles_known_by_hand(values, weight, level, expected, penalty, smoothing):
     x, flat = np.reshape(values, (1, 1, 1, -1)), np.zeros((1, len(values)))
     options = {"padding": "valid", "penalty": penalty, "smoothing": smoothing}
-    y = reference.variational_dilation(x, flat, [weight], level, **options)
+    y = reference.variational_dilation(x, flat, level, weight=[weight], **options)
     assert y.item() == pytest.approx(expected, abs=2**-11)
 
 
@@ -104,7 +105,9 @@ def test_the_gradient_equals_central_differences(rng, name, padding, penalty, sm
 
     def call(function, arguments, *more):
         options = {"smoothing": arguments[4]} if len(arguments) > 4 else {}
-        return getattr(reference, function)(*arguments[:4], *more, penalty=penalty, padding=padding, **options)
+        return by_position(getattr(reference, function))(
+            *arguments[:4], *more, penalty=penalty, padding=padding, **options
+        )
 
     gradients = call(f"{name}_gradient", arguments, cotangent)
     assert (gradients.smoothing is None) == (smoothing is None)
@@ -123,4 +126,4 @@ def test_the_gradient_equals_central_differences(rng, name, padding, penalty, sm
 def test_an_unknown_penalty_is_refused():
     for penalty in ("square", "huber"):  # huber needs a smoothing
         with pytest.raises(ValueError, match=f"with a smoothing, found '{penalty}'"):
-            reference.variational_dilation(np.zeros((1, 1, 2, 2)), np.zeros((1, 1)), None, 0.0, penalty=penalty)
+            reference.variational_dilation(np.zeros((1, 1, 2, 2)), np.zeros((1, 1)), 0.0, penalty=penalty)

@@ -21,11 +21,11 @@ from varmorph.torch import (
     Unrolled,
     joint_opening,
     regularised_dilation,
-    variational_graph_dilation,
+    regularised_graph_dilation,
 )
 
 TIGHT = Newton(tolerance=1e-13)
-INSTANCES = ["quadratic", "huber edges, ridge", "huber", "joint_opening", "variational_graph_dilation, all huber"]
+INSTANCES = ["quadratic", "huber edges, ridge", "huber", "joint_opening", "regularised_graph_dilation, all huber"]
 every_instance = pytest.mark.parametrize("name", INSTANCES)
 
 
@@ -178,7 +178,7 @@ class TestSingular:
         images = torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.05]]]], dtype=torch.float64)
         return images.requires_grad_()
 
-    ARGUMENTS = (torch.zeros(1, 1, dtype=torch.float64), None, 0.0, 10.0)
+    ARGUMENTS = (torch.zeros(1, 1, dtype=torch.float64), 0.0, 10.0)
     OPTIONS = {"penalty": "huber", "smoothing": 0.1}  # noqa: RUF012
 
     def test_the_certificate_says_so(self, x):
@@ -207,7 +207,7 @@ def test_an_adjoint_that_ends_early_says_so_for_its_sample():
     x = drawn(0, 2, 1, 8, 8)
     x[0] = 0.5
     x.requires_grad_()
-    solution = regularised_dilation(x, torch.zeros(3, 3).double(), None, 2.0, 5.0, adjoint=Implicit(max_steps=2))
+    solution = regularised_dilation(x, torch.zeros(3, 3).double(), 2.0, 5.0, adjoint=Implicit(max_steps=2))
     cotangent = torch.ones_like(x)
     cotangent[0] = 0  # nothing to solve
     with pytest.warns(ConvergenceWarning, match="max_steps=2"):
@@ -219,32 +219,29 @@ def test_an_adjoint_that_ends_early_says_so_for_its_sample():
 def test_certificates_of_graphs_have_the_shape_of_their_batch():
     edges = torch.tensor([[0, 1, 2], [1, 2, 0]])
     for shape in ((), (4,)):
-        for coupling in (None, 0.5):
-            x = drawn(0, *shape, 3, 2).requires_grad_()
-            solution = variational_graph_dilation(x, edges, None, None, 1.0, coupling=coupling)
-            assert solution.certificate.backward is None
-            solution.value.sum().backward()
-            assert solution.certificate.forward.converged.shape == shape
-            assert solution.certificate.backward.converged.shape == shape
-            assert solution.certificate.backward.converged.all()
+        x = drawn(0, *shape, 3, 2).requires_grad_()
+        solution = regularised_graph_dilation(x, edges, None, 1.0, 0.5)
+        assert solution.certificate.backward is None
+        solution.value.sum().backward()
+        assert solution.certificate.forward.converged.shape == shape
+        assert solution.certificate.backward.converged.shape == shape
+        assert solution.certificate.backward.converged.all()
 
 
 def test_without_gradients_nothing_is_attached():
     x = drawn(0, 1, 1, 4, 4)
     for adjoint in (Implicit(), Unrolled(), Truncated()):
-        assert not regularised_dilation(
-            x, torch.zeros(3, 3).double(), None, 1.0, 1.0, adjoint=adjoint
-        ).value.requires_grad
+        assert not regularised_dilation(x, torch.zeros(3, 3).double(), 1.0, 1.0, adjoint=adjoint).value.requires_grad
     x.requires_grad_()
     with torch.no_grad():
         for adjoint in (Implicit(), Unrolled(), Truncated()):
-            value = regularised_dilation(x, torch.zeros(3, 3).double(), None, 1.0, 1.0, adjoint=adjoint).value
+            value = regularised_dilation(x, torch.zeros(3, 3).double(), 1.0, 1.0, adjoint=adjoint).value
             assert not value.requires_grad
 
 
 def test_a_second_derivative_is_refused():
     x = drawn(0, 1, 1, 4, 4).requires_grad_()
-    solution = joint_opening(x, torch.zeros(3, 3).double(), None, (-1.0, 1.0), 0.5)
+    solution = joint_opening(x, torch.zeros(3, 3).double(), (-1.0, 1.0), 0.5)
     with pytest.raises(RuntimeError, match="first derivatives only, found create_graph=True"):
         torch.autograd.grad(solution.value.square().sum(), x, create_graph=True)
 
@@ -257,7 +254,7 @@ def test_at_kinks_each_derivative_lies_between_the_one_sided_ones(level):
     window = torch.zeros(1, 3, dtype=torch.float64)
 
     def value(x):
-        return regularised_dilation(x, window, None, level, 0.0, solver=TIGHT).value
+        return regularised_dilation(x, window, level, 0.0, solver=TIGHT).value
 
     leaf = x.clone().requires_grad_()
     y = value(leaf)

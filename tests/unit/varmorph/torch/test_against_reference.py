@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 
 import varmorph.torch
 from varmorph import reference
@@ -68,13 +69,13 @@ def test_max_plus_operators(image, size, options, backend):
 def test_variational_operators_and_their_gradients(image, size, options, backend, name):
     leaves = [argument.requires_grad_() for argument in arguments(image, size)]
     arrays = [leaf.detach().numpy() for leaf in leaves]
-    expected = getattr(reference, name)(*arrays, **options)
+    expected = by_position(getattr(reference, name))(*arrays, **options)
     with varmorph.torch.backend(backend):
-        found = getattr(varmorph.torch, name)(*leaves, **options)
+        found = by_position(getattr(varmorph.torch, name))(*leaves, **options)
     assert_close(found.detach(), expected, 1e-12)
     cotangent = np.random.default_rng(0).standard_normal(expected.shape)
     gradients = torch.autograd.grad(found, leaves, torch.from_numpy(cotangent))
-    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent, **options)[:4]
+    exact = by_position(getattr(reference, f"{name}_gradient"))(*arrays, cotangent, **options)[:4]
     for gradient, gradient_expected in zip(gradients, exact, strict=True):
         assert_close(gradient, gradient_expected, 1e-10)
 
@@ -89,14 +90,14 @@ def test_quantile_and_huber_operators_and_their_gradients(image, size, options, 
     if smoothing is not None:
         leaves.append(torch.full((image[1],), smoothing, dtype=torch.float64, requires_grad=True))
         options["smoothing"] = leaves[-1].detach().numpy()
-    expected = getattr(reference, name)(*arrays, **options)
-    found = getattr(varmorph.torch, name)(
+    expected = by_position(getattr(reference, name))(*arrays, **options)
+    found = by_position(getattr(varmorph.torch, name))(
         *leaves[:4], **{**options, **({"smoothing": leaves[-1]} if smoothing else {})}
     )
     assert_close(found.detach(), expected, 1e-12)
     cotangent = np.random.default_rng(0).standard_normal(expected.shape)
     gradients = torch.autograd.grad(found, leaves, torch.from_numpy(cotangent), allow_unused=True)
-    exact = getattr(reference, f"{name}_gradient")(*arrays, cotangent, **options)
+    exact = by_position(getattr(reference, f"{name}_gradient"))(*arrays, cotangent, **options)
     for gradient, leaf, gradient_expected in zip(gradients, leaves, exact, strict=False):
         assert_close(torch.zeros_like(leaf) if gradient is None else gradient, gradient_expected, 1e-10)
 
@@ -107,7 +108,7 @@ def test_variational_openings(backend, name):
     x, bias, weight, level = arguments((2, 3, 5, 7), (3, 2))
     levels = torch.stack((-level.abs(), level.abs()))
     with varmorph.torch.backend(backend):
-        found = getattr(varmorph.torch, name)(x, bias, weight, levels, stride=2)
+        found = getattr(varmorph.torch, name)(x, bias, levels, weight=weight, stride=2)
     expected = getattr(reference, name)(x.numpy(), bias.numpy(), weight.numpy(), levels.numpy(), stride=2)
     assert_close(found, expected, 1e-12)
 
@@ -119,7 +120,10 @@ def test_opposite_levels_tend_to_the_exact_operator(variational, exact, sign):
     x, bias, weight, _ = arguments((2, 3, 6, 6), (3, 3))
     target = getattr(varmorph.torch, exact)(x, bias)
     distances = [
-        (getattr(varmorph.torch, variational)(x, bias, weight, (-sign * s, sign * s)) - target).abs().max().item()
+        (getattr(varmorph.torch, variational)(x, bias, (-sign * s, sign * s), weight=weight) - target)
+        .abs()
+        .max()
+        .item()
         for s in (2.0, 6.0, 12.0, 24.0)
     ]
     assert distances == sorted(distances, reverse=True)

@@ -34,43 +34,43 @@ WRONG = [
     (lambda: dilation(X, FLAT, padding=float("nan")), ValueError, "padding must be .* finite number, found nan"),
     (lambda: dilation(X, FLAT, padding="valid", rate=3), ValueError, r"at least \(7, 7\) pixels .* found \(6, 5\)"),
     (lambda: gradient(X, FLAT[..., :2, :], padding="valid", rate=(5, 1)), ValueError, "leaves no pixel"),
-    (lambda: variational_dilation(X, FLAT, -FLAT - 1, 0.0), ValueError, "weight must hold finite numbers >= 0"),
-    (lambda: variational_dilation(X, FLAT, FLAT, 0.0), ValueError, "weight must be positive at some element"),
+    (lambda: variational_dilation(X, FLAT, 0.0, weight=-FLAT - 1), ValueError, "weight must hold finite numbers >= 0"),
+    (lambda: variational_dilation(X, FLAT, 0.0, weight=FLAT), ValueError, "weight must be positive at some element"),
     (
-        lambda: variational_dilation(X, FLAT, torch.ones(5, 5), 0.0),
+        lambda: variational_dilation(X, FLAT, 0.0, weight=torch.ones(5, 5)),
         ValueError,
         r"weight must have the window size of bias \(3, 3\), found \(5, 5\)",
     ),
-    (lambda: variational_dilation(X, FLAT, None, torch.zeros(2)), ValueError, r"logit_level .* \(3,\), found \(2,\)"),
-    (lambda: variational_dilation(X, FLAT, None, torch.inf), ValueError, r"logit_level must be finite .* found inf"),
-    (lambda: variational_dilation(X, FLAT, None, "high"), TypeError, "logit_level must be a torch.Tensor, found str"),
+    (lambda: variational_dilation(X, FLAT, torch.zeros(2)), ValueError, r"logit_level .* \(3,\), found \(2,\)"),
+    (lambda: variational_dilation(X, FLAT, torch.inf), ValueError, r"logit_level must be finite .* found inf"),
+    (lambda: variational_dilation(X, FLAT, "high"), TypeError, "logit_level must be a torch.Tensor, found str"),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="square"),
+        lambda: variational_erosion(X, FLAT, 0.0, penalty="square"),
         ValueError,
         "penalty must be one of 'expectile', 'quantile', 'huber', found 'square'",
     ),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber"),
+        lambda: variational_erosion(X, FLAT, 0.0, penalty="huber"),
         ValueError,
         "smoothing must be a positive number for penalty 'huber', found None",
     ),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber", smoothing=-1.0),
+        lambda: variational_erosion(X, FLAT, 0.0, penalty="huber", smoothing=-1.0),
         ValueError,
         r"smoothing must be positive, found \[-1.0",
     ),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, penalty="huber", smoothing=torch.inf),
+        lambda: variational_erosion(X, FLAT, 0.0, penalty="huber", smoothing=torch.inf),
         ValueError,
         "smoothing must be finite, found inf",
     ),
     (
-        lambda: variational_erosion(X, FLAT, None, 0.0, smoothing=0.1),
+        lambda: variational_erosion(X, FLAT, 0.0, smoothing=0.1),
         ValueError,
         "smoothing must be None for penalty 'expectile', found 0.1",
     ),
-    (lambda: variational_opening(X, FLAT, None, torch.zeros(3)), ValueError, r"logit_levels .* two .* found \(3,\)"),
-    (lambda: variational_opening(X, FLAT, None, 1.0), ValueError, "logit_levels must hold two levels.* found 1.0"),
+    (lambda: variational_opening(X, FLAT, torch.zeros(3)), ValueError, r"logit_levels .* two .* found \(3,\)"),
+    (lambda: variational_opening(X, FLAT, 1.0), ValueError, "logit_levels must hold two levels.* found 1.0"),
     (lambda: Dilation2d(0, 3), ValueError, "channels must be a positive integer, found 0"),
     (lambda: Dilation2d(2, (3, 0)), ValueError, r"kernel_size must be a positive integer .* found \(3, 0\)"),
     (lambda: Dilation2d(2, 3, padding="same"), ValueError, "padding must be one of"),
@@ -89,5 +89,5 @@ def test_a_zero_weight_removes_an_element():
     weight, bias = torch.ones(3, 3), torch.zeros(3, 3)
     weight[0, 2] = 0
     bias[0, 2] = -torch.inf
-    removed = variational_dilation(x, torch.zeros(3, 3), weight, 2.0)
-    torch.testing.assert_close(removed, variational_dilation(x, bias, None, 2.0))
+    removed = variational_dilation(x, torch.zeros(3, 3), 2.0, weight=weight)
+    torch.testing.assert_close(removed, variational_dilation(x, bias, 2.0))

@@ -12,6 +12,7 @@ from varmorph.torch import (
     joint_closing,
     joint_opening,
     regularised_dilation,
+    regularised_graph_dilation,
     variational_dilation,
     variational_graph_dilation,
 )
@@ -77,9 +78,9 @@ def test_gradcheck(name):
 
 def test_without_coupling_it_is_the_separable_dilation():
     tensors = problems()["quadratic"].tensors
-    arguments = [tensors[name] for name in ("x", "bias", "weight", "logit_level")]
-    found = regularised_dilation(*arguments, 0.0, **EXACT).value
-    torch.testing.assert_close(found, variational_dilation(*arguments), rtol=1e-12, atol=1e-12)
+    arguments = {name: tensors[name] for name in ("x", "bias", "weight", "logit_level")}
+    found = regularised_dilation(**arguments, coupling=0.0, **EXACT).value
+    torch.testing.assert_close(found, variational_dilation(**arguments), rtol=1e-12, atol=1e-12)
 
 
 def test_parameters_may_be_numbers_or_shared_by_channels():
@@ -94,10 +95,15 @@ def test_parameters_may_be_numbers_or_shared_by_channels():
         )
         torch.testing.assert_close(one.value, two.value)
     leaf = shared["bias"].requires_grad_()
-    value = regularised_dilation(x, leaf, shared["weight"], 1.0, 0.5, **EXACT).value
+    value = regularised_dilation(x, leaf, 1.0, 0.5, weight=shared["weight"], **EXACT).value
     (gradient,) = torch.autograd.grad(value.square().sum(), leaf)
     expected = reference.regularised_dilation_gradient(
-        x.numpy(), leaf.detach().numpy(), shared["weight"].numpy(), 1.0, 0.5, cotangent=2 * value.detach().numpy()
+        x.numpy(),
+        leaf.detach().numpy(),
+        1.0,
+        0.5,
+        weight=shared["weight"].numpy(),
+        cotangent=2 * value.detach().numpy(),
     )
     torch.testing.assert_close(gradient, torch.from_numpy(expected.bias), rtol=1e-8, atol=1e-10)
 
@@ -110,17 +116,17 @@ def test_the_joint_operator_tends_to_the_classical_one(operator, exact, sign):
     for level in (4.0, 6.0, 8.0, 10.0):
         # eta (1 - tau_2) / tau_1 -> 0, or its mirror image for the closing: eta falls with the level
         eta = torch.sigmoid(torch.tensor(-level)).item()
-        value = operator(x, bias, None, (sign * level, -sign * level), eta, **EXACT).value
+        value = operator(x, bias, (sign * level, -sign * level), eta, **EXACT).value
         errors.append((value - target).abs().max().item())
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-2
     # While that ratio stays 1 the joint operator stays away from the classical one.
-    kept = operator(x, bias, None, (sign * 10.0, -sign * 10.0), 1.0, **EXACT).value
+    kept = operator(x, bias, (sign * 10.0, -sign * 10.0), 1.0, **EXACT).value
     assert (kept - target).abs().max() > 0.05
 
 
 def test_a_graph_batch_is_as_many_single_graphs():
-    problem = problems()["variational_graph_dilation, quadratic"]
+    problem = problems()["regularised_graph_dilation, quadratic"]
     together, _ = problem.call(**EXACT)
     for i in range(2):
         tensors = problem.tensors | {"x": problem.tensors["x"][i]}
@@ -132,13 +138,16 @@ def test_a_graph_batch_is_as_many_single_graphs():
 
 @pytest.mark.parametrize("penalty", ["expectile", "quantile", "huber"])
 def test_a_graph_without_coupling_equals_the_general_solver_where_the_minimiser_is_unique(penalty):
-    problem = problems()["variational_graph_dilation, separable"]
     smoothing = 0.3 if penalty == "huber" else None
-    arguments = problem.tensors | {"penalty": penalty, "smoothing": smoothing}
-    exact = variational_graph_dilation(**arguments).value
+    arguments = problems()["regularised_graph_dilation, quadratic"].tensors | {
+        "penalty": penalty,
+        "smoothing": smoothing,
+    }
+    arguments.pop("coupling")
+    exact = variational_graph_dilation(**arguments)
     if penalty == "quantile":
-        close = variational_graph_dilation(**arguments | {"penalty": "huber", "smoothing": 1e-7}).value
+        close = variational_graph_dilation(**arguments | {"penalty": "huber", "smoothing": 1e-7})
         torch.testing.assert_close(exact, close, rtol=0, atol=1e-5)
     else:
-        solved = variational_graph_dilation(**arguments, solver=Newton(tolerance=1e-12)).value
+        solved = regularised_graph_dilation(**arguments, coupling=0.0, solver=Newton(tolerance=1e-12)).value
         torch.testing.assert_close(exact, solved, rtol=1e-9, atol=1e-9)

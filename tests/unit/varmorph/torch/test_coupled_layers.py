@@ -39,13 +39,16 @@ def test_a_layer_applies_the_function_of_its_name(x):
     edges = {"edge_penalty": "huber", "edge_smoothing": 0.2, "ridge": 0.1, "padding": "reflect"}
     made = layer("RegularisedDilation2d", **edges)
     weights = torch.rand(2, 1, 2, 7, 6, generator=torch.Generator().manual_seed(2))
-    arguments = (x, made.bias, made.log_weight.exp(), made.logit_level, made.log_coupling.exp())
-    assert torch.equal(made(x, weights), regularised_dilation(*arguments, edge_weights=weights, **edges).value)
+    arguments = (x, made.bias, made.logit_level, made.log_coupling.exp())
+    assert torch.equal(
+        made(x, weights),
+        regularised_dilation(*arguments, weight=made.log_weight.exp(), edge_weights=weights, **edges).value,
+    )
     for name in ("JointOpening2d", "JointClosing2d"):
         made = layer(name, rate=2)
         function = getattr(varmorph.torch, name.replace("2d", "").replace("Joint", "joint_").lower())
-        arguments = (x, made.bias, made.log_weight.exp(), made.logit_levels, made.log_eta.exp())
-        assert torch.equal(made(x), function(*arguments, rate=2).value)
+        arguments = (x, made.bias, made.logit_levels, made.log_eta.exp())
+        assert torch.equal(made(x), function(*arguments, weight=made.log_weight.exp(), rate=2).value)
 
 
 @every_layer
@@ -103,7 +106,7 @@ def test_what_layers_start_with_and_print():
 
 def test_a_joint_opening_learns_its_eta_and_levels():
     images = torch.rand(4, 1, 10, 10, generator=torch.Generator().manual_seed(2))
-    wanted = joint_opening(images, torch.zeros(3, 3), None, (-2.0, 3.0), 0.5).value
+    wanted = joint_opening(images, torch.zeros(3, 3), (-2.0, 3.0), 0.5).value
     made = JointOpening2d(1, 3, initial_eta=0.05)
     optimiser = torch.optim.Adam([made.logit_levels, made.log_eta], lr=0.2)
     losses = []
@@ -169,4 +172,4 @@ FLAT, X = torch.zeros(3, 3), torch.zeros(2, 2, 4, 5)
 )
 def test_wrong_arguments_of_a_regularised_dilation_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        regularised_dilation(X, FLAT, None, 0.0, **{"coupling": 1.0, **options})
+        regularised_dilation(X, FLAT, 0.0, **{"coupling": 1.0, **options})

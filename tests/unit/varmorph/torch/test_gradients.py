@@ -36,7 +36,7 @@ def test_one_frozen_newton_step_is_the_implicit_gradient(windows):
     # The same windows as images of 1 x 9 pixels.
     x, flat = values.reshape(9, 200).T.reshape(200, 1, 1, 9), weight.reshape(1, 1, 9)
     exact = reference.variational_dilation_gradient(
-        x.numpy(), torch.zeros(1, 1, 9).numpy(), flat.numpy(), level.item(), cotangent.numpy(), padding="valid"
+        x.numpy(), torch.zeros(1, 1, 9).numpy(), level.item(), cotangent.numpy(), weight=flat.numpy(), padding="valid"
     )
     torch.testing.assert_close(step.detach(), solution, rtol=0, atol=1e-14)
     for found, expected in zip(gradients, (exact.x, exact.weight, exact.logit_level), strict=True):
@@ -55,7 +55,7 @@ def test_one_update_less_than_there_are_neighbours_is_enough(level, neighbours):
         assert updates <= neighbours - 1
         image = values.reshape(neighbours, 500).T.reshape(500, 1, 1, neighbours)
         flat, bias = weight.reshape(1, 1, neighbours), torch.zeros(1, 1, neighbours)
-        exact = reference.variational_dilation(image.numpy(), bias.numpy(), flat.numpy(), level, padding="valid")
+        exact = reference.variational_dilation(image.numpy(), bias.numpy(), level, weight=flat.numpy(), padding="valid")
         torch.testing.assert_close(solution, torch.from_numpy(exact), rtol=1e-12, atol=1e-13)
 
 
@@ -63,7 +63,7 @@ def test_a_constant_window_is_left_alone():
     for value in (0.0, 0.1, -3.3, 1e8):
         x = torch.full((1, 1, 5, 5), value, dtype=torch.float64)
         for level in (-30.0, -3.0, 3.0, 30.0):
-            y = variational_dilation(x, torch.zeros(3, 3, dtype=torch.float64), None, level)
+            y = variational_dilation(x, torch.zeros(3, 3, dtype=torch.float64), level)
             torch.testing.assert_close(y, x, rtol=1e-15, atol=0)
 
 
@@ -93,14 +93,14 @@ def test_at_a_tie_each_derivative_lies_between_the_one_sided_ones(computed_by, l
     flat = torch.zeros(1, 3, dtype=torch.float64)
     with backend(computed_by):
         leaf = x.clone().requires_grad_()
-        y = variational_dilation(leaf, flat, None, level, padding="valid")
+        y = variational_dilation(leaf, flat, level, padding="valid")
         assert y.item() == pytest.approx(0.0, abs=1e-15)
         (derivative,) = torch.autograd.grad(y.sum(), leaf)
         for k in range(3):
             step = torch.zeros_like(x)
             step[..., k] = 1e-7
             slopes = [
-                ((variational_dilation(x + s * step, flat, None, level, padding="valid") - y) / (s * 1e-7)).item()
+                ((variational_dilation(x + s * step, flat, level, padding="valid") - y) / (s * 1e-7)).item()
                 for s in (1, -1)
             ]
             assert min(slopes) - 1e-6 <= derivative[..., k].item() <= max(slopes) + 1e-6
@@ -111,12 +111,12 @@ def test_a_residual_of_zero_counts_as_above(computed_by):
     x = torch.tensor([[[[-1.0, 0.0, 1.0]]]], dtype=torch.float64, requires_grad=True)
     with backend(computed_by):
         for level, share in ((0.0, 1 / 3), (1e-9, 1 / 3)):
-            y = variational_dilation(x, torch.zeros(1, 3, dtype=torch.float64), None, level, padding="valid")
+            y = variational_dilation(x, torch.zeros(1, 3, dtype=torch.float64), level, padding="valid")
             (derivative,) = torch.autograd.grad(y.sum(), x)
             assert derivative[..., 1].item() == pytest.approx(share, abs=1e-8)
         tau = torch.sigmoid(torch.tensor(-1.0, dtype=torch.float64)).item()
         tied = torch.tensor([[[[-1.0, (1 - tau) / tau, 0.0]]]], dtype=torch.float64, requires_grad=True)
-        y = variational_dilation(tied, torch.zeros(1, 3, dtype=torch.float64), None, -1.0, padding="valid")
+        y = variational_dilation(tied, torch.zeros(1, 3, dtype=torch.float64), -1.0, padding="valid")
         if y.item() == 0.0:
             (derivative,) = torch.autograd.grad(y.sum(), tied)
             assert derivative[..., 2].item() == pytest.approx(tau / (1 + tau))
@@ -128,7 +128,7 @@ def test_a_residual_of_zero_counts_as_above(computed_by):
 def test_at_a_saturated_level_the_extreme_neighbour_takes_the_gradient(computed_by, level, dtype):
     x = randn(1, 1, 5, 5).to(dtype).requires_grad_()
     with backend(computed_by):
-        y = variational_dilation(x, torch.zeros(5, 5, dtype=dtype), None, level, padding="valid")
+        y = variational_dilation(x, torch.zeros(5, 5, dtype=dtype), level, padding="valid")
         (derivative,) = torch.autograd.grad(y.sum(), x)
     extreme = x.argmax() if level > 0 else x.argmin()
     assert derivative.flatten()[extreme].item() == pytest.approx(1.0, abs=1e-5)
@@ -192,5 +192,5 @@ def test_tensor_code_has_second_derivatives():
     x, weight = randn(1, 1, 3, 3).requires_grad_(), torch.ones(3, 3, dtype=torch.float64, requires_grad=True)
     with backend("tensor"):
         assert torch.autograd.gradgradcheck(
-            lambda x, w: variational_dilation(x, torch.zeros(3, 3, dtype=x.dtype), w, 1.0), (x, weight)
+            lambda x, w: variational_dilation(x, torch.zeros(3, 3, dtype=x.dtype), 1.0, weight=w), (x, weight)
         )

@@ -7,7 +7,13 @@ from coupled_instances import drawn
 
 import varmorph.torch
 from varmorph import reference
-from varmorph.torch import graph_dilation, graph_erosion, joint_graph_opening, variational_graph_dilation
+from varmorph.torch import (
+    graph_dilation,
+    graph_erosion,
+    joint_graph_opening,
+    regularised_graph_dilation,
+    variational_graph_dilation,
+)
 
 EXACT = ["graph_dilation", "graph_erosion", "graph_opening", "graph_closing"]
 
@@ -57,22 +63,21 @@ def test_a_node_that_no_edge_leads_to():
     assert y.flatten().tolist() == [-torch.inf, 1]
     assert torch.autograd.grad(y[1].sum(), x)[0].flatten().tolist() == [1, 0]
     assert graph_erosion(x, edges, self_edge=False).flatten().tolist() == [1, torch.inf]
-    value = variational_graph_dilation(x, edges, None, None, 1.0, self_edge=False).value
+    value = variational_graph_dilation(x, edges, None, 1.0, self_edge=False)
     assert value[0].isnan().all()
     assert value[1].item() == 1
     none = torch.zeros(2, 0, dtype=torch.long)
     assert graph_dilation(x, none, self_edge=False).isneginf().all()
     graph_dilation(x, none, self_edge=False).sum().backward()
     assert x.grad.flatten().tolist() == [0, 0]
-    solution = variational_graph_dilation(x, none, None, None, 1.0, self_edge=False)
-    assert solution.value.isnan().all()
+    assert variational_graph_dilation(x, none, None, 1.0, self_edge=False).isnan().all()
     assert torch.equal(graph_dilation(x, none), x)
 
 
 def test_nan_goes_where_edges_lead_and_nowhere_else():
     x, edges = torch.tensor([[torch.nan], [1.0], [2.0]]), torch.tensor([[0, 1], [1, 2]])
     assert graph_dilation(x, edges).isnan().flatten().tolist() == [True, True, False]
-    assert variational_graph_dilation(x, edges, None, None, 1.0).value.isnan().flatten().tolist() == [True, True, False]
+    assert variational_graph_dilation(x, edges, None, 1.0).isnan().flatten().tolist() == [True, True, False]
 
 
 def test_information_travels_along_a_chain_as_far_as_coupling_carries_it():
@@ -81,7 +86,7 @@ def test_information_travels_along_a_chain_as_far_as_coupling_carries_it():
     x[0] = 1.0
     reach = []
     for coupling in (0.1, 10.0, 1000.0):
-        value = variational_graph_dilation(x, chain, None, None, 0.0, coupling=coupling).value
+        value = regularised_graph_dilation(x, chain, None, 0.0, coupling).value
         assert (value.diff(dim=0) <= 1e-12).all()
         reach.append(int((value > 1e-3 * value.max()).sum()))
     assert reach == sorted(reach)
@@ -95,10 +100,9 @@ def test_a_long_list_of_edges_needs_no_dense_matrix():
     edges = torch.from_numpy(rng.integers(0, nodes, (2, 4 * nodes)))
     edges[1, : nodes // 2] = 0  # a hub
     x = torch.from_numpy(rng.standard_normal((nodes, 1))).float()
-    solution = variational_graph_dilation(x, edges, None, None, 2.0)
-    assert solution.certificate.forward.converged.item()
-    assert (solution.value <= graph_dilation(x, edges) + 1e-5).all()
-    assert variational_graph_dilation(x, edges, None, None, 2.0, coupling=0.1).certificate.forward.converged.item()
+    value = variational_graph_dilation(x, edges, None, 2.0)
+    assert (value <= graph_dilation(x, edges) + 1e-5).all()
+    assert regularised_graph_dilation(x, edges, None, 2.0, 0.1).certificate.forward.converged.item()
 
 
 X, EDGES = torch.zeros(4, 2), torch.tensor([[0, 1], [1, 2]])
@@ -122,27 +126,22 @@ WRONG = [
     ),
     (lambda: graph_dilation(X, EDGES, torch.inf), ValueError, r"bias must hold finite numbers or -inf"),
     (
-        lambda: variational_graph_dilation(X, EDGES, None, -1.0, 0.0),
+        lambda: variational_graph_dilation(X, EDGES, None, 0.0, weight=-1.0),
         ValueError,
         "weight must hold finite numbers >= 0",
     ),
     (
-        lambda: variational_graph_dilation(X, EDGES, None, None, 0.0, lateral_edges=EDGES),
-        ValueError,
-        "lateral_edges need a coupling, found None",
-    ),
-    (
-        lambda: variational_graph_dilation(X, EDGES, None, None, 0.0, coupling=-1.0),
+        lambda: regularised_graph_dilation(X, EDGES, None, 0.0, -1.0),
         ValueError,
         r"coupling must be >= 0, found \[-1.0, -1.0\]",
     ),
     (
-        lambda: variational_graph_dilation(X, EDGES, None, None, 0.0, coupling=1.0, lateral_edges=EDGES + 5),
+        lambda: regularised_graph_dilation(X, EDGES, None, 0.0, 1.0, lateral_edges=EDGES + 5),
         ValueError,
         "lateral_edges must name nodes from 0 to 3",
     ),
     (
-        lambda: joint_graph_opening(X, EDGES, None, None, (-1.0, 1.0), 0.0),
+        lambda: joint_graph_opening(X, EDGES, None, (-1.0, 1.0), 0.0),
         ValueError,
         r"eta must be positive, found \[0.0, 0.0\]",
     ),

@@ -45,10 +45,11 @@ def x():
 @every_layer
 def test_a_layer_applies_the_function_of_its_name(name, x):
     made = layer(name, stride=2, padding="reflect")
-    arguments = [made.bias]
+    arguments = {"bias": made.bias}
     if name not in MAX_PLUS:
-        arguments += [made.log_weight.exp(), made.logit_level if name in ONE_LEVEL else made.logit_levels]
-    expected = getattr(varmorph.torch, FUNCTIONS[name])(x, *arguments, stride=2, padding="reflect")
+        level = "logit_level" if name in ONE_LEVEL else "logit_levels"
+        arguments |= {"weight": made.log_weight.exp(), level: getattr(made, level)}
+    expected = getattr(varmorph.torch, FUNCTIONS[name])(x, **arguments, stride=2, padding="reflect")
     assert torch.equal(made(x), expected)
 
 

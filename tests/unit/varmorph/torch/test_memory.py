@@ -17,6 +17,7 @@ from varmorph.torch import (
     joint_opening,
     reconstruction,
     regularised_dilation,
+    regularised_graph_dilation,
     variational_dilation,
     variational_graph_dilation,
 )
@@ -74,9 +75,7 @@ def dilate():
     flat = torch.zeros(3, 3, dtype=torch.float64)
 
     def dilate(solver, adjoint):
-        solution, kept = bytes_kept(
-            lambda: regularised_dilation(image, flat, None, 3.0, 1.0, solver=solver, adjoint=adjoint)
-        )
+        solution, kept = bytes_kept(lambda: regularised_dilation(image, flat, 3.0, 1.0, solver=solver, adjoint=adjoint))
         return int(solution.certificate.forward.iterations.max()), kept
 
     return dilate
@@ -98,15 +97,15 @@ def test_unrolling_keeps_every_iteration(dilate):
 EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
 LEVELS = torch.tensor([[-2.0, -2.0], [2.0, 2.0]])
 BY_GRAPH = {
-    "separable": lambda x: variational_graph_dilation(x, EDGES, None, None, 2.0).value,
-    "coupled": lambda x: variational_graph_dilation(x, EDGES, None, None, 2.0, coupling=1.0).value,
-    "joint": lambda x: joint_graph_opening(x, EDGES, None, None, LEVELS, 1.0).value,
+    "separable": lambda x: variational_graph_dilation(x, EDGES, None, 2.0),
+    "coupled": lambda x: regularised_graph_dilation(x, EDGES, None, 2.0, 1.0).value,
+    "joint": lambda x: joint_graph_opening(x, EDGES, None, LEVELS, 1.0).value,
     "exact": lambda x: graph_dilation(x, EDGES),
 }
 BY_IMAGE = {
-    "regularised": lambda x: regularised_dilation(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), 2.0, 1.0).value,
-    "joint image": lambda x: joint_opening(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), LEVELS, 1.0).value,
-    "variational": lambda x: variational_dilation(x, torch.zeros(2, 3, 3), torch.ones(2, 3, 3), 2.0),
+    "regularised": lambda x: regularised_dilation(x, torch.zeros(2, 3, 3), 2.0, 1.0, weight=torch.ones(2, 3, 3)).value,
+    "joint image": lambda x: joint_opening(x, torch.zeros(2, 3, 3), LEVELS, 1.0, weight=torch.ones(2, 3, 3)).value,
+    "variational": lambda x: variational_dilation(x, torch.zeros(2, 3, 3), 2.0, weight=torch.ones(2, 3, 3)),
 }
 
 

@@ -117,7 +117,8 @@ def _variational() -> list[Operator]:
         for name, sign in (("dilation", 1), ("erosion", 1), ("opening", -1), ("closing", 1)):
             composed = name in ("opening", "closing")
             levels = (1.2 * sign, -0.8 * sign) if composed else 1.2
-            rows.append(_function(f"variational_{name}", BIAS, WEIGHT, levels, reach=1 + composed, **shared))
+            weighted = {**shared, "options": {**shared["options"], "weight": WEIGHT}}
+            rows.append(_function(f"variational_{name}", BIAS, levels, reach=1 + composed, **weighted))
             rows.append(_layer(f"Variational{name.capitalize()}2d", 3, reach=1 + composed, **shared))
     return rows
 
@@ -155,14 +156,14 @@ def _geodesic() -> list[Operator]:
 
 def _coupled() -> list[Operator]:
     def value(name: str, *arguments: object, **options: object) -> Callable[[Tensor], Tensor]:
-        return lambda x: getattr(varmorph.torch, name)(x, *arguments, **options).value
+        return lambda x: getattr(varmorph.torch, name)(x, *arguments, weight=WEIGHT, **options).value
 
     tv = {"edge_penalty": "huber", "edge_smoothing": 0.2}
     rows = {
-        "regularised_dilation": value("regularised_dilation", BIAS, WEIGHT, 1.2, 0.5),
-        "regularised_dilation[tv]": value("regularised_dilation", BIAS, WEIGHT, 1.2, 0.5, ridge=0.1, **tv),
-        "joint_opening": value("joint_opening", BIAS, WEIGHT, (-1.2, 0.8), 0.5),
-        "joint_closing": value("joint_closing", BIAS, WEIGHT, (1.2, -0.8), 0.5),
+        "regularised_dilation": value("regularised_dilation", BIAS, 1.2, 0.5),
+        "regularised_dilation[tv]": value("regularised_dilation", BIAS, 1.2, 0.5, ridge=0.1, **tv),
+        "joint_opening": value("joint_opening", BIAS, (-1.2, 0.8), 0.5),
+        "joint_closing": value("joint_closing", BIAS, (1.2, -0.8), 0.5),
         "minimise": lambda x: _smoothed(x).value,
     }
     layers = [
@@ -215,13 +216,15 @@ def _graph() -> list[Operator]:
         return Operator(name + variant, _on_the_grid(function, *arguments), **traits)
 
     solved = {"reach": None, "infinity": "plane", "solved": True}
+    weight = {"weight": 0.7}
     rows = [row("graph_dilation", -0.1), row("graph_erosion", -0.1)]
     rows += [row("graph_opening", -0.1, reach=2), row("graph_closing", -0.1, reach=2)]
     for name in ("variational_graph_dilation", "variational_graph_erosion"):
-        rows.append(row(name, -0.1, 0.7, 1.2, infinity="spreads"))
-        rows.append(row(name, -0.1, 0.7, 1.2, variant="[coupled]", options={"coupling": 0.5}, **solved))
-    rows.append(row("joint_graph_opening", -0.1, 0.7, (-1.2, 0.8), 0.5, **solved))
-    rows.append(row("joint_graph_closing", -0.1, 0.7, (1.2, -0.8), 0.5, **solved))
+        rows.append(row(name, -0.1, 1.2, options=weight, infinity="spreads"))
+    for name in ("regularised_graph_dilation", "regularised_graph_erosion"):
+        rows.append(row(name, -0.1, 1.2, 0.5, options=weight, **solved))
+    rows.append(row("joint_graph_opening", -0.1, (-1.2, 0.8), 0.5, options=weight, **solved))
+    rows.append(row("joint_graph_closing", -0.1, (1.2, -0.8), 0.5, options=weight, **solved))
     return rows
 
 

@@ -204,10 +204,15 @@ def test_expectile_is_that_of_the_specification(cuda):
     geometry = GEOMETRIES["3x3"]
     x, (bias, weight, level) = image(geometry, torch.float64), parameters(geometry, torch.float64)
     found, backward = solve(cuda, "expectile", x, bias, weight, level, geometry, None)
-    arguments = (x.numpy(), bias.reshape(2, 3, 3).numpy(), weight.reshape(2, 3, 3).numpy(), level.numpy())
-    assert_close(found, torch.as_tensor(reference.variational_dilation(*arguments)))
+    arguments = {
+        "x": x.numpy(),
+        "bias": bias.reshape(2, 3, 3).numpy(),
+        "weight": weight.reshape(2, 3, 3).numpy(),
+        "logit_level": level.numpy(),
+    }
+    assert_close(found, torch.as_tensor(reference.variational_dilation(**arguments)))
     g = cotangent(found)
-    gradients = reference.variational_dilation_gradient(*arguments, cotangent=g.cpu().numpy())
+    gradients = reference.variational_dilation_gradient(**arguments, cotangent=g.cpu().numpy())
     by_x, by_bias, by_weight, _ = backward(g.to(DEVICE))
     assert_close(by_x, torch.as_tensor(gradients.x))
     assert_close(by_bias, torch.as_tensor(gradients.bias).reshape(2, 9))

@@ -114,7 +114,7 @@ def _function(case: CostInstance, dtype: str) -> Callable[..., Any]:
         return lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 1, 1, 1), "SAME")
     options = {name: jnp.asarray(value, dtype) for name, value in case.options.items()}
     function = getattr(varmorph.jax, case.operator)
-    return lambda *leaves: function(*leaves, **options)
+    return lambda *leaves: function(**dict(zip(case.arguments, leaves, strict=True)), **options)
 
 
 def _in_backend(backend: str, function: Callable[..., Any]) -> Callable[..., tuple[Array, None]]:

@@ -78,7 +78,7 @@ def solve_to(wanted: Mapping[str, Any], seed: int, make: Callable[..., Any]) -> 
         solver = make(tolerance=tolerance, **steps)
 
         def solve(*arguments: Array) -> tuple[Array, Any]:
-            solution = function(*arguments, solver=solver)
+            solution = function(**dict(zip(case.arguments, arguments, strict=True)), solver=solver)
             return solution.value, (solution.value, solution.certificate.forward)
 
         program = Program(solve, leaves, cotangent)

@@ -61,7 +61,7 @@ def solve_to(wanted: Mapping[str, Any], seed: int, device: str, make: Callable[.
     def solve(solver: Solver, *arguments: Tensor) -> varmorph.torch.Solution:
         with warnings.catch_warnings():  # that it did not converge stands in the table
             warnings.simplefilter("ignore", varmorph.torch.ConvergenceWarning)
-            return function(*arguments, solver=solver)
+            return function(**dict(zip(case.arguments, arguments, strict=True)), solver=solver)
 
     def attempt(tolerance: float) -> tuple[float, tuple[Solver, varmorph.torch.Solution]]:
         steps = {} if make is varmorph.torch.Newton else {"max_steps": MOST_STEPS}

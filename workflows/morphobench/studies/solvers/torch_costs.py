@@ -147,7 +147,7 @@ def _function(case: CostInstance, device: str, dtype: str) -> Callable[..., Any]
         name: torch.as_tensor(value, dtype=getattr(torch, dtype), device=device) for name, value in case.options.items()
     }
     function = getattr(varmorph.torch, case.operator)
-    return lambda *leaves: function(*leaves, **options)
+    return lambda *leaves: function(**dict(zip(case.arguments, leaves, strict=True)), **options)
 
 
 def _in_backend(backend: str, function: Callable[..., Any]) -> Callable[..., Tensor]:
