@@ -79,3 +79,14 @@ def test_the_makefile_and_ci_call_what_the_readme_names(project):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         assert f"make {target}" in readme
     assert "make check" in (project.root / ".ci" / "run").read_text()
+
+
+def test_every_file_that_the_suite_reads_of_itself_is_installed_with_it(project):
+    """pip install, without --editable, copies modules and the package data that are named, and no more."""
+    declared = tomllib.loads((project.root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, folder in (("morphobench", project.harness), ("varmorph", project.library)):
+        data = {path for pattern in declared.get(package, []) for path in folder.glob(pattern)}
+        left = {
+            path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md", ".png")
+        }
+        assert left - data == set(), "name it in package-data of pyproject.toml"

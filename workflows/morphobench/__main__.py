@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from morphobench.project.checkout import run_code_of
 from morphobench.project.errors import UserError
 from morphobench.project.paths import Project, find_project
 
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         project = find_project(options.root)
+        if arguments is None:
+            run_code_of(project)
         return options.command(project, options) or 0
     except (UserError, FileNotFoundError) as error:
         print(f"morphobench: {error}", file=sys.stderr)

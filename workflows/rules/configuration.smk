@@ -1,9 +1,15 @@
 # Checks the configuration before any work starts, and says where everything lies.
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
+
+# The code of this checkout runs, here and in the jobs, also where the package is installed as a copy.
+CODE = [str(Path(workflow.basedir) / "workflows"), str(workflow.basedir)]
+sys.path[:0] = CODE
+os.environ["PYTHONPATH"] = os.pathsep.join([*CODE, os.environ.get("PYTHONPATH", "")])
 
 from morphobench.runs.plan import make_plan
 from morphobench.project.files import digest
