@@ -64,10 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     method.add_argument("--framework", default="torch", help="torch (default) or jax")
     command("new-dataset", _new_dataset, "write a working data set plugin", "name")
     command("schemas", _schemas, "write the JSON schemas of workflows/schemas from the models of the settings")
-    command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
+    planned = "refuse to run code other than that of this digest, with which the run was planned"
+    data = command("prepare", _prepare, "prepare a data set and write its manifest", "dataset", "output")
+    data.add_argument("--code-hash", help=planned)
     command("check-plugin", _check_plugin, "write what is known of a method without importing it", "method", "output")
     cell = ("dataset", "method", "variant")
-    command("run-trials", _run_trials, "run a chunk of seeds", "config", *cell, "seeds")
+    trials = command("run-trials", _run_trials, "run a chunk of seeds", "config", *cell, "seeds")
+    trials.add_argument("--code-hash", help=planned)
     command("retry-failed", _retry_failed, "run the failed trials of a run again", "config")
     command("score", _score, "score the trials of a data set", "config", "dataset")
     command("collect", _collect, "collect records and scores into tables", "config")
@@ -125,7 +128,7 @@ def _schemas(project: Project, options: argparse.Namespace) -> None:
 def _prepare(project: Project, options: argparse.Namespace) -> None:
     from morphobench.data.preparation import prepare_dataset, write_manifest
 
-    manifest = prepare_dataset(project, options.dataset)
+    manifest = prepare_dataset(project, options.dataset, options.code_hash)
     if manifest.status != "ok":
         print(f"{options.dataset}: {manifest.message}", file=sys.stderr)
     write_manifest(manifest, options.output)
@@ -140,7 +143,8 @@ def _check_plugin(project: Project, options: argparse.Namespace) -> None:
 def _run_trials(project: Project, options: argparse.Namespace) -> None:
     from morphobench.trials.supervisor import supervise
 
-    supervise(_plan(project, options), options.dataset, options.method, options.variant, options.seeds)
+    cell = (options.dataset, options.method, options.variant)
+    supervise(_plan(project, options), cell, options.seeds, options.code_hash)
 
 
 def _retry_failed(project: Project, options: argparse.Namespace) -> None:

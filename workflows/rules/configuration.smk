@@ -12,11 +12,11 @@ sys.path[:0] = CODE
 os.environ["PYTHONPATH"] = os.pathsep.join([*CODE, os.environ.get("PYTHONPATH", "")])
 
 from morphobench.runs.plan import make_plan
-from morphobench.project.files import digest
-from morphobench.runs.interruption import claim_folder
+from morphobench.project.files import digest, digest_files
+from morphobench.runs.interruption import claim_folder, undo_future_dates
 from morphobench.project.paths import find_project
 from morphobench.project.provenance import gpus
-from morphobench.plugins.code_hash import dataset_sources, method_sources
+from morphobench.plugins.code_hash import code_hash, plugin_files
 from morphobench.project.errors import UserError
 from morphobench.settings.reading import read_yaml
 from morphobench.studies.cells import study_module, study_names
@@ -41,12 +41,19 @@ except UserError as error:
     print(f"morphobench: {error}", file=sys.stderr)
     sys.exit(2)
 
-if (
-    workflow.is_main_process
-    and not workflow.dryrun
-    and claim_folder(Path(".snakemake"))
-):
-    print("The run before this one was killed: its lock is removed.", file=sys.stderr)
+RUN = PLAN.configuration.run
+RESULTS = f"results/{RUN}"
+REPORT = f"reports/{RUN}"
+if workflow.is_main_process and not workflow.dryrun:
+    if claim_folder(Path(".snakemake")):
+        print(
+            "The run before this one was killed: its lock is removed.", file=sys.stderr
+        )
+    if ahead := undo_future_dates(Path(RESULTS), Path(REPORT)):
+        print(
+            f"{RESULTS}, {REPORT}: {ahead} files dated ahead of the clock are dated now.",
+            file=sys.stderr,
+        )
 
 # Snakemake ignores a resource that has no limit: without this, jobs would share a GPU. --resources gpu=N overrides it.
 # On a machine without a GPU no job asks for one: jobs that did would wait for each other.
@@ -62,9 +69,6 @@ EVERY_CORE = workflow.global_resources["_cores"].value or 4
 TIMING_CORES = EVERY_CORE if CONFIGURATION.quiet else 1
 
 DATASETS_TRIED = list(dict.fromkeys(dataset for dataset, _, _ in PLAN.cells))
-RUN = CONFIGURATION.run
-RESULTS = f"results/{RUN}"
-REPORT = f"reports/{RUN}"
 # Every default filled in, written when jobs start. It is no input of a job, since an edited key would then hide from Snakemake
 # which jobs it touches: each job names the part that it depends on among its params, SETTINGS being all of it.
 CONFIG = f"{RESULTS}/config.yaml"
@@ -77,24 +81,20 @@ BIN = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; export PATH={BIN}:"$PATH"; ')
 
 
-def relative(paths):
-    return [str(path.relative_to(PROJECT.root)) for path in paths]
+# Code is no input of a job, since its dates do not tell what lies in it: a file may come back with an older one, results may be
+# dated ahead. Each job names among its params the digest of all code that it and the jobs before it depend on.
+def code_of(*folders):
+    return digest_files(plugin_files(*folders), PROJECT.root)
 
 
-def packages(*names):
+def code_of_harness(*names):
     """Packages of the harness that a step depends on: an edit in one re-runs the step."""
-    return relative(
-        path
-        for name in names
-        for path in sorted((PROJECT.harness / name).rglob("*.py"))
-    )
+    return code_of(*(PROJECT.harness / name for name in names))
 
 
-LIBRARY = relative(sorted(PROJECT.library.rglob("*.py")))
-
-
-def sources_of_dataset(wildcards):
-    return relative(dataset_sources(PLAN.datasets[wildcards.dataset]))
+DATASET_CODE = {name: code_hash(PROJECT, info) for name, info in PLAN.datasets.items()}
+METHOD_CODE = {name: code_hash(PROJECT, info) for name, info in PLAN.methods.items()}
+LIBRARY_CODE = code_of(PROJECT.library)
 
 
 def resources_of(wildcards):
@@ -105,10 +105,27 @@ def gpus_of(wildcards):
     return min(getattr(resources_of(wildcards), "gpu", 0), GPU_LIMIT)
 
 
-def budget_of(wildcards):
-    """The budget as parameters of the job: changing it re-runs the trials it touches and no others."""
-    budget = CONFIGURATION.budget_for(wildcards.dataset, resources_of(wildcards))
-    return json.dumps(asdict(budget), sort_keys=True)
+def asked_of(dataset, method):
+    """What the trials of a method on a data set are asked, and their code: an edit re-runs the trials it touches and no others."""
+    resources = getattr(PLAN.methods[method], "resources", None)
+    return json.dumps(
+        {
+            "budget": asdict(CONFIGURATION.budget_for(dataset, resources)),
+            "tuning": CONFIGURATION.tuning.model_dump(),
+            "threads": CONFIGURATION.threads,
+            "code": [DATASET_CODE[dataset], METHOD_CODE[method]],
+        },
+        sort_keys=True,
+    )
+
+
+def asked_of_cells(cells):
+    asked = {(d, m): asked_of(d, m) for d, m, _ in cells}
+    return digest(json.dumps([[*cell, asked[cell[:2]]] for cell in cells]))
+
+
+ASKED_OF_TRIALS = asked_of_cells(PLAN.cells)
+TABLES_CODE = digest(ASKED_OF_TRIALS, code_of_harness("evaluation"))
 
 
 def records_of(wildcards):
@@ -133,19 +150,30 @@ def study_tables():
     return [f"{RESULTS}/studies/{name}.csv" for name in STUDIES]
 
 
-def modules_of_study(name):
+def code_of_study(name, framework):
     """A study is its package and what it shares with others, so that an edit of one re-runs that one."""
-    shared = sorted((PROJECT.harness / "studies").glob("*.py"))
-    return packages(f"studies/{name}") + relative(
-        path for path in shared if path.stem != "benchmarks"
+    harness = PROJECT.harness / "studies"
+    shared = [path for path in harness.glob("*.py") if path.stem != "benchmarks"]
+    plugins = study_module(name).plugin_folders(STUDIES[name], framework, PLAN.plugins)
+    return digest(
+        LIBRARY_CODE,
+        code_of(harness / name, *plugins),
+        digest_files(shared, PROJECT.root),
     )
 
 
-def plugins_of_study(wildcards):
-    folders = study_module(wildcards.study).plugin_folders(
-        STUDIES[wildcards.study], wildcards.framework, PLAN.plugins
+def code_of_collected(name):
+    frameworks = STUDIES.get(name, {}).get("frameworks", [])
+    return digest(*(code_of_study(name, framework) for framework in frameworks))
+
+
+def code_of_benchmarks():
+    own = PROJECT.harness / "studies" / "benchmarks.py"
+    return digest(
+        LIBRARY_CODE,
+        code_of(PROJECT.root / "tests" / "benchmarks"),
+        digest_files([own], PROJECT.root),
     )
-    return relative(path for folder in folders for path in sorted(folder.rglob("*.py")))
 
 
 wildcard_constraints:

@@ -6,6 +6,12 @@ STATISTICS = expand(
         *("counterparts", "published", "reference"),
     ],
 )
+REPORT_CODE = digest(
+    STATISTICS_CODE,
+    code_of_harness("report"),
+    *(code_of_collected(study) for study in study_names()),
+    code_of_benchmarks(),
+)
 MANIFESTS = expand(f"{RESULTS}/data/{{dataset}}.json", dataset=PLAN.datasets)
 
 
@@ -18,7 +24,6 @@ rule draw_figures:
         MANIFESTS,
         study_tables(),
         rules.collect_robustness.output,
-        packages("report"),
     output:
         f"{REPORT}/figures/figures.json",
     log:
@@ -29,6 +34,7 @@ rule draw_figures:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=REPORT_CODE,
     shell:
         "python -m morphobench figures --config {params.config:q} --processes {threads} 2>&1 | tee {log:q}"
 
@@ -37,12 +43,6 @@ rule draw_figures:
 rule write_report:
     input:
         rules.draw_figures.output,
-        packages("report"),
-        relative(
-            path
-            for kind in ("html", "css", "js")
-            for path in sorted((PROJECT.harness / "report").rglob(f"*.{kind}"))
-        ),
     output:
         report(
             f"{REPORT}/index.html", caption="../report/report.rst", category="Report"
@@ -54,5 +54,6 @@ rule write_report:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=REPORT_CODE,
     shell:
         "python -m morphobench report --config {params.config:q} 2>&1 | tee {log:q}"

@@ -6,7 +6,6 @@ ROBUSTNESS = json.dumps(CONFIGURATION.robustness.model_dump(), sort_keys=True)
 rule score_corrupted:
     input:
         records_of,
-        packages("evaluation"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
         f"{CELL}/robustness.csv",
@@ -19,6 +18,8 @@ rule score_corrupted:
     params:
         config=CONFIG,
         robustness=ROBUSTNESS,
+        asked=lambda wildcards: asked_of(wildcards.dataset, wildcards.method),
+        code=code_of_harness("evaluation"),
     shell:
         "OMP_NUM_THREADS={threads} python -m morphobench robustness --config {params.config:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} --variant {wildcards.variant:q} 2>&1 | tee {log:q}"
@@ -40,5 +41,6 @@ rule collect_robustness:
     params:
         config=CONFIG,
         robustness=ROBUSTNESS,
+        code=digest(asked_of_cells(PLAN.corrupted_cells), code_of_harness("evaluation")),
     shell:
         "python -m morphobench collect-robustness --config {params.config:q} 2>&1 | tee {log:q}"

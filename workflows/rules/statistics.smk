@@ -7,6 +7,7 @@ INCLUDED = expand(
     table=["trials", "scores"],
 )
 PLUGINS = expand(f"{RESULTS}/plugins/{{method}}.json", method=PLAN.methods)
+STATISTICS_CODE = digest(TABLES_CODE, code_of_harness("statistics"))
 
 
 # Means with intervals, paired differences to the baseline, ranking, the same networks in two frameworks.
@@ -15,7 +16,6 @@ rule compare_methods:
         TABLES,
         INCLUDED,
         PLUGINS,
-        packages("statistics"),
     output:
         f"{RESULTS}/statistics/means.parquet",
         report(
@@ -44,6 +44,7 @@ rule compare_methods:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=STATISTICS_CODE,
     shell:
         "python -m morphobench statistics methods --config {params.config:q} 2>&1 | tee {log:q}"
 
@@ -52,8 +53,6 @@ rule compare_methods:
 rule check_published:
     input:
         TABLES,
-        packages("statistics"),
-        relative(sorted(PROJECT.datasets.glob("*/published.csv"))),
     output:
         multiext(f"{RESULTS}/statistics/published", ".csv", ".parquet"),
     log:
@@ -63,6 +62,8 @@ rule check_published:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=STATISTICS_CODE,
+        numbers=digest_files(PROJECT.datasets.glob("*/published.csv"), PROJECT.root),
     shell:
         "python -m morphobench statistics published --config {params.config:q} 2>&1 | tee {log:q}"
 
@@ -71,8 +72,6 @@ rule check_published:
 rule compare_reference:
     input:
         TABLES,
-        packages("statistics"),
-        relative(sorted(PROJECT.reference.glob(f"{RUN}.csv"))),
     output:
         multiext(f"{RESULTS}/statistics/reference", ".csv", ".parquet"),
     log:
@@ -82,6 +81,8 @@ rule compare_reference:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=STATISTICS_CODE,
+        numbers=digest_files(PROJECT.reference.glob(f"{RUN}.csv"), PROJECT.root),
     shell:
         "python -m morphobench statistics reference --config {params.config:q} 2>&1 | tee {log:q}"
 

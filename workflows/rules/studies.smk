@@ -5,10 +5,6 @@
 # Runs the cells of a study in one framework: gradients against the float64 reference, times of operators and solvers,
 # or what operators learn from pairs of images.
 rule study:
-    input:
-        LIBRARY,
-        lambda wildcards: modules_of_study(wildcards.study),
-        plugins_of_study,
     output:
         f"{RESULTS}/studies/cells/{{study}}/{{framework}}.json",
     log:
@@ -21,6 +17,7 @@ rule study:
     params:
         config=CONFIG,
         settings=lambda wildcards: json.dumps(STUDIES[wildcards.study], sort_keys=True),
+        code=lambda wildcards: code_of_study(wildcards.study, wildcards.framework),
     shell:
         "MORPHOBENCH_THREADS={threads} MORPHOBENCH_GPUS={resources.gpu} python -m morphobench study {wildcards.study:q}"
         " --framework {wildcards.framework:q} --config {params.config:q} 2>&1 | tee {log:q}"
@@ -38,7 +35,6 @@ for study in study_names():
                 f"{RESULTS}/studies/cells/{study}/{{framework}}.json",
                 framework=STUDIES.get(study, {}).get("frameworks", []),
             ),
-            modules_of_study(study),
         output:
             f"{RESULTS}/studies/{study}.parquet",
             report(
@@ -54,16 +50,13 @@ for study in study_names():
         params:
             config=CONFIG,
             study=study,
+            code=code_of_collected(study),
         shell:
             "python -m morphobench collect-study {params.study:q} --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # Times the operators beside their peers with pytest-benchmark.
 rule benchmark_operators:
-    input:
-        LIBRARY,
-        "workflows/morphobench/studies/benchmarks.py",
-        relative(sorted((PROJECT.root / "tests" / "benchmarks").glob("*.py"))),
     output:
         multiext(f"{RESULTS}/studies/benchmarks", ".csv", ".parquet"),
         multiext(f"{RESULTS}/studies/ratios", ".csv", ".parquet"),
@@ -77,6 +70,7 @@ rule benchmark_operators:
         config=CONFIG,
         seconds=STUDIES.get("benchmarks", {}).get("seconds"),
         only=STUDIES.get("benchmarks", {}).get("only"),
+        code=code_of_benchmarks(),
     shell:
         "(OMP_NUM_THREADS={threads} python -m pytest tests/benchmarks -q -p no:cacheprovider"
         " --benchmark-only -k {params.only:q} --benchmark-max-time={params.seconds} --benchmark-json={output.json:q}"

@@ -8,9 +8,6 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
         input:
             f"{RESULTS}/data/{{dataset}}.json",
             f"{RESULTS}/plugins/{{method}}.json",
-            lambda wildcards: relative(
-                method_sources(PROJECT, PLAN.methods[wildcards.method])
-            ),
         output:
             expand(f"{CELL}/seed-{{seed}}/record.json", seed=seeds, allow_missing=True),
         log:
@@ -26,12 +23,12 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
         params:
             config=CONFIG,
             seeds=seeds,
-            budget=budget_of,
-            tuning=json.dumps(CONFIGURATION.tuning.model_dump(), sort_keys=True),
+            asked=lambda wildcards: asked_of(wildcards.dataset, wildcards.method),
+            code=lambda wildcards: METHOD_CODE[wildcards.method],
         shell:
             "MORPHOBENCH_GPUS={resources.gpu} python -m morphobench run-trials --config {params.config:q}"
             " --dataset {wildcards.dataset:q} --method {wildcards.method:q} --variant {wildcards.variant:q}"
-            " --seeds {params.seeds} 2>&1 | tee {log:q}"
+            " --seeds {params.seeds} --code-hash {params.code} 2>&1 | tee {log:q}"
 
 
 # Reads predictions and test labels, writes every metric of the task. One process for all trials of a data set: scoring takes
@@ -39,7 +36,6 @@ for chunk, seeds in enumerate(CONFIGURATION.seed_chunks()):
 rule score_trials:
     input:
         records_on_dataset,
-        packages("evaluation"),
         manifest=f"{RESULTS}/data/{{dataset}}.json",
     output:
         f"{RESULTS}/trials/{{dataset}}/scores.csv",
@@ -50,6 +46,10 @@ rule score_trials:
         "../../environment.yml"
     params:
         config=CONFIG,
+        asked=lambda wildcards: asked_of_cells(
+            [cell for cell in PLAN.cells if cell[0] == wildcards.dataset]
+        ),
+        code=code_of_harness("evaluation"),
     shell:
         "python -m morphobench score --config {params.config:q} --dataset {wildcards.dataset:q} 2>&1 | tee {log:q}"
 
@@ -58,7 +58,6 @@ rule score_trials:
 rule collect:
     input:
         expand(f"{RESULTS}/trials/{{dataset}}/scores.parquet", dataset=DATASETS_TRIED),
-        packages("evaluation"),
     output:
         multiext(f"{RESULTS}/tables/trials", ".csv", ".parquet"),
         multiext(f"{RESULTS}/tables/scores", ".csv", ".parquet"),
@@ -69,6 +68,7 @@ rule collect:
     params:
         config=CONFIG,
         settings=SETTINGS,
+        code=TABLES_CODE,
     shell:
         "python -m morphobench collect --config {params.config:q} 2>&1 | tee {log:q}"
 

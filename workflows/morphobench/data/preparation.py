@@ -8,15 +8,17 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from morphobench.contract import SPLITS, AnySplit, DataUnavailable, GraphSplit, InvalidPlugin, Split, Task
 from morphobench.contract.graphs import flaw_of, same_graph
-from morphobench.data.splits import arrays_of, split_from
+from morphobench.data.splits import arrays_of, content_digest, split_from
+from morphobench.plugins.code_hash import first_change, hash_of, snapshot
 from morphobench.plugins.discovery import BrokenPlugin, DatasetInfo, read_dataset, split_dataset_id
 from morphobench.plugins.loading import load_dataset
 from morphobench.project.files import atomic, digest, write_json
@@ -26,7 +28,8 @@ __all__ = [
     "Manifest",
     "images_of_test",
     "labels_of_test",
-    "load_trial_data",
+    "load_test_inputs",
+    "load_training_data",
     "manifest_of",
     "on_images_of",
     "prepare_dataset",
@@ -38,7 +41,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run knows of a data set; ``status`` is ok, unavailable or invalid."""
+    """What a run knows of a data set.
+
+    ``status`` is ok, unavailable or invalid. ``arrays`` holds the digest of each prepared array: whoever reads one checks it.
+    """
 
     id: str
     title: str
@@ -56,16 +62,29 @@ class Manifest:
     sweep: str = ""
     at: float | None = None
     images: str = ""
+    arrays: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare_dataset(project: Project, identifier: str) -> Manifest:
-    """Prepare one data set; whatever stands in the way becomes the manifest's status and message."""
+def prepare_dataset(project: Project, identifier: str, planned_code: str | None = None) -> Manifest:
+    """Prepare one data set; whatever stands in the way becomes the manifest's status and message.
+
+    Parameters
+    ----------
+    planned_code : str, optional
+        The `code_hash` of the data set when the run was planned; it is not prepared by any other code. None: as it lies there.
+    """
     name, variant = split_dataset_id(identifier)
     info = read_dataset(project.datasets / name)
     if isinstance(info, BrokenPlugin):
         return _empty(identifier, info, "invalid", info.why)
     try:
+        sources = snapshot(project, info)
+        if planned_code not in (None, hash_of(sources)):
+            raise DataUnavailable(f"datasets/{name}, or code that it runs, changed after the run was planned; run again")
         splits = _load_all(project, info, variant)
+        changed = first_change(sources, snapshot(project, info))
+        if changed:
+            raise DataUnavailable(f"{changed} changed while the data were prepared; run again")
         return _write_arrays(project, identifier, info, variant, splits)
     except DataUnavailable as error:
         return _empty(identifier, info, "unavailable", f"not available: {error}")
@@ -135,16 +154,13 @@ def _write_arrays(
     project: Project, identifier: str, info: DatasetInfo, variant: str, splits: Mapping[str, AnySplit]
 ) -> Manifest:
     arrays = arrays_of(splits)
-    parts: list[str | bytes] = []
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        parts += [name, str(array.dtype), str(array.shape), array.tobytes()]
-    data_hash = digest(*parts)
+    digests = {name: content_digest({name: arrays[name]}) for name in sorted(arrays)}
+    data_hash = digest(json.dumps(digests))
     folder = _arrays_folder(project, identifier, data_hash)
     for name, array in arrays.items():
-        if not (folder / f"{name}.npy").exists():
-            with atomic(folder / f"{name}.npy") as temporary:
-                np.save(temporary, array, allow_pickle=False)
+        # Whatever lies there may be damaged.
+        with atomic(folder / f"{name}.npy") as temporary:
+            np.save(temporary, array, allow_pickle=False)
     train = splits["train"]
     task, classes = info.variant_task(variant), info.variant_classes(variant)
     return Manifest(
@@ -164,6 +180,7 @@ def _write_arrays(
         sweep=info.sweep,
         at=info.variant_number(variant),
         images=info.variant_images(variant),
+        arrays=digests,
     )
 
 
@@ -224,12 +241,24 @@ def task_of(manifest: Manifest, device: str = "cpu") -> Task:
     return Task(manifest.task, manifest.input_shape, manifest.outputs, manifest.class_names, device)  # type: ignore[arg-type]
 
 
-def load_trial_data(project: Project, manifest: Manifest) -> tuple[AnySplit, AnySplit, AnySplit]:
-    """Return the training split, the validation split, and the test split WITHOUT LABELS; images as float32 in [0, 1]."""
-    read = functools.cache(functools.partial(_array, project, manifest))  # splits of one graph share its arrays
-    graph = manifest.task == "node_classification"
-    train, valid = (split_from(read, name, graph=graph).as_float() for name in ("train", "valid"))
-    return train, valid, split_from(read, "test", graph=graph, labelled=False).as_float()
+def load_training_data(project: Project, manifest: Manifest) -> tuple[AnySplit, AnySplit]:
+    """Return the training and the validation split, images as float32 in [0, 1], in arrays of the caller's own."""
+    read = _reader(project, manifest)
+    train, valid = (split_from(read, name, graph=_is_graph(manifest)).as_float() for name in ("train", "valid"))
+    return train, valid
+
+
+def load_test_inputs(project: Project, manifest: Manifest) -> AnySplit:
+    """Return the test split WITHOUT LABELS; images as float32 in [0, 1]."""
+    return split_from(_reader(project, manifest), "test", graph=_is_graph(manifest), labelled=False).as_float()
+
+
+def _reader(project: Project, manifest: Manifest) -> Callable[[str], np.ndarray]:
+    return functools.cache(functools.partial(_array, project, manifest))  # splits of one graph share its arrays
+
+
+def _is_graph(manifest: Manifest) -> bool:
+    return manifest.task == "node_classification"
 
 
 def labels_of_test(project: Project, manifest: Manifest) -> np.ndarray:
@@ -260,13 +289,41 @@ def images_of_test(project: Project, manifest: Manifest) -> np.ndarray:
 
 
 def _array(project: Project, manifest: Manifest, name: str) -> np.ndarray:
-    """Read one array; a cache that was emptied since is filled again and must give the same data."""
+    """Read one array; where the cache was emptied or is damaged it is filled again and must give the same data.
+
+    Raises
+    ------
+    DataUnavailable
+        If that gives other data.
+    """
     path = _arrays_folder(project, manifest.id, manifest.data_hash) / f"{name}.npy"
-    if not path.exists():
-        again = prepare_dataset(project, manifest.id)
-        if again.data_hash != manifest.data_hash:
-            raise DataUnavailable(
-                f"{manifest.id}: the prepared data are gone and preparing them again gave other data "
-                f"(found {again.data_hash or again.message}, expected {manifest.data_hash})"
-            )
-    return np.load(path, allow_pickle=False)
+    array = _intact_array(path, name, manifest)
+    if array is not None:
+        return array
+    with FileLock(path.parent.with_name(f".{path.parent.name}.lock")):  # workers side by side find the same damage
+        array = _intact_array(path, name, manifest)
+        if array is None:
+            again = prepare_dataset(project, manifest.id)
+            array = _intact_array(path, name, manifest) if again.data_hash == manifest.data_hash else None
+    if array is None:
+        raise DataUnavailable(
+            f"{path}: the prepared data are gone or damaged and preparing them again gave other data (found "
+            f"{again.data_hash or again.message}, expected {manifest.data_hash}): remove the manifest of {manifest.id} "
+            "in the results of the run and run again"
+        )
+    return array
+
+
+def _intact_array(path: Path, name: str, manifest: Manifest) -> np.ndarray | None:
+    """Read an array; None if it is not there, cannot be read, or is not the one that was prepared."""
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError) as error:
+        print(f"{path}: not readable ({error}); the data are prepared again", flush=True)
+        return None
+    if content_digest({name: array}) != manifest.arrays.get(name):
+        print(f"{path}: not what was prepared; the data are prepared again", flush=True)
+        return None
+    return array

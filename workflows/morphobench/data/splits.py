@@ -12,7 +12,9 @@ import numpy as np
 
 from morphobench.contract import SPLITS, AnySplit, DataUnavailable, Graph, GraphSplit, Split
 from morphobench.data.download import CorruptFile
-from morphobench.project.files import atomic, digest, digest_files
+from morphobench.plugins.code_hash import preparation_sources
+from morphobench.project.files import atomic, digest_files
+from morphobench.project.paths import find_project
 
 __all__ = [
     "arrays_of",
@@ -77,10 +79,9 @@ def stratified_split(
 
 
 def recipe(folder: Path) -> str:
-    """Digest of what generated content follows from: the plugin's Python files and the modules that draw for it."""
-    harness = Path(__file__).parents[1]
-    modules = [path for package in ("data", "contract") for path in (harness / package).rglob("*.py")]
-    return digest(digest_files(folder.glob("*.py"), folder), digest_files(modules, harness))
+    """Digest of what generated content follows from: the plugin's files and what they call of the harness and the library."""
+    project = find_project(folder)
+    return digest_files(preparation_sources(project, folder), project.root)
 
 
 def arrays_of(splits: Mapping[str, AnySplit]) -> dict[str, np.ndarray]:
@@ -205,7 +206,7 @@ def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.tobytes())
+        total.update(array.data)
     return total.hexdigest()
 
 

@@ -186,7 +186,8 @@ def _rows_of_seed(
     if status == "ok":
         try:
             method, model = _saved_model(plan, manifest, record, folder)
-            values = {case: judge(method.predict(model, images)) for case, images in cases.items()}
+            # A copy, since the images serve every seed and a plugin may write into what it is given.
+            values = {case: judge(method.predict(model, images.copy())) for case, images in cases.items()}
         except FrameworkUnavailable as error:
             status, message = "unavailable", str(error)
         except Exception as error:  # a model that cannot be read is a row of the table

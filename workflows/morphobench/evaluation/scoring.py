@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def _predictions(folder: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     try:
         with np.load(path, allow_pickle=False) as predictions:
             scores, index = predictions["scores"], predictions["index"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not readable ({error}); remove its folder and run again") from error
     order = np.argsort(index)
     return scores[order], labels[index[order]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -63,8 +62,12 @@ class Method:
 
     info: MethodInfo
     variant: str
-    params: Mapping[str, Any]
     module: ModuleType
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters after the variant; a copy each time, so that no training changes those of another."""
+        return self.info.params_of(self.variant)
 
     @property
     def framework(self) -> Framework:
@@ -110,4 +113,4 @@ def load_method(info: MethodInfo, variant: str = "default") -> Method:
     if variant not in info.variants:
         raise InvalidPlugin(f"methods/{info.name} has no variant {variant!r}; it has {', '.join(info.variants)}")
     module = _load_module(info.folder / "method.py", f"morphobench_method_{info.name.replace('-', '_')}")
-    return Method(info, variant, info.params_of(variant), module)
+    return Method(info, variant, module)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["atomic", "digest", "digest_files", "write_json", "write_table", "write_text"]
+__all__ = ["atomic", "digest", "digest_files", "file_digests", "write_json", "write_table", "write_text"]
 
 
 @contextlib.contextmanager
@@ -68,9 +68,15 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:16]
 
 
-def digest_files(paths: Iterable[Path], root: Path) -> str:
-    """Digest of the names (relative to ``root``) and contents of ``paths``, in sorted order."""
-    parts: list[str | bytes] = []
+def file_digests(paths: Iterable[Path], root: Path) -> dict[str, str]:
+    """SHA-256 of the contents of ``paths`` by their names (relative to ``root``), in sorted order."""
+    found = {}
     for path in sorted(paths):
-        parts += [path.relative_to(root).as_posix(), path.read_bytes()]
-    return digest(*parts)
+        with path.open("rb") as stream:
+            found[path.relative_to(root).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def digest_files(paths: Iterable[Path], root: Path) -> str:
+    """Digest of the names (relative to ``root``) and contents of ``paths``."""
+    return digest(json.dumps(file_digests(paths, root)))

@@ -1,4 +1,4 @@
-"""Lets a plain `snakemake --cores N` go on after a run was killed: removes the lock that the dead run left behind.
+"""Lets a plain `snakemake --cores N` go on with what an earlier run left: the lock of one that was killed, dates ahead of the clock.
 
 Snakemake cannot know whether a lock's owner still lives, and asks the user for --unlock. A run of this workflow writes
 down its process; a later one on the same machine removes the lock only if that process is gone.
@@ -6,14 +6,16 @@ down its process; a later one on the same machine removes the lock only if that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 from morphobench.project.files import write_json
 
-__all__ = ["claim_folder"]
+__all__ = ["claim_folder", "undo_future_dates"]
 
 OWNER = "morphobench-run.json"
 
@@ -34,6 +36,23 @@ def claim_folder(folder: Path) -> bool:
             removed = True
     write_json(folder / OWNER, {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())})
     return removed
+
+
+def undo_future_dates(*folders: Path) -> int:
+    """Date files that are dated ahead of the clock now, and return how many.
+
+    Snakemake calls a job failed whose outputs are older than its inputs, and takes what is dated ahead for up to date.
+    """
+    now, changed = time.time(), 0
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(place, name)
+                with contextlib.suppress(FileNotFoundError):  # another run of this folder may be at work
+                    if os.lstat(path).st_mtime > now:
+                        os.utime(path, (now, now), follow_symlinks=False)
+                        changed += 1
+    return changed
 
 
 def _read(path: Path) -> dict[str, object] | None:

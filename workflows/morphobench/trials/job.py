@@ -11,15 +11,16 @@ from morphobench.contract import Budget
 from morphobench.data.preparation import manifest_of
 from morphobench.plugins.discovery import MethodInfo
 from morphobench.project.paths import Project
-from morphobench.trials.trial import Store, Trial
+from morphobench.trials.store import Store
+from morphobench.trials.trial import Trial
 
 __all__ = ["describe_job", "trials_of_job"]
 
-AS_THEY_ARE = ("run", "variant", "threads", "tuning", "device", "code_hash")
+AS_THEY_ARE = ("run", "variant", "threads", "tuning", "device", "code_hash", "versions")
 
 
-def describe_job(trials: Sequence[Trial], store: Store) -> dict[str, Any]:
-    """Return what `trials_of_job` reads, as JSON."""
+def describe_job(trials: Sequence[Trial], store: Store, sources: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `trials_of_job` reads, as JSON, and the digests of the code that the trials are to run."""
     first = trials[0]
     assert isinstance(first.method, MethodInfo), "a broken plugin is refused ahead of its trials"
     return {
@@ -29,6 +30,7 @@ def describe_job(trials: Sequence[Trial], store: Store) -> dict[str, Any]:
         "method": first.method.model_dump(mode="json"),
         "budget": asdict(first.budget),
         "seeds": [trial.seed for trial in trials],
+        "sources": dict(sources),
         **{name: getattr(first, name) for name in AS_THEY_ARE},
     }
 

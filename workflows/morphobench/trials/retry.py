@@ -18,10 +18,10 @@ def retry_failed(plan: Plan) -> None:
         if path.exists() and read_manifest(path).status != "ok":
             write_manifest(prepare_dataset(plan.project, identifier), path)
     retried = 0
-    for dataset, method, variant in plan.cells:
-        records = {seed: run.trial(dataset, method, variant, seed) / "record.json" for seed in plan.configuration.seeds}
+    for cell in plan.cells:
+        records = {seed: run.trial(*cell, seed) / "record.json" for seed in plan.configuration.seeds}
         failed = [seed for seed, path in records.items() if path.exists() and Record.read(path).status != "ok"]
         if failed:
-            supervise(plan, dataset, method, variant, failed)
+            supervise(plan, cell, failed)
             retried += len(failed)
     print(f"{retried} failed trials ran again; run snakemake once more to bring tables and report up to date")

@@ -1,11 +1,8 @@
-"""A trial: what identifies it, where it lies, and the store that keeps finished ones across interruptions."""
+"""A trial: what identifies it and where it lies."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,19 +16,25 @@ from morphobench.project.paths import Project
 from morphobench.project.provenance import versions
 from morphobench.settings.records import Record
 
-__all__ = ["TRIAL_FILES", "Store", "Trial"]
+__all__ = ["Trial", "decisive_versions"]
 
-# record.json comes last: where it exists, the others do.
-TRIAL_FILES = ("predictions.npz", "curve.csv", "weights.safetensors", "learned.npz", "log.txt", "record.json")
-
+# Of a data set, what a trial is given or its record tells; the rest are words of the report.
+DATA = ("id", "task", "splits", "input_shape", "outputs", "class_names", "data_hash")
 # Only these can change a prediction; a newer pandas does not make a trial another one.
-NUMERICAL = ("python", "numpy", "scipy", "scikit-learn", "numba")
+NUMERICAL = ("python", "numpy", "scipy", "scikit-learn", "scikit-image", "numba")
 NUMERICAL_OF = {"torch": ("torch",), "jax": ("jax", "jaxlib", "equinox", "optax")}
+
+
+def decisive_versions(method: MethodInfo | BrokenPlugin) -> dict[str, str]:
+    """Return the versions of the packages that can change what a method computes."""
+    known = versions()
+    names = (*NUMERICAL, *NUMERICAL_OF.get(getattr(method, "framework", ""), ()))
+    return {name: known.get(name, "") for name in names}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A (data set, method, variant, seed) with everything that decides its result."""
+    """A (data set, method, variant, seed) with everything that decides its result and what its record tells of it."""
 
     project: Project
     run: str
@@ -44,6 +47,7 @@ class Trial:
     tuning: Mapping[str, Any]
     device: str
     code_hash: str
+    versions: Mapping[str, str]
 
     @property
     def folder(self) -> Path:
@@ -64,21 +68,25 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Key in the store: trials with equal keys give equal predictions on one machine."""
-        budget = asdict(self.budget)
-        limits = {"timeout_s", "memory_mb"}  # they stop a trial, they do not change its result
-        known, framework = versions(), getattr(self.method, "framework", "")
+        """Key in the store: trials with equal keys give equal predictions, and the same record, on one machine.
+
+        It holds every field but where the checkout lies. The limits of time and memory are among them, since a plugin is told both.
+        """
+        info, manifest = self.method, asdict(self.manifest)
+        method = info.model_dump(mode="json", exclude={"folder"}) if isinstance(info, MethodInfo) else {"why": info.why}
         decisive = {
-            "code": self.code_hash,
-            "data": self.manifest.data_hash,
-            "method": self.method.name,
+            "run": self.run,
+            "data": {name: manifest[name] for name in DATA},
+            "method": {"name": info.name, **method},
+            "variant": self.variant,
             "params": self.params,
             "seed": self.seed,
-            "budget": {name: value for name, value in budget.items() if name not in limits},
+            "budget": asdict(self.budget),
             "threads": self.threads,
             "tuning": dict(self.tuning),
             "device": self.device,
-            "versions": {name: known.get(name, "") for name in (*NUMERICAL, *NUMERICAL_OF.get(framework, ()))},
+            "code": self.code_hash,
+            "versions": dict(self.versions),
         }
         return digest(json.dumps(decisive, sort_keys=True))
 
@@ -105,48 +113,3 @@ class Trial:
             params=self.params,
             device=self.device,
         )
-
-
-@dataclass(frozen=True)
-class Store:
-    """Finished trials by key: Snakemake removes the outputs of an interrupted job, and here they come back from."""
-
-    folder: Path
-
-    def put(self, key: str, trial_folder: Path) -> None:
-        """Keep the files of a finished trial (hard links: no second copy on disk)."""
-        target = self.folder / key
-        if target.exists():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.folder))
-        try:
-            _link_files(trial_folder, temporary)
-            temporary.rename(target)
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not target.exists():
-                raise
-
-    def restore(self, key: str, trial_folder: Path) -> bool:
-        """Bring a finished trial back; False if it is not in the store."""
-        source = self.folder / key
-        if not (source / "record.json").exists():
-            return False
-        trial_folder.mkdir(parents=True, exist_ok=True)
-        _link_files(source, trial_folder)
-        return True
-
-
-def _link_files(source: Path, target: Path) -> None:
-    for name in TRIAL_FILES:
-        if not (source / name).exists():
-            (target / name).unlink(missing_ok=True)
-            continue
-        temporary = target / f".{name}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source / name, temporary)
-        except OSError:  # another file system, or one without hard links
-            shutil.copy2(source / name, temporary)
-        temporary.replace(target / name)

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import AnySplit, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Task
-from morphobench.data.preparation import load_trial_data, task_of
+from morphobench.data.preparation import load_test_inputs, load_training_data, task_of
+from morphobench.plugins.code_hash import first_change, snapshot
 from morphobench.plugins.discovery import MethodInfo
 from morphobench.plugins.loading import Method, load_method
 from morphobench.project.files import atomic, write_text
@@ -27,7 +28,8 @@ from morphobench.settings.records import Record, Timings
 from morphobench.training.framework import Framework
 from morphobench.training.frameworks import framework_of
 from morphobench.trials.job import trials_of_job
-from morphobench.trials.trial import Store, Trial
+from morphobench.trials.store import Store, remove_outputs
+from morphobench.trials.trial import Trial
 
 __all__ = ["run_seeds"]
 
@@ -44,7 +46,11 @@ class Log:
         print(f"{self.prefix} {line}", flush=True)
 
 
-def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]) -> None:
+class CodeChanged(RuntimeError):
+    """The files that a trial runs are not those that its key names."""
+
+
+def run_seeds(trials: list[Trial], store: Store, sources: Mapping[str, str], announce: Callable[[int], None]) -> None:
     """Run the trials one after the other and leave a record for each.
 
     Parameters
@@ -53,6 +59,8 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         The same data set, method and variant with different seeds.
     store : Store
         Where finished trials are kept.
+    sources : mapping of str to str
+        Digests of the files of their code, taken before this process began. A trial whose code is another one fails.
     announce : callable
         Told the seed that begins, so that the supervisor starts its clock (importing a framework is not charged).
     """
@@ -62,7 +70,7 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         assert isinstance(first.method, MethodInfo)
         framework_of(first.method.framework).configure_process(first.threads)
         method = load_method(first.method, first.variant)
-        data = load_trial_data(first.project, first.manifest)
+        _expect_unchanged(first, sources)
     except Exception as error:
         for trial in trials:
             _leave_failure(trial, error, Log(trial.label))
@@ -72,7 +80,8 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         announce(trial.seed)
         log = Log(trial.label)
         try:
-            record = _run_one(trial, method, data, log)
+            record = _run_one(trial, method, log)
+            _expect_unchanged(trial, sources)  # imports inside functions, and files that are read, come as late as here
         except Exception as error:
             _leave_failure(trial, error, log)
             continue
@@ -81,6 +90,14 @@ def run_seeds(trials: list[Trial], store: Store, announce: Callable[[int], None]
         write_text(trial.folder / "log.txt", "\n".join(log.lines) + "\n")
         record.write(trial.folder / "record.json")
         store.put(record.key, trial.folder)
+
+
+def _expect_unchanged(trial: Trial, sources: Mapping[str, str]) -> None:
+    changed = first_change(sources, snapshot(trial.project, trial.method))
+    if changed:
+        raise CodeChanged(
+            f"{changed} changed while the trial ran: run again (files that a plugin writes belong into run.directory)"
+        )
 
 
 def _seed_everything(seed: int, framework: Framework) -> None:
@@ -106,12 +123,12 @@ class Clock:
         return self._read() - self.started
 
 
-def _run_one(trial: Trial, method: Method, data: tuple[AnySplit, AnySplit, AnySplit], log: Log) -> Record:
-    train, valid, test = data
+def _run_one(trial: Trial, method: Method, log: Log) -> Record:
     task = task_of(trial.manifest, trial.device)
     record = trial.blank_record("ok", "", provenance(trial.project.root))
     _reset_peak_memory(trial.device, method.framework)
-    model, run, tuning = _train(trial, method, task, train, valid, log)
+    model, run, tuning = _train(trial, method, task, log)
+    test = load_test_inputs(trial.project, trial.manifest)
     clock = Clock(method.framework, trial.device)
     scores = method.predict(model, test.inputs)
     record.timings = Timings(fit_s=run["seconds"], predict_s=clock.seconds)
@@ -125,16 +142,18 @@ def _run_one(trial: Trial, method: Method, data: tuple[AnySplit, AnySplit, AnySp
     return record
 
 
-def _train(
-    trial: Trial, method: Method, task: Task, train: AnySplit, valid: AnySplit, log: Log
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Train once, or once a learning rate of the grid, and keep the model that is best on the validation split."""
+def _train(trial: Trial, method: Method, task: Task, log: Log) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Train once, or once a learning rate of the grid, and keep the model that is best on the validation split.
+
+    Each training reads its arrays anew: what a plugin writes into them reaches no other.
+    """
     tuned = trial.tuning["mode"] == "grid" and method.info.framework != "numpy"
     rates = trial.tuning["grid"] if tuned else [method.learning_rate]
     best: tuple[float, Any, dict[str, Any]] | None = None
     tried: dict[str, Any] = {}
     deadline = time.monotonic() + trial.budget.timeout_s
     for rate in rates:
+        train, valid = load_training_data(trial.project, trial.manifest)
         _seed_everything(trial.seed, method.framework)
         run = Run(trial.seed, deadline, trial.folder, log, task, trial.budget, rate, method.params)
         clock = Clock(method.framework, trial.device)
@@ -173,10 +192,12 @@ def _checked_scores(scores: Any, task: Task, test: AnySplit, trial: Trial) -> np
         raise InvalidPlugin(f"{where} returned shape {scores.shape}, expected {expected} ({task.kind})")
     if not np.issubdtype(scores.dtype, np.floating):
         raise InvalidPlugin(f"{where} returned {scores.dtype}, expected floating-point scores")
-    bad = int((~np.isfinite(scores)).sum())
+    with np.errstate(over="ignore"):
+        kept = scores.astype(np.float32)
+    bad = int((~np.isfinite(kept)).sum())
     if bad:
-        raise Diverged(f"{where} returned {bad} scores that are not finite, of {scores.size}")
-    return scores.astype(np.float32)
+        raise Diverged(f"{where} returned {bad} scores that are not finite, of {scores.size} (as float32)")
+    return kept
 
 
 def _write_outputs(folder: Path, scores: np.ndarray, curve: list[Any], method: Method, model: Any) -> None:
@@ -203,6 +224,7 @@ def _leave_failure(trial: Trial, error: Exception, log: Log) -> None:
         log.lines += innermost_frames(error)
     record = trial.blank_record(status, text, provenance(trial.project.root))
     record.log_tail = log.lines[-LOG_TAIL:]
+    remove_outputs(trial.folder)
     record.write(trial.folder / "record.json")
 
 
@@ -245,7 +267,7 @@ def main(path: Path) -> None:
     job = read_job(path)
     trials, store = trials_of_job(job)
     progress = Path(job["progress"])
-    run_seeds(trials, store, lambda seed: write_text(progress, str(seed)))
+    run_seeds(trials, store, job["sources"], lambda seed: write_text(progress, str(seed)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ CHANGE_NO_ARRAY = {
     "settings": "what is read of a description (params, tuning, budget) is part of the key",
     "trials/__init__.py": "a docstring",
     "trials/job.py": "hands on what the key is made of",
-    "trials/trial.py": "the key itself and the store",
+    "trials/store.py": "keeps what was computed",
+    "trials/trial.py": "the key itself",
 }
 
 CONFIG = "run: try\ndatasets: [toy]\nseeds: [0]\nbudget: {epochs: 1, memory_mb: 12000}\nstatistics: {baseline: toy}\n"

@@ -109,6 +109,6 @@ def test_bytes_become_floats_between_0_and_1():
 
 def test_a_data_set_depends_on_those_it_is_made_from(project):
     datasets = discover_datasets(project.datasets)
-    sources = dataset_sources(datasets["superpixels"])
-    assert set(dataset_sources(datasets["vessels"])) < set(sources)
+    sources = dataset_sources(project, datasets["superpixels"])
+    assert set(dataset_sources(project, datasets["vessels"])) < set(sources)
     assert project.datasets / "degraded-digits" / "dataset.py" in sources

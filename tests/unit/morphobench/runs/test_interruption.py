@@ -1,10 +1,11 @@
 import json
 import os
 import socket
+import time
 
 import pytest
 
-from morphobench.runs.interruption import OWNER, claim_folder
+from morphobench.runs.interruption import OWNER, claim_folder, undo_future_dates
 
 
 @pytest.fixture
@@ -47,3 +48,14 @@ def test_the_lock_of_another_machine_is_left(locked):
 def test_a_lock_that_no_run_of_this_workflow_left_is_not_touched(locked):
     assert not claim_folder(locked)
     assert list((locked / "locks").iterdir())
+
+
+def test_files_dated_ahead_of_the_clock_are_dated_now_and_others_left(tmp_path):
+    (tmp_path / "inside").mkdir()
+    ahead, past = tmp_path / "inside" / "ahead", tmp_path / "past"
+    for path, when in ((ahead, time.time() + 86400), (past, 86400)):
+        path.write_text("")
+        os.utime(path, (when, when))
+    assert undo_future_dates(tmp_path, tmp_path / "nowhere") == 1
+    assert ahead.stat().st_mtime <= time.time()
+    assert past.stat().st_mtime == 86400

@@ -8,8 +8,8 @@ from morphobench.data.preparation import prepare_dataset, write_manifest
 from morphobench.project.paths import Project
 from morphobench.runs.plan import load_plan
 from morphobench.trials.job import describe_job, trials_of_job
+from morphobench.trials.store import Store
 from morphobench.trials.supervisor import make_trials
-from morphobench.trials.trial import Store
 
 CONFIG = """\
 run: try
@@ -30,16 +30,16 @@ def trials(scratch):
         described.write(VARIANTS)
     plan = load_plan(scratch.write_config(CONFIG), project)
     write_manifest(prepare_dataset(project, "toy"), plan.run.results / "data" / "toy.json")
-    return make_trials(plan, "toy", "coin", "wide", [3, 5], "cpu")
+    return make_trials(plan, ("toy", "coin", "wide"), [3, 5], "cpu", "c0de")
 
 
 def test_the_worker_finds_the_trials_of_the_supervisor(trials, tmp_path):
     store = Store(tmp_path / ".store")
-    assert trials_of_job(json.loads(json.dumps(describe_job(trials, store)))) == (trials, store)
+    assert trials_of_job(json.loads(json.dumps(describe_job(trials, store, {})))) == (trials, store)
 
 
 def test_keys_and_records_come_out_as_they_went_in(trials, tmp_path):
-    found, _ = trials_of_job(json.loads(json.dumps(describe_job(trials, Store(tmp_path)))))
+    found, _ = trials_of_job(json.loads(json.dumps(describe_job(trials, Store(tmp_path), {}))))
     for one, other in zip(trials, found, strict=True):
         assert one.key == other.key
         assert one.blank_record("ok", "", {}).model_dump_json() == other.blank_record("ok", "", {}).model_dump_json()
