@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from varmorph.windows import PADDINGS, Geometry, Padding
 
 __all__ = [
@@ -42,10 +45,14 @@ __all__ = [
     "check_window_fits",
     "geometry_of",
     "geometry_within",
+    "initial_function",
+    "integer_of",
     "must_be_finite",
     "must_be_weights",
     "must_name_nodes",
+    "number_of",
     "pair",
+    "window_size",
 ]
 
 PENALTIES = ("expectile", "quantile", "huber")
@@ -75,11 +82,26 @@ def must_name_nodes(name: str, nodes: int) -> str:
     return f"{name} must name nodes from 0 to {nodes - 1}"
 
 
+def number_of(value: object) -> float | None:
+    """Give the number that a Python or NumPy scalar, or an array () of NumPy, holds; None for anything else."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return None
+    return float(value)
+
+
+def integer_of(value: object) -> int | None:
+    """Give the integer that a Python or NumPy integer holds; None for anything else."""
+    return int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
+
+
 def check_channels(channels: int) -> int:
     """Require a positive number of channels."""
-    if not isinstance(channels, int) or channels < 1:
+    count = integer_of(channels)
+    if count is None or count < 1:
         raise ValueError(f"channels must be a positive integer, found {channels!r}")
-    return channels
+    return count
 
 
 def check_connectivity(connectivity: int) -> int:
@@ -108,10 +130,35 @@ def check_penalty(penalty: str, smoothing: object) -> None:
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Read one positive integer for both axes, or two."""
-    both = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(both) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in both):
+    both = tuple(map(integer_of, value if isinstance(value, Sequence) else (value, value)))
+    if len(both) != 2 or both[0] is None or both[1] is None or min(both[0], both[1]) < 1:
         raise ValueError(f"{name} must be a positive integer or two of them, found {value!r}")
     return both[0], both[1]
+
+
+def initial_function(initial: npt.ArrayLike, channels: int) -> npt.NDArray[np.float64]:
+    """Require what a layer's structuring function may begin with: numbers (kh, kw) or (C, kh, kw), finite or -inf."""
+    function = np.array(initial, dtype=np.float64)
+    check_function_shape("initial", function.shape, channels)
+    if not (function < np.inf).all():
+        raise ValueError("initial must hold finite numbers or -inf, found NaN or +inf")
+    if not (function.max((-2, -1)) > -np.inf).all():
+        raise ValueError("initial must keep at least one element in each channel, found a channel of -inf only")
+    return function
+
+
+def window_size(kernel_size: Size | None, initial: npt.NDArray[np.float64] | None) -> tuple[int, int]:
+    """Require the size of the window of a layer, or a structuring function that has one; of both, the same."""
+    if initial is None:
+        if kernel_size is None:
+            raise ValueError(
+                "kernel_size must be a positive integer or two of them unless initial is given, found None"
+            )
+        return pair("kernel_size", kernel_size)
+    size = (initial.shape[-2], initial.shape[-1])
+    if kernel_size is not None and pair("kernel_size", kernel_size) != size:
+        raise ValueError(f"kernel_size must be that of initial {size}, found {kernel_size!r}")
+    return size
 
 
 def check_padding(padding: Padding) -> Padding:
@@ -119,8 +166,10 @@ def check_padding(padding: Padding) -> Padding:
     if isinstance(padding, str):
         if padding in PADDINGS:
             return padding
-    elif isinstance(padding, (int, float)) and not isinstance(padding, bool) and math.isfinite(padding):
-        return float(padding)
+    else:
+        number = number_of(padding)
+        if number is not None and math.isfinite(number):
+            return number
     raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))} or a finite number, found {padding!r}")
 
 
@@ -136,7 +185,8 @@ def check_window_fits(image: tuple[int, int], size: tuple[int, int], rate: tuple
 def check_image_shape(name: str, shape: Shape) -> None:
     """Require (N, C, H, W) with at least one channel and pixel."""
     if len(shape) != 4 or 0 in shape[1:]:
-        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {shape}")
+        hint = f": add an axis to a single image, {name}[None]" if len(shape) == 3 else ""
+        raise ValueError(f"{name} must have shape (N, C, H, W) with C, H, W >= 1, found {shape}{hint}")
 
 
 def check_same_shape(names: tuple[str, str], shapes: tuple[Shape, Shape]) -> None:
@@ -239,6 +289,7 @@ def check_joint_penalty(penalty: str) -> None:
 
 def check_positive_number(name: str, value: float) -> float:
     """Require a positive finite number."""
-    if not (math.isfinite(value) and value > 0):
+    number = number_of(value)
+    if number is None or not 0 < number < math.inf:
         raise ValueError(f"{name} must be a positive number, found {value!r}")
-    return float(value)
+    return number

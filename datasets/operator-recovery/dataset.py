@@ -10,7 +10,7 @@ import numpy as np
 from morphobench.contract import MorphologicalTarget, Split
 from morphobench.data.splits import load_split, prepare_splits, recipe, stratified_split
 from morphobench.data.synthetic_images import mnist_digits
-from varmorph import reference
+from varmorph import reference, structuring
 
 SPLIT_SEED = 20261126
 SEED = 20261127
@@ -47,33 +47,18 @@ def load(variant: str, cache: Path, split: str) -> Split:
 def target(variant: str) -> MorphologicalTarget:
     """Return the operation of a variant and the structuring function (7, 7) that it was made with."""
     _, operation, element = variant.split("-")
-    return MorphologicalTarget(operation, ELEMENTS[element]())
+    return MorphologicalTarget(operation, elements()[element])
 
 
-def disk() -> np.ndarray:
-    """Pixels within 3 of the centre: 29 of 49."""
-    rows, columns = _offsets()
-    return _flat(rows**2 + columns**2 <= 9)
-
-
-def stick() -> np.ndarray:
-    """A row of 7 pixels."""
-    return _flat(_offsets()[0] == 0)
-
-
-def cross() -> np.ndarray:
-    """Both diagonals: 13 pixels."""
-    rows, columns = _offsets()
-    return _flat(abs(rows) == abs(columns))
-
-
-def quadratic() -> np.ndarray:
-    """-|k|^2 / 18: 0 at the centre, -1 at the corners."""
-    rows, columns = _offsets()
-    return -(rows**2 + columns**2) / (2 * (SIDE // 2) ** 2)
-
-
-ELEMENTS = {"disk": disk, "stick": stick, "cross": cross, "quadratic": quadratic}
+def elements() -> dict[str, np.ndarray]:
+    """Return the structuring functions (7, 7): disk of 29 pixels, row of 7, both diagonals (13 pixels), and -|k|^2 / 18."""
+    middle, diagonal = np.arange(SIDE) == SIDE // 2, np.eye(SIDE, dtype=bool)
+    return {
+        "disk": structuring.disk(SIDE // 2),
+        "stick": structuring.flat(np.repeat(middle[:, None], SIDE, axis=1)),
+        "cross": structuring.flat(diagonal | diagonal[::-1]),
+        "quadratic": structuring.quadratic(SIDE, (SIDE // 2) ** 2 / 2),  # -1 at the corners
+    }
 
 
 def digits() -> dict[str, np.ndarray]:
@@ -113,15 +98,6 @@ def pairs(images: np.ndarray, wanted: MorphologicalTarget) -> Split:
     """Return images (N, 1, H, W) with what the operator makes of them; the window is cut at the border."""
     operator = getattr(reference, wanted.operation)
     return Split(images, operator(images, wanted.structuring_function).astype(np.float32))
-
-
-def _offsets() -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE // 2
-    return rows, columns
-
-
-def _flat(inside: np.ndarray) -> np.ndarray:
-    return np.where(inside, 0.0, -np.inf)
 
 
 def _band(picture: np.ndarray, start: float, end: float) -> np.ndarray:

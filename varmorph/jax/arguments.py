@@ -33,6 +33,7 @@ from varmorph.arguments import (
     must_be_finite,
     must_be_weights,
     must_name_nodes,
+    number_of,
 )
 
 __all__ = [
@@ -126,8 +127,9 @@ def check_weight(weight: object, bias: jax.Array) -> jax.Array:
 
 def check_level(level: object, channels: int, like: jax.Array, name: str = "logit_level") -> jax.Array:
     """Require a finite number, a scalar array or a (C,) array; return (C,)."""
-    if isinstance(level, (int, float)):
-        level = jnp.asarray(float(level), like.dtype)
+    number = number_of(level)
+    if number is not None:
+        level = jnp.asarray(number, like.dtype)
     logit = _check_array(name, level)
     check_channelwise_shape(name, logit.shape, channels)
     _require(jnp.isfinite(logit), must_be_finite(name), lambda: str(logit.tolist()))
@@ -156,8 +158,7 @@ def check_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Ar
 
 def check_ridge(ridge: object, channels: int, like: jax.Array) -> jax.Array | None:
     """Require finite numbers >= 0, scalar or (C,); return (C,), or None for the number 0, which adds nothing."""
-    nothing = isinstance(ridge, (int, float)) and ridge == 0
-    return None if nothing else check_nonnegative("ridge", ridge, channels, like)
+    return None if number_of(ridge) == 0 else check_nonnegative("ridge", ridge, channels, like)
 
 
 def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: jax.Array) -> jax.Array | None:
@@ -199,8 +200,9 @@ def check_per_edge(name: str, value: object, edges: int, features: int, like: ja
 
     A bias is finite or -inf, a weight finite and >= 0.
     """
-    if value is None or isinstance(value, (int, float)):
-        value = jnp.asarray(default if value is None else float(value), like.dtype)
+    number = default if value is None else number_of(value)
+    if number is not None:
+        value = jnp.asarray(number, like.dtype)
     numbers = _check_array(name, value)
     check_per_edge_shape(name, numbers.shape, edges, features)
     if name == "bias":

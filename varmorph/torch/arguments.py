@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from varmorph.arguments import (
     must_be_finite,
     must_be_weights,
     must_name_nodes,
+    number_of,
 )
 
 __all__ = [
@@ -128,8 +130,9 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
 
 def check_level(level: object, channels: int, like: Tensor, name: str = "logit_level") -> Tensor:
     """Require a finite number, a scalar tensor or a (C,) tensor; return (C,)."""
-    if isinstance(level, (int, float)):
-        level = torch.as_tensor(float(level), dtype=like.dtype, device=like.device)
+    number = number_of(level)
+    if number is not None:
+        level = torch.as_tensor(number, dtype=like.dtype, device=like.device)
     logit = _check_tensor(name, level)
     check_channelwise_shape(name, tuple(logit.shape), channels)
     _require(torch.isfinite(logit), must_be_finite(name), lambda: str(logit.tolist()))
@@ -160,8 +163,7 @@ def check_positive(name: str, value: object, channels: int, like: Tensor) -> Ten
 
 def check_ridge(ridge: Tensor | float, channels: int, like: Tensor) -> Tensor | None:
     """Require finite numbers >= 0, scalar or (C,); return (C,), or None for the number 0, which adds nothing."""
-    nothing = isinstance(ridge, (int, float)) and ridge == 0
-    return None if nothing else check_nonnegative("ridge", ridge, channels, like)
+    return None if number_of(ridge) == 0 else check_nonnegative("ridge", ridge, channels, like)
 
 
 def check_edge_smoothing(penalty: str, smoothing: object, channels: int, like: Tensor) -> Tensor | None:
@@ -207,8 +209,9 @@ def check_per_edge(name: str, value: object, edges: int, features: int, like: Te
     """
     if value is None:
         return torch.full((1, edges), default, dtype=like.dtype, device=like.device)
-    if isinstance(value, (int, float)):
-        value = torch.as_tensor(float(value), dtype=like.dtype, device=like.device)
+    number = number_of(value)
+    if number is not None:
+        value = torch.as_tensor(number, dtype=like.dtype, device=like.device)
     numbers = _check_tensor(name, value)
     check_per_edge_shape(name, tuple(numbers.shape), edges, features)
     if name == "bias":
@@ -219,7 +222,9 @@ def check_per_edge(name: str, value: object, edges: int, features: int, like: Te
     return numbers.t() if numbers.ndim == 2 else numbers.expand(edges)[None]
 
 
-def two_levels(levels: Tensor | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
+def two_levels(levels: Tensor | np.ndarray | Sequence[float]) -> tuple[Tensor | float, Tensor | float]:
     """Require two levels: two numbers, (2,) or (2, C)."""
+    if isinstance(levels, np.ndarray) and levels.ndim == 1:
+        levels = levels.tolist()
     check_level_pair(levels, tuple(levels.shape) if isinstance(levels, Tensor) else None)
     return levels[0], levels[1]

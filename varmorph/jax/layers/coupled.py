@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from varmorph.adjoints import Adjoint
 from varmorph.arguments import Size, check_edge_penalty, check_joint_penalty, check_positive_number
 from varmorph.jax.energy.minimisation import Solution, checked_methods
 from varmorph.jax.energy.solvers import Solver
+from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.layers.window import VariationalLayer2d
 from varmorph.jax.operators.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, regularised_dilation
 from varmorph.windows import Padding
@@ -30,7 +32,7 @@ class _Coupled2d(VariationalLayer2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: Size,
+        kernel_size: Size | None = None,
         *,
         initial_level: float,
         penalty: str = "expectile",
@@ -39,11 +41,12 @@ class _Coupled2d(VariationalLayer2d):
         padding: Padding = "geodesic",
         solver: Solver = NEWTON,
         adjoint: Adjoint = IMPLICIT,
+        initial: npt.ArrayLike | None = None,
     ) -> None:
         if padding == "valid":
             raise ValueError("padding must keep the size of the image, found 'valid'")
         options: dict[str, Any] = {"initial_level": initial_level, "penalty": penalty, "smoothing": smoothing}
-        super().__init__(channels, kernel_size, rate=rate, padding=padding, **options)
+        super().__init__(channels, kernel_size, rate=rate, padding=padding, initial=initial, **options)
         self.solver, self.adjoint = checked_methods(solver, adjoint)
 
     def _options(self) -> dict[str, Any]:
@@ -57,7 +60,7 @@ class RegularisedDilation2d(_Coupled2d):
 
     Parameters
     ----------
-    channels, kernel_size, initial_level, penalty, smoothing, rate, padding
+    channels, kernel_size, initial_level, penalty, smoothing, rate, padding, initial
         As in `VariationalDilation2d`.
     initial_coupling : float, default 1
         First value of the coupling, > 0.
@@ -67,7 +70,7 @@ class RegularisedDilation2d(_Coupled2d):
     Attributes
     ----------
     bias, log_weight : (C, kh, kw)
-        Offsets and logarithms of the weights, zeros at first.
+        Offsets, `initial` or zeros at first, and logarithms of the weights, zeros at first.
     logit_level, log_coupling : (C,)
         Logits of the levels, and logarithms of the couplings.
 
@@ -93,7 +96,7 @@ class RegularisedDilation2d(_Coupled2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: Size,
+        kernel_size: Size | None = None,
         *,
         initial_level: float = 2.0,
         initial_coupling: float = 1.0,
@@ -131,8 +134,12 @@ class RegularisedDilation2d(_Coupled2d):
             **self._options(),
         )
 
-    def __call__(self, x: jax.Array, edge_weights: jax.Array | None = None) -> jax.Array:
-        """Apply the operator as `solve` does, without its certificate."""
+    def __call__(
+        self, x: jax.Array, edge_weights: jax.Array | None = None, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Apply the operator as `solve` does, without its certificate, or to a single image (channels, H, W); no key is needed."""
+        if x.ndim == 3:
+            return self.solve(x[None], None if edge_weights is None else edge_weights[None]).value[0]
         return self.solve(x, edge_weights).value
 
 
@@ -147,7 +154,7 @@ class _Joint2d(_Coupled2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: Size,
+        kernel_size: Size | None = None,
         *,
         initial_level: float = 4.0,
         initial_eta: float = 0.1,
@@ -169,9 +176,9 @@ class _Joint2d(_Coupled2d):
         """Apply the operator to (N, channels, H, W), with its certificate."""
         return type(self).joint(x, self.bias, self.logit_levels, self.eta, weight=self.weight, **self._options())
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the operator as `solve` does, without its certificate."""
-        return self.solve(x).value
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Apply the operator as `solve` does, without its certificate, or to a single image (channels, H, W); no key is needed."""
+        return on_batches(lambda x: self.solve(x).value, x)
 
 
 class JointOpening2d(_Joint2d):

@@ -7,9 +7,20 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
-from varmorph.arguments import Direction, Size, check_channels, check_connectivity, check_direction, pair
+from varmorph.arguments import (
+    Direction,
+    Size,
+    check_channels,
+    check_connectivity,
+    check_direction,
+    check_positive_number,
+    initial_function,
+    window_size,
+)
 from varmorph.jax.arguments import check_image
+from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.operators.geodesic import h_maxima, reconstruction
 from varmorph.jax.operators.leveling import leveling
 
@@ -48,14 +59,16 @@ class Reconstruction2d(eqx.Module):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window, 3 by default; that of `initial` if it is given.
     by : {"dilation", "erosion"}
         As in `varmorph.jax.reconstruction`.
+    initial
+        As in `Dilation2d`.
 
     Attributes
     ----------
     bias : (C, kh, kw)
-        Zeros at first: the reconstruction by the full rectangle. Its projection `offsets` is used: min(bias, 0), and 0 at
+        `initial`, or zeros at first: the reconstruction by the full rectangle. Its projection `offsets` is used: min(bias, 0), and 0 at
         the origin, which is not learnt.
 
     Raises
@@ -69,23 +82,35 @@ class Reconstruction2d(eqx.Module):
     kernel_size: tuple[int, int] = eqx.field(static=True)
     by: Direction = eqx.field(static=True)
 
-    def __init__(self, channels: int, kernel_size: Size = 3, *, by: Direction = "dilation") -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Size | None = None,
+        *,
+        by: Direction = "dilation",
+        initial: npt.ArrayLike | None = None,
+    ) -> None:
         self.channels = check_channels(channels)
-        self.kernel_size = pair("kernel_size", kernel_size)
+        function = None if initial is None else initial_function(initial, self.channels)
+        self.kernel_size = window_size(3 if kernel_size is None and initial is None else kernel_size, function)
         self.by = check_direction(by)
-        self.bias = jnp.zeros((channels, *self.kernel_size))
+        start = jnp.zeros(()) if function is None else jnp.asarray(function, jnp.zeros(()).dtype)
+        self.bias = jnp.broadcast_to(start, (self.channels, *self.kernel_size))
 
     @property
     def offsets(self) -> jax.Array:
         """The offsets that are used (channels, kh, kw): not positive, and 0 at the origin."""
         return _non_positive(self.bias)
 
-    def __call__(self, marker: jax.Array, mask: jax.Array) -> jax.Array:
-        """Reconstruct mask from marker, both (N, channels, H, W)."""
-        marker, mask = (
-            _check_channel_count(image, name, self.channels) for image, name in ((marker, "marker"), (mask, "mask"))
-        )
-        return reconstruction(marker, mask, self.offsets, by=self.by)
+    def __call__(self, marker: jax.Array, mask: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Reconstruct mask from marker, both (N, channels, H, W) or (channels, H, W); no key is needed."""
+
+        def apply(marker: jax.Array, mask: jax.Array) -> jax.Array:
+            _check_channel_count(marker, "marker", self.channels)
+            _check_channel_count(mask, "mask", self.channels)
+            return reconstruction(marker, mask, self.offsets, by=self.by)
+
+        return on_batches(apply, marker, mask)
 
 
 class HMaxima2d(eqx.Module):
@@ -117,21 +142,24 @@ class HMaxima2d(eqx.Module):
     connectivity: int = eqx.field(static=True)
 
     def __init__(self, channels: int, *, initial_height: float = 0.1, connectivity: int = 8) -> None:
-        if not (isinstance(initial_height, (int, float)) and 0 < initial_height < math.inf):
-            raise ValueError(f"initial_height must be a positive finite number, found {initial_height!r}")
         self.channels = check_channels(channels)
-        self.initial_height = float(initial_height)
+        self.initial_height = check_positive_number("initial_height", initial_height)
         self.connectivity = check_connectivity(connectivity)
-        self.log_height = jnp.full(channels, math.log(initial_height))
+        self.log_height = jnp.full(channels, math.log(self.initial_height))
 
     @property
     def height(self) -> jax.Array:
         """The heights (channels,), positive."""
         return jnp.exp(self.log_height)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the operator to (N, channels, H, W)."""
-        return h_maxima(_check_channel_count(x, "x", self.channels), self.height, connectivity=self.connectivity)
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
+
+        def apply(x: jax.Array) -> jax.Array:
+            image = _check_channel_count(x, "x", self.channels)
+            return h_maxima(image, self.height, connectivity=self.connectivity)
+
+        return on_batches(apply, x)
 
 
 class Leveling2d(eqx.Module):
@@ -157,10 +185,12 @@ class Leveling2d(eqx.Module):
         self.channels = check_channels(channels)
         self.connectivity = check_connectivity(connectivity)
 
-    def __call__(self, marker: jax.Array, reference: jax.Array) -> jax.Array:
-        """Level reference by marker, both (N, channels, H, W)."""
-        marker, reference = (
-            _check_channel_count(image, name, self.channels)
-            for image, name in ((marker, "marker"), (reference, "reference"))
-        )
-        return leveling(marker, reference, connectivity=self.connectivity)
+    def __call__(self, marker: jax.Array, reference: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Level reference by marker, both (N, channels, H, W) or (channels, H, W); no key is needed."""
+
+        def apply(marker: jax.Array, reference: jax.Array) -> jax.Array:
+            _check_channel_count(marker, "marker", self.channels)
+            _check_channel_count(reference, "reference", self.channels)
+            return leveling(marker, reference, connectivity=self.connectivity)
+
+        return on_batches(apply, marker, reference)

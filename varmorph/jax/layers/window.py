@@ -1,6 +1,6 @@
 """The operators as Equinox layers with learnable structuring functions, weights and levels.
 
-A layer is applied to a batch of images (N, C, H, W). Its learnable arrays have the names and shapes of those of
+A layer is applied to a batch of images (N, C, H, W), or to a single one (C, H, W) as the layers of Equinox are. Its learnable arrays have the names and shapes of those of
 `varmorph.torch`, and `varmorph.convert` carries them over in both directions.
 """
 
@@ -12,8 +12,18 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
-from varmorph.arguments import Size, check_channels, check_padding, check_penalty, pair
+from varmorph.arguments import (
+    Size,
+    check_channels,
+    check_padding,
+    check_penalty,
+    initial_function,
+    pair,
+    window_size,
+)
+from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.operators import variational_window, window
 from varmorph.windows import Padding
 
@@ -46,21 +56,30 @@ class _Window2d(eqx.Module):
     padding: Padding = eqx.field(static=True)
 
     def __init__(
-        self, channels: int, kernel_size: Size, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+        self,
+        channels: int,
+        kernel_size: Size | None = None,
+        *,
+        stride: Size = 1,
+        rate: Size = 1,
+        padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
     ) -> None:
         self.channels = check_channels(channels)
-        self.kernel_size = pair("kernel_size", kernel_size)
+        function = None if initial is None else initial_function(initial, self.channels)
+        self.kernel_size = window_size(kernel_size, function)
         self.stride = pair("stride", stride)
         self.rate = pair("rate", rate)
         self.padding = check_padding(padding)
-        self.bias = jnp.zeros((channels, *self.kernel_size))
+        start = jnp.zeros(()) if function is None else jnp.asarray(function, jnp.zeros(()).dtype)
+        self.bias = jnp.broadcast_to(start, (self.channels, *self.kernel_size))
 
     def _options(self) -> dict[str, Any]:
         return {"stride": self.stride, "rate": self.rate, "padding": self.padding}
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the operator to (N, channels, H, W)."""
-        return type(self).operator(x, self.bias, **self._options())
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
+        return on_batches(lambda x: type(self).operator(x, self.bias, **self._options()), x)
 
 
 class Dilation2d(_Window2d):
@@ -71,14 +90,16 @@ class Dilation2d(_Window2d):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window; may be left out if `initial` is given.
     stride, rate, padding
         As in `varmorph.jax.dilation`.
+    initial : (kh, kw) or (C, kh, kw), optional
+        Structuring function to begin with, such as one of `varmorph.structuring`; an element of -inf stays left out.
 
     Attributes
     ----------
     bias : (C, kh, kw)
-        The structuring function, zeros at first.
+        The structuring function, `initial` or zeros at first.
 
     Raises
     ------
@@ -142,7 +163,7 @@ class VariationalLayer2d(_Window2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: Size,
+        kernel_size: Size | None = None,
         *,
         initial_level: float = 2.0,
         penalty: str = "expectile",
@@ -150,13 +171,14 @@ class VariationalLayer2d(_Window2d):
         stride: Size = 1,
         rate: Size = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
     ) -> None:
         check_penalty(penalty, smoothing)
-        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding)
+        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding, initial=initial)
         self.penalty = penalty
         self.smoothing = smoothing
         self.initial_level = float(initial_level)
-        self.log_weight = jnp.zeros((channels, *self.kernel_size))
+        self.log_weight = jnp.zeros(self.bias.shape)
 
     @property
     def weight(self) -> jax.Array:
@@ -170,13 +192,14 @@ class VariationalLayer2d(_Window2d):
 class _SingleLevel2d(VariationalLayer2d):
     logit_level: jax.Array
 
-    def __init__(self, channels: int, kernel_size: Size, **options: Any) -> None:
+    def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
         self.logit_level = jnp.full(channels, self.initial_level)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the operator to (N, channels, H, W)."""
-        return type(self).operator(x, self.bias, self.logit_level, weight=self.weight, **self._options())
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
+        options = {**self._options(), "weight": self.weight}
+        return on_batches(lambda x: type(self).operator(x, self.bias, self.logit_level, **options), x)
 
 
 class VariationalDilation2d(_SingleLevel2d):
@@ -187,16 +210,18 @@ class VariationalDilation2d(_SingleLevel2d):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window; may be left out if `initial` is given.
     initial_level : float, default 2
         First value of `logit_level`: 0 gives the mean over the window, large values the dilation.
     penalty, smoothing, stride, rate, padding
         As in `varmorph.jax.variational_dilation`.
+    initial
+        As in `Dilation2d`.
 
     Attributes
     ----------
     bias, log_weight : (C, kh, kw)
-        Offsets and logarithms of the weights, zeros at first.
+        Offsets, `initial` or zeros at first, and logarithms of the weights, zeros at first.
     logit_level : (C,)
         Logits of the levels.
 
@@ -227,13 +252,14 @@ class _TwoLevels2d(VariationalLayer2d):
 
     logit_levels: jax.Array
 
-    def __init__(self, channels: int, kernel_size: Size, **options: Any) -> None:
+    def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
         self.logit_levels = self.initial_level * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the operator to (N, channels, H, W)."""
-        return type(self).operator(x, self.bias, self.logit_levels, weight=self.weight, **self._options())
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
+        options = {**self._options(), "weight": self.weight}
+        return on_batches(lambda x: type(self).operator(x, self.bias, self.logit_levels, **options), x)
 
 
 class VariationalOpening2d(_TwoLevels2d):

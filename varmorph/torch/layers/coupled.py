@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class _Coupled2d(VariationalLayer2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None,
         solver: Solver,
         adjoint: Adjoint,
         *,
@@ -38,10 +39,16 @@ class _Coupled2d(VariationalLayer2d):
         smoothing: float | None,
         rate: int | Sequence[int],
         padding: Padding,
+        initial: npt.ArrayLike | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ) -> None:
         if padding == "valid":
             raise ValueError("padding must keep the size of the image, found 'valid'")
-        super().__init__(channels, kernel_size, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding)
+        super().__init__(
+            channels, kernel_size, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding,
+            initial=initial, device=device, dtype=dtype,
+        )  # fmt: skip
         self.solver, self.adjoint = solver, adjoint
         self.certificate = None
 
@@ -67,7 +74,7 @@ class RegularisedDilation2d(_Coupled2d):
 
     Parameters
     ----------
-    channels, kernel_size, initial_level, penalty, smoothing, rate, padding
+    channels, kernel_size, initial_level, penalty, smoothing, rate, padding, initial, device, dtype
         As in `VariationalDilation2d`.
     initial_coupling : float
         First value of the coupling, > 0.
@@ -77,7 +84,7 @@ class RegularisedDilation2d(_Coupled2d):
     Attributes
     ----------
     bias, log_weight : (C, kh, kw)
-        Offsets and logarithms of the weights, zeros at first.
+        Offsets, `initial` or zeros at first, and logarithms of the weights, zeros at first.
     logit_level, log_coupling : (C,)
         Logits of the levels, and logarithms of the couplings.
     certificate : Certificate or None
@@ -95,7 +102,7 @@ class RegularisedDilation2d(_Coupled2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         initial_level: float = 2.0,
         initial_coupling: float = 1.0,
@@ -108,18 +115,22 @@ class RegularisedDilation2d(_Coupled2d):
         padding: Padding = "geodesic",
         solver: Solver = NEWTON,
         adjoint: Adjoint = IMPLICIT,
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
-            channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
-        )
+            channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding,
+            initial=initial, device=device, dtype=dtype,
+        )  # fmt: skip
         check_edge_smoothing(edge_penalty, edge_smoothing, channels, self.bias)
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be a number >= 0, found {ridge!r}")
         self.edge_penalty, self.edge_smoothing, self.ridge = edge_penalty, edge_smoothing, ridge
         self.initial_level = float(initial_level)
         self.initial_coupling = check_positive_number("initial_coupling", initial_coupling)
-        self.logit_level = nn.Parameter(torch.empty(channels))
-        self.log_coupling = nn.Parameter(torch.empty(channels))
+        self.logit_level = nn.Parameter(self.bias.new_empty(channels))
+        self.log_coupling = nn.Parameter(self.bias.new_empty(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -165,7 +176,7 @@ class _Joint2d(_Coupled2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         initial_level: float = 4.0,
         initial_eta: float = 0.1,
@@ -175,15 +186,19 @@ class _Joint2d(_Coupled2d):
         padding: Padding = "geodesic",
         solver: Solver = NEWTON,
         adjoint: Adjoint = IMPLICIT,
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_joint_penalty(penalty)
         super().__init__(
-            channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding
-        )
+            channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding,
+            initial=initial, device=device, dtype=dtype,
+        )  # fmt: skip
         self.initial_level = float(initial_level)
         self.initial_eta = check_positive_number("initial_eta", initial_eta)
-        self.logit_levels = nn.Parameter(torch.empty(2, channels))
-        self.log_eta = nn.Parameter(torch.empty(channels))
+        self.logit_levels = nn.Parameter(self.bias.new_empty(2, channels))
+        self.log_eta = nn.Parameter(self.bias.new_empty(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -6,10 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from varmorph.arguments import Direction, check_channels, check_connectivity, check_direction, pair
+from varmorph.arguments import (
+    Direction,
+    check_channels,
+    check_connectivity,
+    check_direction,
+    check_positive_number,
+    initial_function,
+    window_size,
+)
 from varmorph.torch.arguments import check_image
 from varmorph.torch.operators.geodesic import h_maxima, reconstruction
 from varmorph.torch.operators.leveling import leveling
@@ -58,14 +67,16 @@ class Reconstruction2d(nn.Module):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window, 3 by default; that of `initial` if it is given.
     by : {"dilation", "erosion"}
         As in `varmorph.torch.reconstruction`.
+    initial, device, dtype
+        As in `Dilation2d`.
 
     Attributes
     ----------
     bias : (C, kh, kw)
-        Zeros at first: the reconstruction by the full rectangle. Its projection `offsets` is used: min(bias, 0), and 0 at
+        `initial`, or zeros at first: the reconstruction by the full rectangle. Its projection `offsets` is used: min(bias, 0), and 0 at
         the origin, which is not learnt.
 
     Raises
@@ -84,17 +95,28 @@ class Reconstruction2d(nn.Module):
     tensor([[[[1., 2., 1., 1., 1.]]]])
     """
 
-    def __init__(self, channels: int, kernel_size: int | Sequence[int] = 3, *, by: Direction = "dilation") -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Sequence[int] | None = None,
+        *,
+        by: Direction = "dilation",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.channels = check_channels(channels)
-        self.kernel_size = pair("kernel_size", kernel_size)
+        self.initial = None if initial is None else initial_function(initial, self.channels)
+        self.kernel_size = window_size(3 if kernel_size is None and initial is None else kernel_size, self.initial)
         self.by = check_direction(by)
-        self.bias = nn.Parameter(torch.empty(channels, *self.kernel_size))
+        self.bias = nn.Parameter(torch.empty(channels, *self.kernel_size, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start with offsets 0."""
-        nn.init.zeros_(self.bias)
+        """Start with the initial offsets, or 0."""
+        with torch.no_grad():
+            self.bias.copy_(torch.as_tensor(0.0 if self.initial is None else self.initial))
 
     @property
     def offsets(self) -> Tensor:
@@ -125,6 +147,8 @@ class HMaxima2d(nn.Module):
         First height, positive, in the units of the image.
     connectivity : {4, 8}
         Neighbours of a pixel.
+    device, dtype
+        As in `Dilation2d`.
 
     Attributes
     ----------
@@ -146,14 +170,20 @@ class HMaxima2d(nn.Module):
     tensor([[[[0., 3., 0., 0., 0.]]]])
     """
 
-    def __init__(self, channels: int, *, initial_height: float = 0.1, connectivity: int = 8) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        initial_height: float = 0.1,
+        connectivity: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if not (isinstance(initial_height, (int, float)) and 0 < initial_height < math.inf):
-            raise ValueError(f"initial_height must be a positive finite number, found {initial_height!r}")
         self.channels = check_channels(channels)
-        self.initial_height = float(initial_height)
+        self.initial_height = check_positive_number("initial_height", initial_height)
         self.connectivity = check_connectivity(connectivity)
-        self.log_height = nn.Parameter(torch.empty(channels))
+        self.log_height = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from varmorph.arguments import check_channels, check_padding, check_penalty, pair
+from varmorph.arguments import (
+    check_channels,
+    check_padding,
+    check_penalty,
+    initial_function,
+    pair,
+    window_size,
+)
 from varmorph.torch.operators import variational_window, window
 from varmorph.windows import Padding
 
@@ -36,23 +44,28 @@ class _Window2d(nn.Module):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         stride: int | Sequence[int] = 1,
         rate: int | Sequence[int] = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.channels = check_channels(channels)
-        self.kernel_size = pair("kernel_size", kernel_size)
+        self.initial = None if initial is None else initial_function(initial, self.channels)
+        self.kernel_size = window_size(kernel_size, self.initial)
         self.stride = pair("stride", stride)
         self.rate = pair("rate", rate)
         self.padding = check_padding(padding)
-        self.bias = nn.Parameter(torch.empty(channels, *self.kernel_size))
+        self.bias = nn.Parameter(torch.empty(channels, *self.kernel_size, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """Start with a flat structuring function: the operator by a full rectangle."""
-        nn.init.zeros_(self.bias)
+        """Start with the initial structuring function, or a flat one: the operator by a full rectangle."""
+        with torch.no_grad():
+            self.bias.copy_(torch.as_tensor(0.0 if self.initial is None else self.initial))
 
     def _options(self) -> dict[str, Any]:
         return {"stride": self.stride, "rate": self.rate, "padding": self.padding}
@@ -74,13 +87,25 @@ class _MaxPlus2d(_Window2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         stride: int | Sequence[int] = 1,
         rate: int | Sequence[int] = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding)
+        super().__init__(
+            channels,
+            kernel_size,
+            stride=stride,
+            rate=rate,
+            padding=padding,
+            initial=initial,
+            device=device,
+            dtype=dtype,
+        )
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,14 +121,18 @@ class Dilation2d(_MaxPlus2d):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window; may be left out if `initial` is given.
     stride, rate, padding
         As in `varmorph.torch.dilation`.
+    initial : (kh, kw) or (C, kh, kw), optional
+        Structuring function to begin with, such as one of `varmorph.structuring`; an element of -inf stays left out.
+    device, dtype
+        Of the parameters, as in the layers of PyTorch.
 
     Attributes
     ----------
     bias : (C, kh, kw)
-        The structuring function, zeros at first.
+        The structuring function, `initial` or zeros at first.
 
     Raises
     ------
@@ -219,19 +248,31 @@ class VariationalLayer2d(_Window2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         penalty: str = "expectile",
         smoothing: float | None = None,
         stride: int | Sequence[int] = 1,
         rate: int | Sequence[int] = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_penalty(penalty, smoothing)
-        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding)
+        super().__init__(
+            channels,
+            kernel_size,
+            stride=stride,
+            rate=rate,
+            padding=padding,
+            initial=initial,
+            device=device,
+            dtype=dtype,
+        )
         self.penalty = penalty
         self.smoothing = smoothing
-        self.log_weight = nn.Parameter(torch.empty(channels, *self.kernel_size))
+        self.log_weight = nn.Parameter(torch.empty_like(self.bias))
 
     def reset_parameters(self) -> None:
         """Start with offsets 0 and weights 1."""
@@ -251,7 +292,7 @@ class _SingleLevel2d(VariationalLayer2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         initial_level: float = 2.0,
         penalty: str = "expectile",
@@ -259,12 +300,16 @@ class _SingleLevel2d(VariationalLayer2d):
         stride: int | Sequence[int] = 1,
         rate: int | Sequence[int] = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
-            channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
-        )
+            channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding,
+            initial=initial, device=device, dtype=dtype,
+        )  # fmt: skip
         self.initial_level = float(initial_level)
-        self.logit_level = nn.Parameter(torch.empty(channels))
+        self.logit_level = nn.Parameter(self.bias.new_empty(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -285,16 +330,18 @@ class VariationalDilation2d(_SingleLevel2d):
     channels : int
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
-        Size of the window.
+        Size of the window; may be left out if `initial` is given.
     initial_level : float
         First value of `logit_level`: 0 gives the mean over the window, large values the dilation.
     penalty, smoothing, stride, rate, padding
         As in `varmorph.torch.variational_dilation`.
+    initial, device, dtype
+        As in `Dilation2d`.
 
     Attributes
     ----------
     bias, log_weight : (C, kh, kw)
-        Offsets and logarithms of the weights, zeros at first.
+        Offsets, `initial` or zeros at first, and logarithms of the weights, zeros at first.
     logit_level : (C,)
         Logits of the levels.
 
@@ -336,7 +383,7 @@ class _TwoLevels2d(VariationalLayer2d):
     def __init__(
         self,
         channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: int | Sequence[int] | None = None,
         *,
         initial_level: float = 2.0,
         penalty: str = "expectile",
@@ -344,12 +391,16 @@ class _TwoLevels2d(VariationalLayer2d):
         stride: int | Sequence[int] = 1,
         rate: int | Sequence[int] = 1,
         padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
-            channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding
-        )
+            channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding,
+            initial=initial, device=device, dtype=dtype,
+        )  # fmt: skip
         self.initial_level = float(initial_level)
-        self.logit_levels = nn.Parameter(torch.empty(2, channels))
+        self.logit_levels = nn.Parameter(self.bias.new_empty(2, channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
