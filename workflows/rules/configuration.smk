@@ -9,7 +9,8 @@ from pathlib import Path
 # The code of this checkout runs, here and in the jobs, also where the package is installed as a copy.
 CODE = [str(Path(workflow.basedir) / "workflows"), str(workflow.basedir)]
 sys.path[:0] = CODE
-os.environ["PYTHONPATH"] = os.pathsep.join([*CODE, os.environ.get("PYTHONPATH", "")])
+GIVEN = filter(None, [os.environ.get("PYTHONPATH")])
+os.environ["PYTHONPATH"] = os.pathsep.join([*CODE, *GIVEN])
 
 from morphobench.runs.plan import make_plan
 from morphobench.project.files import digest, digest_files

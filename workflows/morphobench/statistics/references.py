@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from morphobench.project.errors import UserError
 from morphobench.project.files import write_table
 from morphobench.statistics.comparisons import mean_scores
 from morphobench.statistics.tables import ENTRY, read_scores, read_table
@@ -16,40 +17,73 @@ from morphobench.statistics.tables import ENTRY, read_scores, read_table
 __all__ = ["PUBLISHED", "REFERENCE", "check_published", "compare_reference", "expected_numbers"]
 
 PUBLISHED = [
-    *["dataset", *ENTRY, "metric", "published", "tolerance", "found", "low", "high", "seeds"],
-    *["difference", "within", "source"],
+    *["dataset", *ENTRY, "metric", "published", "lowest", "highest", "tolerance", "found", "low", "high", "seeds"],
+    *["beyond", "within", "source"],
 ]
 LARGEST_DRIFT = 3.0  # standard errors of a difference of means
 REFERENCE = ["dataset", *ENTRY, "metric", "expected", "found", "tolerance", "drift"]
-PUBLISHED_INPUT = ["dataset", "method", "metric", "value", "tolerance", "source"]
+PUBLISHED_INPUT = ["dataset", "method", "metric", "value", "deviation", "tolerance", "reference", "source"]
 REFERENCE_INPUT = ["dataset", *ENTRY, "metric", "expected"]
 
 
 def check_published(tables: Path, datasets: Path, out: Path) -> None:
     """Compare test means with ``datasets/*/published.csv`` and write ``published`` into the folder ``out``.
 
-    Rows of published values whose trials did not run are left out.
+    A score may have several references, one a row of these files. Their spread reaches from the lowest to the highest value, each
+    less and plus the standard deviation that was published with it, if any; ``beyond`` is how far the mean found lies above (+) or
+    below (-) it, 0 inside, and ``within`` whether that is within the tolerance. Scores whose trials did not run are left out.
+
+    Raises
+    ------
+    UserError
+        If a reference stands twice at a score, or a number is none.
     """
     means = mean_scores(read_scores(tables))
     keys = ["dataset", *ENTRY, "metric"]
-    found_by_key = {tuple(row[key] for key in keys): row for row in means[means["split"] == "test"].to_dict("records")}
+    found = {tuple(row[key] for key in keys): row for row in means[means["split"] == "test"].to_dict("records")}
     rows: list[dict[str, Any]] = []
     for path in sorted(datasets.glob("[!_.]*/published.csv")):
-        for row in read_table(path, PUBLISHED_INPUT).to_dict("records"):
-            variant = row.get("variant", "default")
-            key = (row["dataset"], row["method"], variant if isinstance(variant, str) else "default", row["metric"])
-            if key not in found_by_key:
-                continue
-            found = found_by_key[key]
-            difference = found["mean"] - row["value"]
-            rows.append(
-                dict(zip(keys, key, strict=True))
-                | {"published": row["value"], "tolerance": row["tolerance"], "found": found["mean"]}
-                | {"low": found["low"], "high": found["high"], "seeds": found["seeds"]}
-                | {"difference": difference, "within": bool(abs(difference) <= row["tolerance"])}
-                | {"source": row["source"]}
-            )
+        for key, references in _published_values(path).groupby(keys, sort=False):
+            if key in found:
+                rows.append(dict(zip(keys, key, strict=True)) | _beside(found[key], references))
     write_table(out / "published", pd.DataFrame(rows, columns=PUBLISHED))
+
+
+def _published_values(path: Path) -> pd.DataFrame:
+    """Read one file of published values: a row a reference, deviation 0 where none was published."""
+    table = read_table(path, PUBLISHED_INPUT)
+    variant = table["variant"].fillna("default") if "variant" in table else "default"
+    table = table.assign(variant=variant, deviation=table["deviation"].fillna(0.0))
+    for column in ("value", "deviation", "tolerance"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+        if not np.isfinite(table[column]).all():
+            line = int((~np.isfinite(table[column])).to_numpy().argmax()) + 2
+            raise UserError(f"{path}, line {line}: column {column}: expected a finite number")
+    twice = table.duplicated(["dataset", *ENTRY, "metric", "reference"])
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise UserError(
+            f"{path}: {row['reference']} stands twice at {row['metric']} of {row['method']} on {row['dataset']}"
+        )
+    return table
+
+
+def _beside(found: Mapping[str, Any], references: pd.DataFrame) -> dict[str, Any]:
+    """Return how a mean lies to the spread of its references, each of them named."""
+    lowest = float((references["value"] - references["deviation"]).min())
+    highest = float((references["value"] + references["deviation"]).max())
+    mean, tolerance = float(found["mean"]), float(references["tolerance"].max())
+    beyond = round(max(mean - highest, 0.0) + min(mean - lowest, 0.0), 12)  # equal numbers differ in their last digit
+    named = [
+        f"{row['reference']}: {row['value']:g}" + (f" ± {row['deviation']:g}" if row["deviation"] else "")
+        for row in references.to_dict("records")
+    ]
+    return (
+        {"published": "; ".join(named), "lowest": lowest, "highest": highest, "tolerance": tolerance}
+        | {"found": mean, "low": found["low"], "high": found["high"], "seeds": found["seeds"]}
+        | {"beyond": beyond, "within": bool(abs(beyond) <= tolerance)}
+        | {"source": "; ".join(references["source"])}
+    )
 
 
 def expected_numbers(tables: Path) -> pd.DataFrame:
