@@ -34,6 +34,7 @@ __all__ = [
     "on_images_of",
     "prepare_dataset",
     "read_manifest",
+    "restore_prepared",
     "task_of",
     "write_manifest",
 ]
@@ -80,7 +81,9 @@ def prepare_dataset(project: Project, identifier: str, planned_code: str | None 
     try:
         sources = snapshot(project, info)
         if planned_code not in (None, hash_of(sources)):
-            raise DataUnavailable(f"datasets/{name}, or code that it runs, changed after the run was planned; run again")
+            raise DataUnavailable(
+                f"datasets/{name}, or code that it runs, changed after the run was planned; run again"
+            )
         splits = _load_all(project, info, variant)
         changed = first_change(sources, snapshot(project, info))
         if changed:
@@ -239,6 +242,19 @@ def manifest_of(values: Mapping[str, Any]) -> Manifest:
 def task_of(manifest: Manifest, device: str = "cpu") -> Task:
     """Return the task that a method is asked to learn."""
     return Task(manifest.task, manifest.input_shape, manifest.outputs, manifest.class_names, device)  # type: ignore[arg-type]
+
+
+def restore_prepared(project: Project, manifest: Manifest) -> None:
+    """See to it that all that a trial reads is there as it was prepared, preparing it again if it is not.
+
+    Raises
+    ------
+    DataUnavailable
+        If that gives other data.
+    """
+    for name in manifest.arrays:
+        if name != "test_labels":
+            _array(project, manifest, name)
 
 
 def load_training_data(project: Project, manifest: Manifest) -> tuple[AnySplit, AnySplit]:

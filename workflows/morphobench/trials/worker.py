@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from morphobench.contract import AnySplit, Diverged, FrameworkUnavailable, InvalidPlugin, OutOfTime, Run, Task
-from morphobench.data.preparation import load_test_inputs, load_training_data, task_of
+from morphobench.data.preparation import load_test_inputs, load_training_data, restore_prepared, task_of
 from morphobench.plugins.code_hash import first_change, snapshot
 from morphobench.plugins.discovery import MethodInfo
 from morphobench.plugins.loading import Method, load_method
@@ -69,6 +69,7 @@ def run_seeds(trials: list[Trial], store: Store, sources: Mapping[str, str], ann
     try:
         assert isinstance(first.method, MethodInfo)
         framework_of(first.method.framework).configure_process(first.threads)
+        restore_prepared(first.project, first.manifest)  # may take long: no seed is charged with it
         method = load_method(first.method, first.variant)
         _expect_unchanged(first, sources)
     except Exception as error:

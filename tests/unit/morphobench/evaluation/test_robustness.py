@@ -66,6 +66,7 @@ def fit(model, train, valid, run):
     model.threshold = np.float64(train.images[train.labels == 1].mean() + train.images[train.labels == 0].mean()) / 2
 def predict(model, images):
     means = images.mean(axis=(1, 2, 3))
+    images[...] = 0
     return np.stack([model.threshold - means, means - model.threshold], axis=1)
 """
 
@@ -74,7 +75,7 @@ run: try
 datasets: [toy]
 seeds: [0, 1]
 statistics: {baseline: mean}
-robustness: {datasets: [toy], severities: [5], seeds: 1, noise_datasets: [toy], noise_levels: 3}
+robustness: {datasets: [toy], severities: [5], seeds: 2, noise_datasets: [toy], noise_levels: 3}
 """
 
 
@@ -91,16 +92,17 @@ def toy(scratch):
 
 def test_saved_models_are_scored_as_they_were_left(toy):
     table, _ = toy
-    mean = table[table["method"] == "mean"].set_index("corruption")
+    of_seeds = [rows.drop(columns="seed") for _, rows in table[table["method"] == "mean"].groupby("seed")]
+    # What a plugin writes into the images that it is given reaches no other seed.
+    pd.testing.assert_frame_equal(*(rows.reset_index(drop=True) for rows in of_seeds))
+    mean = of_seeds[0].set_index("corruption")
     assert list(mean.index) == ["none", *CORRUPTIONS, *["uniform-noise"] * 2, *["normal-noise"] * 2]
     assert mean.loc["normal-noise", "strength"].tolist() == [0.25, 0.5]
-    assert set(mean["seed"]) == {0}
     assert mean.loc["none", "value"] == 1.0
 
 
 def test_a_trial_that_failed_is_a_row_with_the_reason(toy):
     broken = toy[0].query("method == 'broken'")
-    assert len(broken) == 1
-    assert broken["status"].item() == "error"
-    assert "no" in broken["message"].item()
+    assert broken["status"].tolist() == ["error"] * 2
+    assert broken["message"].str.contains("no").all()
     assert broken["value"].isna().all()

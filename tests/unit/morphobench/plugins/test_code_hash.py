@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from morphobench.contract import FRAMEWORKS
-from morphobench.plugins.code_hash import method_sources
-from morphobench.plugins.discovery import discover_methods
+from morphobench.data.splits import recipe
+from morphobench.plugins.code_hash import code_hash, dataset_sources, method_sources, plugin_files
+from morphobench.plugins.discovery import discover_datasets, discover_methods
 from morphobench.project.paths import Project
 from morphobench.training.frameworks import why_unavailable
 
@@ -84,3 +85,77 @@ def test_whatever_a_worker_imports_is_hashed_or_changes_no_array(project, scratc
     harmless = {place.harness / name for name in CHANGE_NO_ARRAY}
     unhashed = seen - set(method_sources(place, discover_methods(place.methods)["toy"]))
     assert {path for path in unhashed if not harmless & {path, path.parent}} == set()
+
+
+def test_every_file_of_a_plugin_is_part_of_it_but_words_and_what_tools_leave(tmp_path):
+    plugin, elsewhere = tmp_path / "plugin", tmp_path / "elsewhere"
+    for name in ("tables/one.csv", "weights.bin", "method.py", "method.yaml", "README.md", "published.csv"):
+        (plugin / name).parent.mkdir(parents=True, exist_ok=True)
+        (plugin / name).write_text("")
+    for name in ("__pycache__/method.pyc", ".git/HEAD", ".method.py.swp", "method.py~"):
+        (plugin / name).parent.mkdir(exist_ok=True)
+        (plugin / name).write_text("")
+    elsewhere.mkdir()
+    (elsewhere / "far.csv").write_text("")
+    (plugin / "linked").symlink_to(elsewhere)
+    (plugin / "round").symlink_to(plugin)
+    (plugin / "nothing").symlink_to(tmp_path / "nowhere")
+    found = {path.relative_to(plugin).as_posix() for path in plugin_files(plugin)}
+    assert found == {"tables/one.csv", "weights.bin", "method.py", "method.yaml", "linked/far.csv"}
+
+
+def parts_of(project, sources):
+    return {path.relative_to(project.library).parts[0] for path in sources if path.is_relative_to(project.library)}
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("from varmorph import reference", "reference"),
+        ("import varmorph.pictures.draw", "pictures"),
+        ("from varmorph.convert import anything", "convert.py"),
+        ("from varmorph.torch import Dilation2d", "torch"),
+    ],
+)
+def test_what_a_plugin_imports_of_the_library_is_part_of_its_code(project, scratch, line, part):
+    """Its framework is NumPy."""
+    (scratch.root / "varmorph").rmdir()
+    (scratch.root / "varmorph").symlink_to(project.library)
+    folder, place = scratch.add_method("coin"), Project(scratch.root)
+    (folder / "other.py").write_text("from varmorph.formulas import anything")
+    assert part not in parts_of(place, method_sources(place, discover_methods(place.methods)["coin"]))
+    (folder / "other.py").write_text(line)
+    assert part in parts_of(place, method_sources(place, discover_methods(place.methods)["coin"]))
+
+
+def test_what_a_plugin_imports_of_the_harness_is_part_of_its_code(scratch):
+    folder, place = scratch.add_method("coin"), Project(scratch.root)
+    metrics, learner = place.harness / "evaluation/metrics.py", place.harness / "training/torch/learner.py"
+    assert not {metrics, learner} & set(method_sources(place, discover_methods(place.methods)["coin"]))
+    (folder / "other.py").write_text(
+        "from morphobench.evaluation import metrics\nimport morphobench.training.torch.learner\n"
+    )
+    assert {metrics, learner} <= set(method_sources(place, discover_methods(place.methods)["coin"]))
+
+
+def test_a_file_that_is_no_python_is_hashed_all_the_same(scratch):
+    folder, place = scratch.add_method("coin"), Project(scratch.root)
+    (folder / "odd.py").write_bytes(b"\xff\x00")
+    before = code_hash(place, discover_methods(place.methods)["coin"])
+    (folder / "odd.py").write_bytes(b"\xfe\x00")
+    assert code_hash(place, discover_methods(place.methods)["coin"]) != before
+
+
+def test_a_data_set_that_calls_the_library_depends_on_what_it_calls(project):
+    datasets = discover_datasets(project.datasets)
+    assert "reference" in parts_of(project, dataset_sources(project, datasets["operator-recovery"]))
+    assert not parts_of(project, dataset_sources(project, datasets["digits"]))
+
+
+@pytest.mark.parametrize("name", ["dataset.py", "dataset.yaml", "table.csv"])
+def test_the_recipe_of_generated_data_follows_every_file_of_the_plugin(scratch, name):
+    path = scratch.add_dataset("toy") / name
+    before = recipe(path.parent)
+    with path.open("a") as file:
+        file.write("# edited")
+    assert recipe(path.parent) != before
