@@ -68,7 +68,7 @@ def _published_values(path: Path) -> pd.DataFrame:
     return table
 
 
-def _beside(found: Mapping[str, Any], references: pd.DataFrame) -> dict[str, Any]:
+def _beside(found: Mapping[Any, Any], references: pd.DataFrame) -> dict[str, Any]:
     """Return how a mean lies to the spread of its references, each of them named."""
     lowest = float((references["value"] - references["deviation"]).min())
     highest = float((references["value"] + references["deviation"]).max())

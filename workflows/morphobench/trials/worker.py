@@ -205,7 +205,7 @@ def _write_outputs(folder: Path, scores: np.ndarray, curve: list[Any], method: M
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "predictions.npz") as temporary:
         np.savez_compressed(temporary, scores=scores, index=np.arange(len(scores)))
-    with atomic(folder / "curve.csv") as temporary, temporary.open("w", newline="") as handle:
+    with atomic(folder / "curve.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(["epoch", "split", "loss", "metric", "seconds"])
         writer.writerows([row.epoch, row.split, row.loss, row.metric, f"{row.seconds:.4f}"] for row in curve)
@@ -246,7 +246,7 @@ def _status_of(error: Exception) -> str:
 def _reset_peak_memory(device: str, framework: Framework) -> None:
     """Start the high-water marks afresh, so that a seed is not charged with the one before it."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     framework.reset_peak_memory(device)
 
 

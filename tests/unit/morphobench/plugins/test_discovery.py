@@ -45,6 +45,7 @@ def test_a_plugin_that_breaks_its_contract_says_why(scratch, code, why):
         ("name: coin", "name: dime", "key 'name': found 'dime', expected the folder's name 'coin'"),
         ("title: Toy coin", "titel: Toy coin", "unknown key 'titel'; expected one of"),
         ("title: Toy coin", "title: [", "not valid YAML"),
+        ("title: Toy coin", "title: a\ntitle: b", "line 3, column 1: not valid YAML: found key 'title' twice"),
         ("title: Toy coin\n", "", "key 'title' is missing"),
     ],
 )
@@ -56,6 +57,13 @@ def test_a_wrong_yaml_names_key_found_and_expected(scratch, line, replacement, w
     assert isinstance(found, BrokenPlugin)
     assert "methods/coin/method.yaml" in found.why
     assert why in found.why
+
+
+def test_a_data_set_with_a_key_twice_is_broken(scratch):
+    with (scratch.add_dataset("toy") / "dataset.yaml").open("a") as description:
+        description.write("task: ordinal\n")
+    why = discover_datasets(scratch.root / "datasets")["toy"].why
+    assert why.startswith("datasets/toy/dataset.yaml, line 7, column 1: not valid YAML: found key 'task' twice")
 
 
 def test_a_data_set_without_load_is_broken(scratch):

@@ -45,7 +45,7 @@ def published(results: RunResults) -> ReportTable:
     return ReportTable("published", caption, columns, rows, "published.csv", frozenset({4, 5, 6}))
 
 
-def verdict(row: Mapping[str, Any]) -> str:
+def verdict(row: Mapping[Any, Any]) -> str:
     """Say whether a mean lies within the spread of published values, or by how much not.
 
     Examples
