@@ -5,7 +5,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morphobench.contract import FRAMEWORKS, TASK_KINDS, Budget
@@ -38,7 +39,7 @@ METHOD = {
     "family": st.sampled_from(["cnn", "control"]),
     "framework": st.sampled_from(FRAMEWORKS),
     "params": params,
-    "variants": st.fixed_dictionaries({"one": params, "two": params}),
+    "variants": st.fixed_dictionaries({"one": params, "two": params}) | params.map(lambda p: {"one": p, "two": p}),
 }
 TUNING = {"mode": words, "grid": st.lists(st.floats(0.1, 1), max_size=2)}
 NESTED = {"budget": BUDGET, "manifest": MANIFEST, "method": METHOD, "tuning": TUNING}
@@ -85,14 +86,17 @@ def test_equal_trials_have_equal_keys_wherever_the_checkout_lies(description):
     assert trial_of(description).key == trial_of(description, "elsewhere").key
 
 
-@given(descriptions, descriptions, st.data())
-def test_trials_that_differ_in_one_thing_have_different_keys(one, other, data):
-    changed = copy.deepcopy(one)
-    name = data.draw(st.sampled_from(sorted(DRAWN)))
-    place, source = (changed[name], other[name]) if name in NESTED else (changed, other)
-    name = data.draw(st.sampled_from(sorted(place))) if name in NESTED else name
-    place[name] = source[name]
-    assert (trial_of(one).key == trial_of(changed).key) == same(one, changed)
+@pytest.mark.parametrize(
+    "name", [*sorted(DRAWN.keys() - NESTED.keys()), *(f"{a}.{b}" for a in NESTED for b in NESTED[a])]
+)
+@settings(max_examples=20)
+@given(descriptions, st.data())
+def test_trials_that_differ_in_one_thing_have_different_keys(name, one, data):
+    outer, _, inner = name.rpartition(".")
+    drawn, changed = NESTED[outer] if outer else DRAWN, copy.deepcopy(one)
+    place = changed[outer] if outer else changed
+    place[inner] = data.draw(drawn[inner].filter(lambda value: not same(value, place[inner])))
+    assert trial_of(one).key != trial_of(changed).key
 
 
 @given(descriptions, descriptions)
