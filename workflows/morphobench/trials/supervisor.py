@@ -78,7 +78,6 @@ def _restore(trial: Trial, store: Store) -> bool:
     if store.restore(trial.key, trial.folder):
         print(f"{trial.label} restored from the store", flush=True)
         return True
-    # Beside the record of a failure nothing may lie that an earlier attempt computed.
     remove_outputs(trial.folder)
     return False
 
@@ -101,6 +100,7 @@ def _leave(trial: Trial, status: str, message: str, log_tail: Sequence[str] = ()
     print(f"{trial.label} {status}: {message}", flush=True)
     record = trial.blank_record(status, message, provenance(trial.project.root))
     record.log_tail = list(log_tail)
+    remove_outputs(trial.folder)  # beside the record of a failure nothing may lie that an attempt computed
     record.write(trial.folder / "record.json")
 
 

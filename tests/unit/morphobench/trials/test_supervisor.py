@@ -268,6 +268,14 @@ def test_a_failure_leaves_nothing_of_an_earlier_success(toy):
     assert not (folder / "predictions.npz").exists()
 
 
+def test_a_worker_that_dies_after_it_predicted_leaves_no_predictions(toy):
+    toy.add_method("odd", code=numpy_method().replace("    return {}", "    os._exit(3)"))
+    records, _ = run_trials(toy, "odd", seeds=(0,), timeout_s=20)
+    assert records[0].status == "error"
+    folder = Project(toy.root).run("try").trial("toy", "odd", "default", 0)
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
 def test_a_data_set_that_is_not_to_be_had_is_a_row_and_not_the_methods_fault(toy):
     code = (toy.root / "datasets/toy/dataset.py").read_text()
     code = code.replace("    pass", "    raise DataUnavailable('no network')").replace(
