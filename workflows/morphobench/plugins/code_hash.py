@@ -43,7 +43,7 @@ def method_sources(project: Project, info: MethodInfo | BrokenPlugin) -> list[Pa
     if not isinstance(info, MethodInfo):
         return own
     named = _imported(own)
-    others: set[str] = set(FRAMEWORKS) - {info.framework}
+    others: set[str] = {name for name in FRAMEWORKS if name != info.framework}
     return own + _harness_sources(project, DECISIVE, others, named) + _library_sources(project, others, named)
 
 
