@@ -42,7 +42,7 @@ class ForwardCertificate(NamedTuple):
     unique : bool
         Whether the minimiser is known to be the only one: the Hessian is regular there. Of an equilibrium nothing is known.
     active : ActiveSet
-        Distance to a kink, and when the pieces were identified; NaN and 0 for an equilibrium, whose map is not looked into.
+        Distance to a kink, and when the pieces were identified; both 0 for an equilibrium, whose map is not looked into.
     """
 
     converged: Array

@@ -15,6 +15,25 @@ class Call(NamedTuple):
     arrays: dict[str, np.ndarray]
     options: dict[str, object]
 
+    def with_ties(self):
+        """Give the same call with whole numbers: a plane that is constant, weights and couplings that are 0, little smoothing."""
+        arrays = {name: np.round(array) if array.dtype.kind == "f" else array for name, array in self.arrays.items()}
+        for name in ("x", "marker", "mask", "reference"):
+            if name in arrays:
+                plane = (0, 0) if arrays[name].ndim == 4 else (slice(None), 0)
+                arrays[name][plane] = 1
+        if "weight" in arrays:
+            arrays["weight"] = np.maximum(arrays["weight"] - 1, 0)
+            arrays["weight"][..., arrays["weight"].shape[-1] // 2] = 1
+        for name in ("logit_level", "logit_levels"):
+            if name in arrays:
+                arrays[name][..., 0] = 0
+        if "coupling" in arrays:
+            arrays["coupling"] = np.array([0.0, 1.4])
+        for name in ("smoothing", "edge_smoothing", "ridge", "h", "eta"):
+            arrays |= {name: np.array([0.25, 0.125])} if name in arrays else {}
+        return self._replace(arrays=arrays)
+
     def arguments(self, convert, dtype):
         """Give the arrays as a framework has them."""
         return {

@@ -214,9 +214,10 @@ class EnergyFormulas(ABC):
         A move that would be lost in rounding counts as none.
         """
         xp = self.xp
-        moves = xp.amax(flat(xp.abs(xp.where(at.diagonal > 0, at.gradient / at.diagonal, 0.0))), -1)
+        held = at.diagonal > 0
+        moves = xp.amax(flat(xp.abs(xp.where(held, at.gradient / xp.where(held, at.diagonal, 1.0), 0.0))), -1)
         lost = (moves <= extent.rounding) & xp.isfinite(extent.spread)
-        return xp.where(lost, 0.0, moves / extent.spread)
+        return xp.where(lost, 0.0, moves / xp.where(lost, 1.0, extent.spread))
 
     def residual_at_ties(self, at: Evaluation, extent: Extent) -> Array:
         """The relative residual, with residuals of the size of rounding on the stiffer side of their kink.
@@ -251,7 +252,8 @@ class EnergyFormulas(ABC):
             distance = xp.where(edges.weight <= 0, xp.inf, edges.penalty.distance_to_kink(r))
             if math.prod(distance.shape):
                 least = xp.minimum(least, xp.amin(edges.incidence.per_problem(distance), -1))
-        return xp.where(extent.spread != 0, least / extent.spread, 0.0)
+        wide = extent.spread != 0
+        return xp.where(wide, least / xp.where(wide, extent.spread, 1.0), 0.0)
 
     def weighted_mean(self) -> Array:
         """One step of reweighted least squares without the edges between unknowns, for those that are pulled."""

@@ -71,8 +71,8 @@ def equilibrium(
     -------
     Solution
         `value` is f(z), one application of the function beyond the iterate that `certificate.forward.residual` was measured at.
-        The certificate cannot know whether the equilibrium is the only one (`unique` is False), nor of kinks (`active.margin`
-        is NaN). That of the backward pass comes from `solve_with_pullback`; its `singular` says that I - J is.
+        The certificate cannot know whether the equilibrium is the only one (`unique` is False), nor how far kinks are
+        (`active.margin` is 0). That of the backward pass comes from `solve_with_pullback`; its `singular` says that I - J is.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def _forward_certificate(found: _Iterate, shape: tuple[int, ...]) -> ForwardCert
         entry.reshape(shape) for entry in (found.converged, found.iterations, found.residual)
     )
     none = jnp.zeros_like(iterations)
-    unknown = ActiveSet(jnp.full_like(residual, jnp.nan), none)
+    unknown = ActiveSet(jnp.zeros_like(residual), none)
     return ForwardCertificate(converged, iterations, residual, none, jnp.zeros_like(converged), unknown)
 
 

@@ -34,8 +34,10 @@ def _scalar_minimisers(energy: Energy, z: jax.Array, steps: int) -> jax.Array:
         change = newton_step(xp, slope, curvature, stiffness)
         moves = ~(jnp.abs(change) <= unit * jnp.abs(trial)).all()
         moved = trial - change
-        halved = ((moved < low) | (moved > high)) & jnp.isfinite(low) & jnp.isfinite(high)
-        moved = jnp.where(halved, low + (high - low) / 2, moved)
+        inside = jnp.isfinite(low) & jnp.isfinite(high)
+        least, greatest = jnp.where(inside, low, 0.0), jnp.where(inside, high, 0.0)
+        halved = inside & ((moved < low) | (moved > high))
+        moved = jnp.where(halved, least + (greatest - least) / 2, moved)
         return count + 1, low, high, jnp.where(moves, moved, trial), moves
 
     def goes_on(state: tuple[jax.Array, ...]) -> jax.Array:

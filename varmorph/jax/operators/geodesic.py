@@ -159,7 +159,9 @@ def _shortest_paths(
     Returns the slot through which it is a copy (ROOT: none) and its distance to the root.
     """
     seen = _seen(bias, mask.shape)
-    copies = edge_values(value, seen, jnp.nan) + per_edge(bias.reshape(bias.shape[0], -1), seen) == value
+    offset = per_edge(bias.reshape(bias.shape[0], -1), seen)
+    absent = jnp.isneginf(offset)
+    copies = ~absent & (edge_values(value, seen, 0.0) + jnp.where(absent, 0.0, offset) == value)
     roots = (value == marker) | (value == mask) | jnp.isnan(value)
 
     def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from varmorph.arguments import check_connectivity
 from varmorph.jax.arguments import check_image_pair
 from varmorph.jax.backend.choice import compute_dtype
-from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, inside_image, per_edge
 from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
@@ -38,7 +38,7 @@ def leveling(marker: jax.Array, reference: jax.Array, *, connectivity: int = 8) 
 def _roots(marker: jax.Array, reference: jax.Array, neighbours: jax.Array) -> jax.Array:
     """Give for each pixel the flat index of its root: a marker pixel, or behind them a reference pixel."""
     seen = window(Geometry((marker.shape[-2], marker.shape[-1]), (3, 3)))
-    absent = jnp.isneginf(per_edge(neighbours.reshape(1, 9), seen))
+    present = inside_image(seen) & ~jnp.isneginf(per_edge(neighbours.reshape(1, 9), seen))
     shifts = flat_shifts((3, 3), marker.shape[-1])
     pixel = jnp.arange(marker.size).reshape(marker.shape)
     own_reference = pixel + marker.size
@@ -48,8 +48,8 @@ def _roots(marker: jax.Array, reference: jax.Array, neighbours: jax.Array) -> ja
 
     def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         value, root, _ = state
-        around = sign * edge_values(value, seen, jnp.nan)  # NaN: no pixel there that could be copied
-        around = jnp.where(absent | jnp.isnan(around), -jnp.inf, around)
+        around = sign * edge_values(value, seen, 0.0)
+        around = jnp.where(present & ~jnp.isnan(around), around, -jnp.inf)
         best, through = around.max(0), around.argmax(0)
         rises = jnp.minimum(best, goal) > sign * value
         copied = root.reshape(-1)[jnp.where(rises, pixel + shifts[through], pixel)]

@@ -48,7 +48,7 @@ def quantile(values: jax.Array, weight: jax.Array, tau: jax.Array, cotau: jax.Ar
 def _on_piece(
     values: jax.Array, weight: jax.Array, tau: jax.Array, cotau: jax.Array, mu: jax.Array, z: jax.Array, near: jax.Array
 ) -> jax.Array:
-    """Solve for z where the edges that are curved, above and below at z stay so; not finite where none is curved.
+    """Solve for z where the edges that are curved, above and below at z stay so; infinite where none is curved.
 
     A residual below 0, or beyond mu, by less than `near` is a tie: it counts as above, and as curved.
     """
@@ -56,7 +56,8 @@ def _on_piece(
     factor = weight * jnp.where(residual >= -near, tau, cotau)
     curved = jnp.abs(residual) <= stop_gradient(mu) + near
     pulled = (factor * jnp.where(curved, values, mu * jnp.sign(residual))).sum(0)
-    return pulled / (factor * curved).sum(0)
+    total = (factor * curved).sum(0)
+    return jnp.where(total > 0, pulled / jnp.where(total > 0, total, 1.0), jnp.inf)
 
 
 def _slope(
@@ -75,10 +76,9 @@ def huber(
     absent = weight <= 0
     z = _safeguarded_newton(*problem)
     flat, endpoints = _flat_piece(*problem, z)
-    endpoints = jnp.where(flat, endpoints, -1)
     undefined = absent.all(0) | ~jnp.isfinite(values).all(0)
     z = jnp.where(flat, between(values, endpoints), z)
-    return jnp.where(undefined, jnp.nan, z), jnp.where(undefined, -1, endpoints)
+    return jnp.where(undefined, jnp.nan, z), jnp.where(flat & ~undefined, endpoints, -1)
 
 
 def huber_on_piece(

@@ -61,8 +61,8 @@ def equilibrium(
     -------
     Solution
         `value` is f(z), one application of the function beyond the iterate that `certificate.forward.residual` was measured at.
-        The certificate cannot know whether the equilibrium is the only one (`unique` is False), nor of kinks (`active.margin`
-        is NaN). `certificate.backward.singular` says that I - J is.
+        The certificate cannot know whether the equilibrium is the only one (`unique` is False), nor how far kinks are
+        (`active.margin` is 0). `certificate.backward.singular` says that I - J is.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def _forward_certificate(found: _Iterate, shape: tuple[int, ...]) -> ForwardCert
         entry.view(shape) for entry in (found.converged, found.iterations, found.residual)
     )
     none = torch.zeros_like(iterations)
-    unknown = ActiveSet(torch.full_like(residual, torch.nan), none)
+    unknown = ActiveSet(torch.zeros_like(residual), none)
     return ForwardCertificate(converged, iterations, residual, none, torch.zeros_like(converged), unknown)
 
 

@@ -34,6 +34,8 @@ def _scalar_minimisers(energy: Energy, z: Tensor, steps: int) -> Tensor:
         if bool((change.abs() <= unit * trial.abs()).all()):
             break
         trial = trial - change
-        halved = ((trial < low) | (trial > high)) & low.isfinite() & high.isfinite()
-        trial = torch.where(halved, low + (high - low) / 2, trial)
+        inside = low.isfinite() & high.isfinite()
+        least, greatest = low.where(inside, 0.0), high.where(inside, 0.0)
+        halved = inside & ((trial < low) | (trial > high))
+        trial = torch.where(halved, least + (greatest - least) / 2, trial)
     return trial

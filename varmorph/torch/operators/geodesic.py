@@ -117,7 +117,9 @@ class _Forest(NamedTuple):
 def _shortest_paths(marker: Tensor, mask: Tensor, value: Tensor, bias: Tensor, seen: Window) -> _Forest:
     """Join each pixel, level by level from the roots, to the first neighbour on the last level that it is a copy of."""
     joined = (value == marker) | (value == mask) | value.isnan()
-    copies = edge_values(value, seen, torch.nan) + per_edge(bias.flatten(1), seen) == value
+    offset = per_edge(bias.flatten(1), seen)
+    absent = torch.isneginf(offset)
+    copies = ~absent & (edge_values(value, seen, 0.0) + offset.masked_fill(absent, 0.0) == value)
     slot = torch.full(value.shape, ROOT, device=value.device)
     depth = torch.zeros_like(slot)
     for level in count(1):

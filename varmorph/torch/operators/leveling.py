@@ -14,7 +14,7 @@ from torch import Tensor
 from varmorph.arguments import check_connectivity
 from varmorph.torch.arguments import check_image_pair
 from varmorph.torch.backend.choice import compute_dtype
-from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, inside_image, per_edge
 from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
@@ -72,7 +72,7 @@ def _level(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tenso
     """Return the result, and for each pixel the flat index of its root: a marker pixel, or behind them a reference pixel."""
     height, width = marker.shape[-2:]
     seen = window(Geometry((height, width), (3, 3)))
-    absent = torch.isneginf(per_edge(neighbours.view(1, 9), seen))
+    present = inside_image(seen, marker.device) & ~torch.isneginf(per_edge(neighbours.view(1, 9), seen))
     shifts = flat_shifts((3, 3), width, marker.device)
     pixel = torch.arange(marker.numel(), device=marker.device).view(marker.shape)
     own_reference = pixel + marker.numel()
@@ -82,8 +82,8 @@ def _level(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tenso
     value = marker.masked_fill(reference.isnan(), torch.nan)
     root = torch.where((marker == reference) | reference.isnan(), own_reference, pixel)
     while True:
-        around = sign * edge_values(value, seen, torch.nan)  # NaN: no pixel there that could be copied
-        best, through = around.masked_fill(absent | around.isnan(), -torch.inf).max(0)
+        around = sign * edge_values(value, seen, 0.0)
+        best, through = around.where(present & ~around.isnan(), -torch.inf).max(0)
         reached = best >= goal
         rises = torch.minimum(best, goal) > sign * value
         if not rises.any():

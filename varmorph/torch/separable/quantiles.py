@@ -87,14 +87,15 @@ class Huber(NamedTuple):
         return -(factor * (residual / self.smoothing).clamp(-1, 1)).sum(0)
 
     def on_its_piece(self, z: Tensor, near: Tensor | float = 0.0) -> Tensor:
-        """Solve for z where the edges that are curved, above and below at z stay so; NaN or infinite where none is curved.
+        """Solve for z where the edges that are curved, above and below at z stay so; infinite where none is curved.
 
         A residual below 0, or beyond mu, by less than `near` is a tie: it counts as above, and as curved.
         """
         residual, factor = self._pulls(z, near)
         curved = residual.abs() <= self.smoothing.detach() + near
         pulled = (factor * torch.where(curved, self.values, self.smoothing * residual.sign())).sum(0)
-        return pulled / (factor * curved).sum(0)
+        total = (factor * curved).sum(0)
+        return torch.where(total > 0, pulled / torch.where(total > 0, total, 1.0), torch.inf)
 
     def _pulls(self, z: Tensor, near: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
         """Residuals, without gradient, and the weight times tau above or 1 - tau below."""

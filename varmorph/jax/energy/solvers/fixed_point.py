@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from varmorph.convergence import check_memory, check_share
-from varmorph.formulas.per_problem import dot, spread_over
+from varmorph.formulas.per_problem import dot, power_of_two, spread_over
 from varmorph.jax.energy.energy import Energy, Evaluation
 from varmorph.jax.energy.relaxation import relaxed
 from varmorph.jax.energy.solvers.iteration import Goal, MapSolver, hold, no_steps
@@ -144,13 +144,13 @@ class Anderson(MapSolver):
         """Minimise |sum_j c_j moves_j| over sum c = 1, and combine the sweeps by c."""
         count = moves.shape[0]
         flat = jnp.moveaxis(moves.reshape(*moves.shape[:3], -1), 0, 2)  # (N, C, count, unknowns)
+        flat = flat / power_of_two(jnp, stop_gradient(flat), (2, 3))  # squares of small moves would vanish
         gram = flat @ flat.swapaxes(-1, -2)
         diagonal = jnp.diagonal(gram, axis1=-2, axis2=-1)
-        number = jnp.finfo(gram.dtype)
-        trace = jnp.maximum(diagonal.sum(-1, keepdims=True), number.tiny)
+        number, trace = jnp.finfo(gram.dtype), diagonal.sum(-1, keepdims=True)
+        trace = jnp.where(trace > 0, trace, 1.0)
         empty = diagonal <= 0
         identity = jnp.eye(count, dtype=gram.dtype)
-        # Normalised so that single precision does not lose squares of small moves.
         matrix = gram / trace[..., None] + (self.regularisation + number.eps + empty[..., None]) * identity
         matrix = jnp.where(jnp.isfinite(matrix).all((-1, -2), keepdims=True), matrix, identity)
         solved = jnp.linalg.solve(matrix, jnp.ones_like(diagonal)[..., None])[..., 0]

@@ -110,7 +110,8 @@ def _length_and_trial(
         lost = (fallen <= rounding) & (ahead <= -0.9 * slope)
         good = (ahead <= 0) | enough | lost | ~moving
         # The slope along the direction is piecewise linear: go to where a line through both ends would be 0.
-        shorter = jnp.where(good, length, length * jnp.clip(slope / (slope - ahead), 0.1, 0.7))
+        secant = slope / jnp.where(good, 1.0, slope - ahead)
+        shorter = jnp.where(good, length, length * jnp.clip(secant, 0.1, 0.7))
         return count + 1, shorter, length, trial, good.all()
 
     def goes_on(state: tuple[Any, ...]) -> jax.Array:

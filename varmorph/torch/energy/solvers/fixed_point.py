@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from varmorph.convergence import check_memory, check_share
-from varmorph.formulas.per_problem import dot, spread_over
+from varmorph.formulas.per_problem import dot, power_of_two, spread_over
 from varmorph.torch.energy.energy import Energy, Evaluation
+from varmorph.torch.energy.namespace import xp
 from varmorph.torch.energy.relaxation import relaxed
 from varmorph.torch.energy.solvers.iteration import MapSolver, hold
 
@@ -145,11 +146,12 @@ class Anderson(MapSolver):
         """Minimise |sum_j c_j moves_j| over sum c = 1, and combine the sweeps by c."""
         count = moves.shape[0]
         flat = moves.flatten(3).movedim(0, 2)  # (N, C, count, unknowns)
+        flat = flat / power_of_two(xp, flat.detach(), (2, 3))  # squares of small moves would vanish
         gram = flat @ flat.transpose(-1, -2)
         # A history that was forgotten is 0: a diagonal that is large beside the others keeps it out.
         diagonal = gram.diagonal(dim1=-2, dim2=-1)
-        trace = diagonal.sum(-1, keepdim=True).clamp(min=torch.finfo(gram.dtype).tiny)
-        # Normalised so that single precision does not lose squares of small moves.
+        trace = diagonal.sum(-1, keepdim=True)
+        trace = trace.where(trace > 0, 1.0)
         empty = torch.where(diagonal > 0, 0.0, 1e6)
         matrix = gram / trace[..., None] + torch.diag_embed(self.regularisation + empty)
         identity = torch.eye(count, dtype=gram.dtype, device=gram.device)

@@ -99,6 +99,6 @@ def _shortened(energy: Energy, at: Evaluation, direction: Tensor, active: Tensor
         if bool(good.all()):
             break
         # The slope along the direction is piecewise linear: go to where a line through both ends would be 0.
-        secant = (slope / (slope - ahead)).clamp(0.1, 0.7)
+        secant = (slope / (slope - ahead).masked_fill(good, 1.0)).clamp(0.1, 0.7)
         length = torch.where(good, length, length * secant)
     return trial
