@@ -172,7 +172,7 @@ def quadratic(size: int, scale: float) -> Function:
     return 0.0 - (offset[:, None] ** 2 + offset**2) / (4 * scale)
 
 
-def _nearest(numbers: Function) -> npt.NDArray[np.int64]:
+def _nearest(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     """Round to integers, halves away from 0, so that a line stays symmetric."""
     return (np.sign(numbers) * np.floor(abs(numbers) + 0.5 - 1e-9)).astype(int)
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("equinox", reason="equinox is not installed")
 
 import jax.numpy as jnp  # noqa: E402
+from by_position import by_position  # noqa: E402
 from coupled_instances import drawn, image_arguments  # noqa: E402
 
 import varmorph.jax  # noqa: E402

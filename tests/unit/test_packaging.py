@@ -32,7 +32,10 @@ def requirements(project):
     """
     table = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
     extras = table["optional-dependencies"]
-    lines = [*table["dependencies"], *(line for name in ("torch", "jax", "suite", "dev") for line in extras[name])]
+    lines = [
+        *table["dependencies"],
+        *(line for name in ("torch", "jax", "suite", "onnx", "dev") for line in extras[name]),
+    ]
     found = (
         re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)$", line) for line in lines if not line.startswith(("varmorph", "triton"))
     )
@@ -87,6 +90,8 @@ def test_every_file_that_the_suite_reads_of_itself_is_installed_with_it(project)
     for package, folder in (("morphobench", project.harness), ("varmorph", project.library)):
         data = {path for pattern in declared.get(package, []) for path in folder.glob(pattern)}
         left = {
-            path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md", ".png")
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".md", ".png") and "__pycache__" not in path.parts
         }
         assert left - data == set(), "name it in package-data of pyproject.toml"

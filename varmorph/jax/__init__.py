@@ -6,7 +6,7 @@ for _needed in ("jax", "equinox"):
     if find_spec(_needed) is None:
         raise ImportError(f"varmorph.jax needs {_needed}, which is not installed: pip install 'varmorph[jax]'")
 
-from varmorph.adjoints import Implicit, Neumann, OneStep, Unrolled
+from varmorph.adjoints import Adjoint, Implicit, Neumann, OneStep, Unrolled
 from varmorph.convergence import ConvergenceError, ConvergenceWarning
 from varmorph.jax.backend.choice import backend
 from varmorph.jax.energy.adjoints import Truncated
@@ -16,7 +16,7 @@ from varmorph.jax.energy.equilibrium import equilibrium
 from varmorph.jax.energy.incidence import DataEdges, GraphDataEdges, GraphEdges, GridEdges, WindowEdges
 from varmorph.jax.energy.minimisation import Solution, minimise, solve_with_pullback
 from varmorph.jax.energy.penalties import Penalty
-from varmorph.jax.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+from varmorph.jax.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual, Solver
 from varmorph.jax.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.jax.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
 from varmorph.jax.layers.window import (
@@ -75,6 +75,7 @@ from varmorph.jax.operators.window import (
 __all__ = [
     "ADMM",
     "AcceleratedGradient",
+    "Adjoint",
     "Anderson",
     "BackwardCertificate",
     "BlackTopHat2d",
@@ -108,6 +109,7 @@ __all__ = [
     "RegularisedDilation2d",
     "Ridge",
     "Solution",
+    "Solver",
     "Truncated",
     "Unrolled",
     "VariationalClosing2d",

@@ -123,7 +123,7 @@ def _separable(
     weight: ArrayLike | None,
     nodes: int,
     self_edge: bool,
-    mu: str | None,
+    mu: str | float,
 ) -> list[Family]:
     """List the edges from known features to unknowns."""
     families = [

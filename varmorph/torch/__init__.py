@@ -5,7 +5,7 @@ from importlib.util import find_spec
 if find_spec("torch") is None:
     raise ImportError("varmorph.torch needs torch, which is not installed: pip install 'varmorph[torch]'")
 
-from varmorph.adjoints import Implicit, Neumann, OneStep, Unrolled
+from varmorph.adjoints import Adjoint, Implicit, Neumann, OneStep, Unrolled
 from varmorph.convergence import ConvergenceError, ConvergenceWarning
 from varmorph.torch.backend.choice import backend
 from varmorph.torch.energy.adjoints import Truncated
@@ -19,7 +19,8 @@ from varmorph.torch.energy.equilibrium import equilibrium
 from varmorph.torch.energy.incidence import DataEdges, GraphDataEdges, GraphEdges, GridEdges, WindowEdges
 from varmorph.torch.energy.minimisation import Solution, minimise
 from varmorph.torch.energy.penalties import Penalty
-from varmorph.torch.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual
+from varmorph.torch.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual, Solver
+from varmorph.torch.lasso import sparse_code
 from varmorph.torch.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.torch.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
 from varmorph.torch.layers.window import (
@@ -78,6 +79,7 @@ from varmorph.torch.operators.window import (
 __all__ = [
     "ADMM",
     "AcceleratedGradient",
+    "Adjoint",
     "Anderson",
     "BackwardCertificate",
     "BlackTopHat2d",
@@ -111,6 +113,7 @@ __all__ = [
     "RegularisedDilation2d",
     "Ridge",
     "Solution",
+    "Solver",
     "Truncated",
     "Unrolled",
     "VariationalClosing2d",
@@ -151,6 +154,7 @@ __all__ = [
     "regularised_dilation",
     "regularised_graph_dilation",
     "regularised_graph_erosion",
+    "sparse_code",
     "variational_closing",
     "variational_dilation",
     "variational_erosion",

@@ -31,6 +31,7 @@ from varmorph.arguments import (
     must_name_nodes,
     number_of,
 )
+from varmorph.torch.backend.choice import numbers_are_known
 
 __all__ = [
     "check_bias",
@@ -61,10 +62,12 @@ def _check_tensor(name: str, value: object) -> Tensor:
 
 
 def _require(fulfilled: Tensor, expected: str, found: str | Callable[[], str]) -> None:
-    """Raise ValueError unless a condition holds everywhere.
+    """Raise ValueError unless a condition holds everywhere, as far as the numbers are known.
 
     Compiled code has no values while it is traced: there the condition becomes an assertion of its own, a RuntimeError.
     """
+    if not numbers_are_known(fulfilled):
+        return
     if torch.compiler.is_compiling():
         torch._assert_async(fulfilled.all(), expected)
     elif not bool(fulfilled.all()):
@@ -99,7 +102,8 @@ def check_bias(bias: object, channels: int) -> Tensor:
     """Require a structuring function (C, kh, kw) or (kh, kw), finite or -inf, not all -inf; return (C, kh, kw)."""
     function = _per_channel("bias", bias, channels)
     greatest = function.detach().amax((1, 2))  # NaN where an element is
-    if not torch.compiler.is_compiling() and all(map(math.isfinite, greatest.tolist())):
+    looked_at = numbers_are_known(greatest) and not torch.compiler.is_compiling()
+    if looked_at and all(map(math.isfinite, greatest.tolist())):
         return function
     _require(greatest < torch.inf, *BIAS_NUMBERS)
     _require(greatest > -torch.inf, *ABSENT_CHANNEL)
@@ -196,7 +200,8 @@ def check_edges(name: str, edges: object, nodes: int, device: torch.device) -> T
     if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
         raise TypeError(f"{name} must hold integers, found dtype {edges.dtype}")
     check_edges_shape(name, tuple(edges.shape))
-    if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
+    known = numbers_are_known(edges) and not torch.compiler.is_compiling()
+    if known and edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
         found = f"numbers from {int(edges.min())} to {int(edges.max())}"
         raise ValueError(f"{must_name_nodes(name, nodes)}, found {found}")
     return edges.to(device=device, dtype=torch.long)

@@ -243,7 +243,7 @@ def solve_with_pullback(
     >>> import jax.numpy as jnp
     >>> from varmorph.jax import regularised_dilation
     >>> x = jnp.array([[[[0.0, 0.0, 4.0, 0.0, 0.0]]]])
-    >>> value, pullback, certificate = solve_with_pullback(regularised_dilation, x, jnp.zeros((1, 3)), None, 4.0, 1.0)
+    >>> value, pullback, certificate = solve_with_pullback(regularised_dilation, x, jnp.zeros((1, 3)), 4.0, 1.0)
     >>> gradients, backward = pullback(jnp.ones_like(value))
     >>> gradients[0].sum().round(3), backward.converged
     (Array(5., dtype=float32), Array([ True], dtype=bool))

@@ -14,8 +14,22 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
 
-__all__ = ["DEVICES", "backend", "compute_dtype", "implementation"]
+__all__ = [
+    "DEVICES",
+    "backend",
+    "compute_dtype",
+    "follows_derivatives",
+    "implementation",
+    "is_transformed",
+    "numbers_are_known",
+    "plain_shape",
+    "refuse_to_be_written_down",
+    "refuse_transforms",
+]
 
 BACKENDS = ("auto", "tensor", "cpu", "cuda")
 DEVICES = ("cpu", "cuda")  # the separable operators have kernels for both
@@ -76,7 +90,7 @@ def implementation(
         Why they do not apply to the arguments of this call; None if they do.
     """
     chosen = _choice()
-    if chosen == "tensor":
+    if chosen == "tensor" or (chosen == "auto" and _needs_tensor_code(device)):
         return "tensor"
     if chosen == "auto":
         for name in ("cpu", "cuda"):
@@ -93,6 +107,73 @@ def implementation(
     if unless is not None:
         raise ValueError(f"backend {chosen!r} has no kernel for {operator}: {unless}; use backend 'auto'")
     return chosen
+
+
+def _needs_tensor_code(device: torch.device) -> bool:
+    """Tell whether operations are followed one by one: for forward mode, or to be written down elsewhere."""
+    if torch.compiler.is_exporting():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    forward_mode = forward_ad._current_level >= 0 or TransformType.Jvp in _transforms()
+    return forward_mode or device.type == "meta" or torch.jit.is_tracing()
+
+
+def numbers_are_known(tensor: Tensor) -> bool:
+    """Tell whether Python may look at the numbers of a tensor, to check them or to decide when a loop ends.
+
+    It may not where `torch.func.vmap` has a batch of them, on the device "meta", and where operations are written down for other
+    numbers: by `torch.export`, `torch.onnx.export` and `torch.jit.trace`.
+    """
+    if torch.compiler.is_exporting():
+        return False
+    if torch.compiler.is_compiling():  # there such a loop breaks the graph
+        return True
+    return not (tensor.device.type == "meta" or torch.jit.is_tracing() or TransformType.Vmap in _transforms())
+
+
+def is_transformed() -> bool:
+    """Tell whether a transform of `torch.func` is under way, in which `requires_grad` does not say all."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def follows_derivatives() -> bool:
+    """Tell whether a transform of `torch.func` or forward mode is under way, and has tensors without numbers of their own."""
+    return is_transformed() or (not torch.compiler.is_compiling() and forward_ad._current_level >= 0)
+
+
+def _transforms() -> list[TransformType]:
+    """List the transforms of `torch.func` that are under way."""
+    if not torch._C._are_functorch_transforms_active():
+        return []
+    return [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
+
+
+def refuse_to_be_written_down(operator: str) -> None:
+    """Raise RuntimeError where operations are written down for other numbers, for an operator that iterates until it is done."""
+    if torch.compiler.is_exporting() or (not torch.compiler.is_compiling() and torch.jit.is_tracing()):
+        raise RuntimeError(
+            f"{operator} cannot be exported or traced: how often it iterates depends on the numbers. Max-plus operators can, and"
+            " separable variational ones with penalty 'expectile' or 'quantile'; torch.compile takes every operator"
+        )
+
+
+def refuse_transforms(operator: str) -> None:
+    """Raise RuntimeError within a transform of `torch.func` or forward mode, for a function of tensors that it cannot see."""
+    if follows_derivatives():
+        raise RuntimeError(
+            f"{operator} cannot be transformed by torch.func: what it is given holds tensors out of sight of the transform."
+            " Use torch.autograd.grad, and a batch (N, ...) in place of vmap"
+        )
+
+
+def plain_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Give the shape in numbers that stay so: `torch.jit.trace` would follow what is computed from them."""
+    if torch.compiler.is_compiling() or not torch.jit.is_tracing():
+        return tuple(tensor.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return tuple(int(length) for length in tensor.shape)
 
 
 @torch.compiler.assume_constant_result

@@ -16,6 +16,7 @@ from varmorph.torch.energy.laplacian import Laplacian
 from varmorph.torch.energy.solvers import FixedPoint, Solver
 
 __all__ = [
+    "SECOND_DERIVATIVES",
     "Adjoint",
     "Implicit",
     "LinearAdjoint",
@@ -30,6 +31,9 @@ __all__ = [
     "refuse_second_derivatives",
     "resolved_tolerance",
 ]
+
+
+SECOND_DERIVATIVES = "coupled operators have first derivatives only, found create_graph=True"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ def refuse_second_derivatives() -> None:
     v depends on the parameters too: a graph without it would give a second derivative that is silently wrong.
     """
     if torch.is_grad_enabled():
-        raise RuntimeError("coupled operators have first derivatives only, found create_graph=True")
+        raise RuntimeError(SECOND_DERIVATIVES)
 
 
 class _Attached(torch.autograd.Function):

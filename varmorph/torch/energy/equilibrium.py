@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint, LinearAdjoint
+from varmorph.torch.backend.choice import refuse_to_be_written_down, refuse_transforms
 from varmorph.torch.energy.adjoints import Truncated, certify, checked_adjoint, resolved_tolerance
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate
 from varmorph.torch.energy.gmres import GeneralSolution, geometric_series, minimal_residuals
-from varmorph.torch.energy.minimisation import Solution, apply_failure_policy
+from varmorph.torch.energy.minimisation import Solution, apply_failure_policy, without_numbers
 from varmorph.torch.energy.solvers import Anderson
 from varmorph.torch.energy.solvers.iteration import MapSolver, hold
 
@@ -87,8 +88,12 @@ def equilibrium(
     >>> round(a.grad.item(), 6), solution.certificate.backward.converged.tolist()
     (-0.297474, [True])
     """
+    refuse_to_be_written_down("equilibrium")
+    refuse_transforms("equilibrium")
     solver, adjoint = _checked_methods(solver, adjoint)
     problem = _problem(function, start, batched)
+    if start.device.type == "meta":
+        return without_numbers(start, start.shape[:1] if batched else ())
     samples, shape = len(problem.start), start.shape[:1] if batched else ()
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     with torch.autocast(start.device.type, enabled=False):

@@ -11,7 +11,7 @@ from torch import Tensor
 from varmorph.adjoints import Adjoint
 from varmorph.convergence import check_start
 from varmorph.formulas.per_problem import spread_over
-from varmorph.torch.backend.choice import implementation
+from varmorph.torch.backend.choice import implementation, refuse_to_be_written_down, refuse_transforms
 from varmorph.torch.energy.adjoints import attach, checked_adjoint
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy.energy import Energy
@@ -26,6 +26,7 @@ __all__ = [
     "forward_certificate",
     "minimise",
     "minimise_parts",
+    "without_numbers",
 ]
 
 
@@ -88,6 +89,8 @@ def minimise(
     >>> minimise(Energy([pulls, between], torch.zeros(1, 1, 1, 2))).value
     tensor([[[[0.2000, 0.8000]]]])
     """
+    refuse_to_be_written_down("minimise")
+    refuse_transforms("minimise")
     return minimise_parts(energy, z0, solver, adjoint, (energy.zeros.shape[0],))
 
 
@@ -112,6 +115,8 @@ def minimise_parts(
     """
     solver, adjoint = checked_methods(solver, adjoint)
     check_start(z0, energy.zeros.shape)
+    if energy.zeros.device.type == "meta":
+        return without_numbers(energy.zeros, shape)
     unrolled = adjoint.unrolls and torch.is_grad_enabled()
     energy = _with_kernels(energy, unrolled)
     with torch.autocast(energy.zeros.device.type, enabled=False), torch.set_grad_enabled(unrolled):
@@ -124,6 +129,15 @@ def minimise_parts(
     value = value if bool(defined.all()) else value.masked_fill(~defined, torch.nan)
     value = apply_failure_policy(solver, run.converged, run.residual, value)
     return Solution(value, certificate, value.detach())
+
+
+def without_numbers(zeros: Tensor, shape: tuple[int, ...]) -> Solution:
+    """Give what a solve returns on the device "meta": shapes and dtypes."""
+    numbers, count = zeros.new_empty(shape), zeros.new_empty(shape, dtype=torch.long)
+    decided = zeros.new_empty(shape, dtype=torch.bool)
+    active = ActiveSet(numbers, count)
+    forward = ForwardCertificate(decided, count, numbers, count, decided, active)
+    return Solution(torch.empty_like(zeros), Certificate(forward), torch.empty_like(zeros))
 
 
 def _with_kernels(energy: Energy, unrolled: bool = False) -> Energy:

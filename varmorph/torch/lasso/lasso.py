@@ -23,7 +23,7 @@ from torch import Tensor
 
 from varmorph.convergence import OnFailure, check_settings
 from varmorph.formulas.per_problem import power_of_two
-from varmorph.torch.backend.choice import implementation
+from varmorph.torch.backend.choice import implementation, refuse_to_be_written_down, refuse_transforms
 from varmorph.torch.backend.ops.arrays import on_arrays
 from varmorph.torch.energy.adjoints import refuse_second_derivatives
 from varmorph.torch.energy.certificates import (
@@ -108,6 +108,8 @@ def sparse_code(
     >>> torch.autograd.grad(code.value.sum(), x)
     (tensor([[1., 0.]]),)
     """
+    refuse_to_be_written_down("sparse_code")
+    refuse_transforms("sparse_code")
     lasso = Lasso.of(x, dictionary, strength, ridge)
     check_settings(tolerance, on_failure)
     if not isinstance(max_sweeps, int) or max_sweeps < 1:

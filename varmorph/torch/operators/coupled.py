@@ -30,10 +30,11 @@ from varmorph.torch.energy.minimisation import Solution, checked_methods, minimi
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Newton, Solver
 from varmorph.torch.operators.planes import Planes, by_planes, minimise_planes
+from varmorph.torch.operators.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.separable.minimisation import minimise as minimise_separable
-from varmorph.torch.separable.minimisation import minimise_each, window_pulls
-from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge
+from varmorph.torch.separable.minimisation import minimise_each
+from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge, window_pulls
 from varmorph.windows import Geometry, Padding, Window, outside_value, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
@@ -41,6 +42,7 @@ __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_
 NEWTON, IMPLICIT = Newton(), Implicit()
 
 
+@solved_under_transforms
 def regularised_dilation(
     x: Tensor,
     bias: Tensor,
@@ -171,6 +173,7 @@ def _sides(strength: Tensor, factors: Tensor | None, penalty: str, nu: Tensor | 
     return families
 
 
+@solved_under_transforms
 def joint_opening(
     x: Tensor,
     bias: Tensor,
@@ -225,6 +228,7 @@ def joint_opening(
     return _joint(x, bias, weight, logit_levels, eta, -1, options, start, solver, adjoint)
 
 
+@solved_under_transforms
 def joint_closing(
     x: Tensor,
     bias: Tensor,

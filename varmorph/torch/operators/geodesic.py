@@ -15,9 +15,9 @@ from torch import Tensor
 
 from varmorph.arguments import Direction, check_connectivity, check_direction
 from varmorph.torch.arguments import check_image, check_image_pair, check_nonnegative, check_offsets
-from varmorph.torch.backend.choice import compute_dtype, implementation
+from varmorph.torch.backend.choice import compute_dtype, implementation, refuse_to_be_written_down
 from varmorph.torch.backend.ops import reconstruction as ops
-from varmorph.torch.backend.ops.calls import call
+from varmorph.torch.backend.ops.calls import NO_FORWARD_MODE, call, differentiable_as, one_after_the_other
 from varmorph.torch.operators.window import dilation, erosion
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
 from varmorph.windows import Geometry, Window, window
@@ -88,6 +88,7 @@ def reconstruction(
     dtype = compute_dtype(marker, mask)
     sign = 1 if check_direction(by) == "dilation" else -1
     arguments = marker.to(dtype), mask.to(dtype), offsets.to(dtype)
+    refuse_to_be_written_down("reconstruction")
     if implementation("reconstruction", mask.device) == "cpu":
         return call(ops.reconstruction, *arguments, sign).to(mask.dtype)
     return (sign * _Reconstruction.apply(sign * arguments[0], sign * arguments[1], arguments[2])).to(mask.dtype)
@@ -135,28 +136,59 @@ def _shortest_paths(marker: Tensor, mask: Tensor, value: Tensor, bias: Tensor, s
 
 class _Reconstruction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, marker: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-        size = (bias.shape[-2], bias.shape[-1])
-        ctx.seen = window(Geometry((mask.shape[-2], mask.shape[-1]), size))
-        value = _grow(marker, mask, bias, ctx.seen) if mask.numel() else torch.minimum(marker, mask)
-        ctx.save_for_backward(marker, mask, value, bias)
-        return value
+    def forward(marker: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+        if not mask.numel() or mask.device.type == "meta":
+            return torch.minimum(marker, mask)
+        return _grow(marker, mask, bias, _window_of(mask, bias))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (cotangent,) = cotangents
-        marker, mask, value, bias = ctx.saved_tensors
-        if not mask.numel():
-            return cotangent, cotangent, torch.zeros_like(bias)
-        slot, depth = _shortest_paths(marker, mask, value, bias, ctx.seen)
-        is_root = slot == ROOT
-        total = _sum_to_the_roots(cotangent, _parents(slot, bias.shape[-2:]), depth)
-        size = bias[0].numel()
-        place = slot + size * torch.arange(len(bias), device=slot.device)[:, None, None]
-        by_bias = total.new_zeros(bias.numel()).index_add(0, place[~is_root], total[~is_root])
-        by_root, of_mask = total.masked_fill(~is_root, 0.0), value == mask
-        return by_root.masked_fill(of_mask, 0.0), by_root.masked_fill(~of_mask, 0.0), by_bias.view(bias.shape)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        marker, mask, bias = inputs
+        ctx.save_for_backward(marker, mask, output, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
+        return _pull_back(cotangents[0], *ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+        raise RuntimeError(NO_FORWARD_MODE)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return one_after_the_other(_Reconstruction.apply)(info, in_dims, *arguments)
+
+
+def _window_of(mask: Tensor, bias: Tensor) -> Window:
+    return window(Geometry((mask.shape[-2], mask.shape[-1]), (bias.shape[-2], bias.shape[-1])))
+
+
+def _pull_back(
+    cotangent: Tensor, marker: Tensor, mask: Tensor, value: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the cotangent of each pixel to the pixel of marker or mask it is a copy of, and to bias along the way."""
+    if not mask.numel():
+        return cotangent, cotangent, torch.zeros_like(bias)
+    with torch.no_grad():
+        slot, depth = _shortest_paths(marker, mask, value, bias, _window_of(mask, bias))
+    is_root = slot == ROOT
+    total = _sum_to_the_roots(cotangent, _parents(slot, (bias.shape[-2], bias.shape[-1])), depth)
+    size = bias[0].numel()
+    place = slot + size * torch.arange(len(bias), device=slot.device)[:, None, None]
+    steps = total.masked_fill(is_root, 0.0).flatten()
+    by_bias = total.new_zeros(bias.numel()).index_add(0, place.masked_fill(is_root, 0).flatten(), steps)
+    by_root, of_mask = total.masked_fill(~is_root, 0.0), value == mask
+    return by_root.masked_fill(of_mask, 0.0), by_root.masked_fill(~of_mask, 0.0), by_bias.view(bias.shape)
+
+
+def _reconstruction_backward(
+    grad_y: Tensor, marker: Tensor, mask: Tensor, y: Tensor, bias: Tensor, sign: int
+) -> tuple[Tensor, ...]:
+    by_marker, by_mask, by_bias = _pull_back(grad_y, sign * marker, sign * mask, sign * y, bias)
+    return by_marker, by_mask, sign * by_bias
+
+
+differentiable_as(ops.reconstruction_backward, _reconstruction_backward)
 
 
 def _parents(slot: Tensor, size: tuple[int, int]) -> Tensor:
@@ -169,9 +201,9 @@ def _parents(slot: Tensor, size: tuple[int, int]) -> Tensor:
 def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, depth: Tensor) -> Tensor:
     """Sum over the descendants of each pixel, itself included."""
     levels = torch.bincount(depth.flatten()).flip(0).tolist()
-    order, total = depth.flatten().argsort(descending=True), cotangent.flatten().clone()
+    order, total = depth.flatten().argsort(descending=True), cotangent.flatten()
     for level in order.split(levels)[:-1]:
-        total.index_add_(0, parent.flatten()[level], total[level])
+        total = total.index_add(0, parent.flatten()[level], total[level])
     return total.view(cotangent.shape)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from varmorph.torch.arguments import check_edges, check_features, check_per_edge
 from varmorph.torch.backend.choice import compute_dtype, implementation
 from varmorph.torch.backend.ops import graph as ops
-from varmorph.torch.backend.ops.calls import call
+from varmorph.torch.backend.ops.calls import call, differentiable_as
 from varmorph.torch.separable.neighbours import negative_offsets
 
 __all__ = [
@@ -30,6 +30,26 @@ __all__ = [
 ]
 
 Number = Tensor | float
+
+
+def _supremum_backward(
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, source: Tensor, target: Tensor, sign: int
+) -> tuple[Tensor, ...]:
+    """Give the gradient of y to the source and the bias of the chosen edge, in tensor code."""
+    number = chosen.long()
+    exists = (number >= 0) & (number < source.numel())
+    number = number.where(exists, 0)
+
+    def selected(x: Tensor, bias: Tensor) -> Tensor:
+        offsets = (sign * bias).expand(-1, x.shape[-1]) if source.numel() else bias.new_zeros(1, x.shape[-1])
+        ends = source[number] if source.numel() else number
+        return (x.gather(1, ends) + offsets.expand(len(x), -1, -1).gather(1, number)) * exists
+
+    pull = torch.func.vjp(selected, torch.zeros_like(grad_y), torch.zeros_like(bias))[1]
+    return tuple(pull(grad_y))
+
+
+differentiable_as(ops.supremum_backward, _supremum_backward)
 
 
 class Structure(NamedTuple):

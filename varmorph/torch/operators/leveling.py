@@ -13,7 +13,8 @@ from torch import Tensor
 
 from varmorph.arguments import check_connectivity
 from varmorph.torch.arguments import check_image_pair
-from varmorph.torch.backend.choice import compute_dtype
+from varmorph.torch.backend.choice import compute_dtype, refuse_to_be_written_down
+from varmorph.torch.backend.ops.calls import NO_FORWARD_MODE, one_after_the_other
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, inside_image, per_edge
 from varmorph.windows import Geometry, window
 
@@ -65,7 +66,9 @@ def leveling(marker: Tensor, reference: Tensor, *, connectivity: int = 8) -> Ten
     marker, reference = check_image_pair(marker, reference, ("marker", "reference"))
     dtype = compute_dtype(marker, reference)
     neighbours = flat_neighbourhood(check_connectivity(connectivity), dtype, reference.device)
-    return _Leveling.apply(marker.to(dtype), reference.to(dtype), neighbours).to(reference.dtype)
+    refuse_to_be_written_down("leveling")
+    value, _ = _Leveling.apply(marker.to(dtype), reference.to(dtype), neighbours)
+    return value.to(reference.dtype)
 
 
 def _level(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,21 +98,27 @@ def _level(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tenso
 
 class _Leveling(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, marker: Tensor, reference: Tensor, neighbours: Tensor) -> Tensor:
-        ctx.empty = marker.numel() == 0
-        if ctx.empty:
-            return marker.clone()
-        value, root = _level(marker, reference, neighbours)
-        ctx.save_for_backward(root)
-        return value
+    def forward(marker: Tensor, reference: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
+        if marker.numel() == 0 or marker.device.type == "meta":
+            return marker.clone(), torch.zeros_like(marker, dtype=torch.long)
+        return _level(marker, reference, neighbours)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
-        (cotangent,) = cotangents
-        if ctx.empty:
-            return cotangent, cotangent, None
-        (root,) = ctx.saved_tensors
-        both = cotangent.new_zeros((2, *cotangent.shape))
-        both.view(-1).index_add_(0, root.flatten(), cotangent.flatten())
-        return both[0], both[1], None
+        (root,), cotangent = ctx.saved_tensors, cotangents[0]
+        both = cotangent.new_zeros(2 * cotangent.numel()).index_add(0, root.flatten(), cotangent.flatten())
+        by_marker, by_reference = both.view(2, *cotangent.shape)
+        return by_marker, by_reference, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+        raise RuntimeError(NO_FORWARD_MODE)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return one_after_the_other(_Leveling.apply)(info, in_dims, *arguments)

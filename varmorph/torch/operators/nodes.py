@@ -16,6 +16,8 @@ def minimise_each_node(pulls: Edges, level: Tensor, penalty: str, mu: Tensor | N
     """Minimise over each node alone: (B, F, nodes); nodes of similar degree are gathered into one array of slots."""
     endpoints = pulls.incidence
     assert isinstance(endpoints, GraphDataEdges)
+    if pulls.offset.device.type == "meta":
+        return pulls.offset.new_empty(*pulls.offset.shape[:2], endpoints.nodes)
     values, weights = pulls.offset, pulls.weight.expand(1, *pulls.offset.shape[1:])
     degree = torch.bincount(endpoints.targets, minlength=endpoints.nodes)
     order = endpoints.targets.argsort(stable=True)

@@ -29,6 +29,7 @@ from varmorph.torch.energy.solvers import Solver
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
 from varmorph.torch.operators.graph import Number, Structure, features_of, signals_of, structure_of
 from varmorph.torch.operators.nodes import minimise_each_node
+from varmorph.torch.operators.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
 
 __all__ = [
@@ -126,6 +127,7 @@ def variational_graph_erosion(
     return _node_by_node(x, structure, level, penalty, smoothing)
 
 
+@solved_under_transforms
 def regularised_graph_dilation(
     x: Tensor,
     edges: Tensor,
@@ -195,6 +197,7 @@ def regularised_graph_dilation(
     return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
+@solved_under_transforms
 def regularised_graph_erosion(
     x: Tensor,
     edges: Tensor,
@@ -251,6 +254,8 @@ def _node_by_node(x: Tensor, structure: Structure, level: Tensor, penalty: str, 
 def _lateral(x: Tensor, edges: Tensor, lateral: Tensor | None) -> Tensor:
     if lateral is not None:
         return check_edges("lateral_edges", lateral, x.shape[-2], x.device)
+    if edges.device.type == "meta" or x.device.type == "meta":
+        return torch.empty(2, 0, dtype=torch.long, device=x.device)
     low, high = edges.to(x.device).long().sort(0).values
     pairs = (low * x.shape[-2] + high)[low < high].unique()  # one number for each pair: many times faster than columns
     return torch.stack((pairs // x.shape[-2], pairs % x.shape[-2]))
@@ -301,6 +306,7 @@ def _pulls(signals: Tensor, structure: Structure, penalty: str, level: Tensor, m
     return Edges(endpoints, values.masked_fill(absent, 0.0), weight, named_penalty(penalty, sides_of(level), mu, 1))
 
 
+@solved_under_transforms
 def joint_graph_opening(
     x: Tensor,
     edges: Tensor,
@@ -331,6 +337,7 @@ def joint_graph_opening(
     return _joint(x, edges, bias, weight, logit_levels, eta, -1, penalty, smoothing, self_edge, start, solver, adjoint)
 
 
+@solved_under_transforms
 def joint_graph_closing(
     x: Tensor,
     edges: Tensor,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from varmorph.arguments import Size, geometry_of
 from varmorph.torch.arguments import check_bias, check_image, check_level, check_smoothing, check_weight, two_levels
+from varmorph.torch.backend.choice import plain_shape
 from varmorph.torch.separable.minimisation import minimise
 from varmorph.torch.separable.neighbours import negative_offsets
 from varmorph.windows import Padding
@@ -91,7 +92,7 @@ def variational_dilation(
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
     mu = check_smoothing(penalty, smoothing, x.shape[1], x)
-    geometry = geometry_of(x.shape, bias.shape, stride, rate, padding, False)
+    geometry = geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, False)
     return minimise(x, bias, weight, level, geometry, penalty, mu)
 
 
@@ -124,7 +125,7 @@ def variational_erosion(
     weight = check_weight(weight, bias)
     level = check_level(logit_level, x.shape[1], x)
     mu = check_smoothing(penalty, smoothing, x.shape[1], x)
-    geometry = geometry_of(x.shape, bias.shape, stride, rate, padding, True)
+    geometry = geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, True)
     return minimise(x, negative_offsets(bias), weight, -level, geometry, penalty, mu)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from varmorph.arguments import Size, geometry_of
 from varmorph.differences import difference
 from varmorph.torch.arguments import check_bias, check_image
+from varmorph.torch.backend.choice import plain_shape
 from varmorph.torch.separable.maxplus import dilate
 from varmorph.windows import Padding
 
@@ -64,7 +65,7 @@ def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, False), 1)
+    return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, False), 1)
 
 
 def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
@@ -86,7 +87,7 @@ def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, True), -1)
+    return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, True), -1)
 
 
 def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from varmorph.torch.backend.choice import numbers_are_known
+
 __all__ = ["frozen_newton_step", "minimise_expectile", "sides_of"]
 
 
@@ -69,12 +71,12 @@ def _off_the_extremes(solution: Tensor, values: Tensor, mean: Tensor, upwards: T
 def _climb(
     values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, solution: Tensor, upwards: Tensor
 ) -> tuple[Tensor, int]:
-    most = values.shape[0] - 1
+    most, known = values.shape[0] - 1, numbers_are_known(values)
     for update in range(most):
         conductance = weight * tau.where(values >= solution, cotau)
         step = (conductance * values).sum(0) / conductance.sum(0)
-        moved = torch.where(upwards, step > solution, step < solution)
-        if not moved.any():
+        moved = (upwards & (step > solution)) | (~upwards & (step < solution))
+        if known and not moved.any():
             return solution, update
         solution = step.where(moved, solution)
     return solution, most

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation
+from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, is_transformed
 from varmorph.torch.backend.ops import window as ops
-from varmorph.torch.backend.ops.calls import call
+from varmorph.torch.backend.ops.calls import call, differentiable_as
 from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge
+from varmorph.torch.separable.second_derivatives import supremum_backward
 from varmorph.windows import Geometry, Window, outside_value
 
 __all__ = ["dilate", "supremum"]
+
+differentiable_as(ops.supremum_backward, supremum_backward)
 
 
 def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
@@ -21,7 +24,7 @@ def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
     outside = -torch.inf if beyond is None else sign * beyond
     kernels = implementation("this dilation or erosion", x.device, DEVICES)
     if kernels != "tensor":
-        learning = torch.is_grad_enabled() and (image.requires_grad or function.requires_grad)
+        learning = is_transformed() or (torch.is_grad_enabled() and (image.requires_grad or function.requires_grad))
         y, _ = call(ops.supremum, image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
     elif sign > 0:
         y = supremum(image, function, edges_of(geometry), outside)

@@ -6,17 +6,22 @@ for the other two penalties see `varmorph.torch.separable.quantiles`.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation
 from varmorph.torch.backend.ops import window as ops
+from varmorph.torch.backend.ops.calls import differentiable_as
 from varmorph.torch.separable.expectile import frozen_newton_step, minimise_expectile, sides_of
-from varmorph.torch.separable.neighbours import edge_values, edges_of, inside_image, per_edge
+from varmorph.torch.separable.neighbours import edges_of, window_pulls
 from varmorph.torch.separable.quantiles import minimise_huber, minimise_quantile
+from varmorph.torch.separable.second_derivatives import expectile_backward, huber_backward, quantile_backward
 from varmorph.windows import Geometry, Window, outside_value
 
-__all__ = ["minimise", "minimise_each", "solve", "window_pulls"]
+__all__ = ["minimise", "minimise_each", "solve"]
+
+differentiable_as(ops.expectile_backward, expectile_backward)
+differentiable_as(ops.quantile_backward, quantile_backward)
+differentiable_as(ops.huber_backward, huber_backward)
 
 
 def minimise(
@@ -40,24 +45,6 @@ def minimise(
         problem, window = (image, function, weights, *sides_of(logit)), ops.as_plain_numbers(geometry)
         y = ops.minimise(problem, mu, penalty, outside, kernels, *window)
     return y.to(x.dtype)
-
-
-def window_pulls(
-    x: Tensor, bias: Tensor, weight: Tensor, window: Window, outside: float | None
-) -> tuple[Tensor, Tensor]:
-    """List what pulls each pixel: values x + b (T, N, C, H, W), and weights broadcastable to them, 0 for absent edges.
-
-    x : (N, C, H, W).  bias, weight : (C, K).
-    outside : value beyond the image, or None where edges from beyond the image are absent.
-    """
-    offset = per_edge(bias, window)
-    absent = torch.isneginf(offset)
-    values = edge_values(x, window, 0.0 if outside is None else outside)
-    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
-    weights = per_edge(weight, window).masked_fill(absent, 0.0)
-    if outside is None and window.leaves_image:
-        weights = weights * inside_image(window, x.device)
-    return values, weights
 
 
 def solve(

@@ -18,6 +18,7 @@ __all__ = [
     "inside_image",
     "negative_offsets",
     "per_edge",
+    "window_pulls",
 ]
 
 
@@ -59,6 +60,24 @@ def per_edge(parameter: Tensor, window: Window) -> Tensor:
     """Spread a structuring function (C, K) over the edges: (T, 1, C, 1, 1)."""
     elements = torch.as_tensor(window.elements, device=parameter.device)
     return parameter.index_select(1, elements).t()[:, None, :, None, None]
+
+
+def window_pulls(
+    x: Tensor, bias: Tensor, weight: Tensor, window: Window, outside: float | None
+) -> tuple[Tensor, Tensor]:
+    """List what pulls each pixel: values x + b (T, N, C, H, W), and weights broadcastable to them, 0 for absent edges.
+
+    x : (N, C, H, W).  bias, weight : (C, K).
+    outside : value beyond the image, or None where edges from beyond the image are absent.
+    """
+    offset = per_edge(bias, window)
+    absent = torch.isneginf(offset)
+    values = edge_values(x, window, 0.0 if outside is None else outside)
+    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, 0.0)
+    weights = per_edge(weight, window).masked_fill(absent, 0.0)
+    if outside is None and window.leaves_image:
+        weights = weights * inside_image(window, x.device)
+    return values, weights
 
 
 def _give_back(e: Tensor, slots: AxisSlots, dim: int, length: int) -> Tensor:

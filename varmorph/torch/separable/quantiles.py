@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from varmorph.ties import SAFE_STEPS, tie_tolerance
+from varmorph.torch.backend.choice import numbers_are_known, refuse_to_be_written_down
 
 __all__ = ["Huber", "minimise_huber", "minimise_quantile"]
 
@@ -125,6 +126,7 @@ def minimise_huber(values: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, s
     (N, C, H, W)
         NaN where no edge has positive weight, or a value is not finite.
     """
+    refuse_to_be_written_down("penalty 'huber'")
     problem = Huber(values, weight, tau, cotau, smoothing)
     fixed = Huber(*(part.detach() for part in problem))
     with torch.no_grad():
@@ -149,6 +151,7 @@ def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
     slack = problem.slack()
     unit = 4 * torch.finfo(values.dtype).eps
     z = low + (high - low) / 2
+    known = numbers_are_known(values)
     for step in range(SAFE_STEPS):
         slope = problem.slope(z)
         low, high = torch.where(slope < 0, z, low), torch.where(slope > 0, z, high)
@@ -161,7 +164,7 @@ def _safeguarded_newton(problem: Huber, absent: Tensor) -> Tensor:
         proposed = torch.where(~newton.isfinite() & (slope.abs() <= slack), z, proposed)
         moved = (proposed - z).abs() > rounding
         z = proposed
-        if not moved.any():
+        if known and not moved.any():
             break
     return z
 

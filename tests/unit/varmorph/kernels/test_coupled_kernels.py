@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from by_position import by_position
 from torch.library import opcheck
 
 from varmorph.torch import (
@@ -55,7 +56,7 @@ def problem(option, size=(3, 3), dtype=torch.float64, shape=(2, 2, 6, 7)):
 
 def solve(name, leaves, options, **methods):
     with backend(name):
-        solution = regularised_dilation(*leaves[:5], **options, **methods)
+        solution = by_position(regularised_dilation)(*leaves[:5], **options, **methods)
         cotangent = torch.randn(solution.value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         gradients = torch.autograd.grad(solution.value, leaves, cotangent.to(solution.value.dtype))
     return solution, gradients
@@ -139,7 +140,7 @@ def test_a_sample_with_nan_fails_alone():
         leaves[0][1, 0, 2, 3] = torch.nan
     for name in ("cpu", "tensor"):
         with backend(name), pytest.warns(match="converge"):
-            solution = regularised_dilation(*leaves, **options)
+            solution = by_position(regularised_dilation)(*leaves, **options)
         assert solution.certificate.forward.converged.tolist() == [True, False]
         assert solution.value[0].isfinite().all()
         assert solution.value[1, 0].isnan().all()
@@ -150,12 +151,12 @@ def test_other_solvers_share_the_kernels_of_every_energy():
     values = []
     for name in ("cpu", "tensor"):
         with backend(name):
-            values.append(regularised_dilation(*leaves, **options, solver=FixedPoint()).value)
+            values.append(by_position(regularised_dilation)(*leaves, **options, solver=FixedPoint()).value)
     torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
 
 
 def test_what_is_unrolled_runs_in_tensor_code():
     leaves, options = problem("plain")
     with backend("cpu"), pytest.raises(ValueError, match="automatic differentiation records every operation"):
-        regularised_dilation(*leaves, **options, adjoint=Unrolled())
-    regularised_dilation(*leaves, **options, adjoint=Unrolled())
+        by_position(regularised_dilation)(*leaves, **options, adjoint=Unrolled())
+    by_position(regularised_dilation)(*leaves, **options, adjoint=Unrolled())

@@ -109,7 +109,7 @@ def test_variational_openings(backend, name):
     levels = torch.stack((-level.abs(), level.abs()))
     with varmorph.torch.backend(backend):
         found = getattr(varmorph.torch, name)(x, bias, levels, weight=weight, stride=2)
-    expected = getattr(reference, name)(x.numpy(), bias.numpy(), weight.numpy(), levels.numpy(), stride=2)
+    expected = getattr(reference, name)(x.numpy(), bias.numpy(), levels.numpy(), weight=weight.numpy(), stride=2)
     assert_close(found, expected, 1e-12)
 
 

@@ -438,14 +438,14 @@ def test_kernels_agree_with_tensor_code_where_numbers_end(operator, number):
 @pytest.mark.parametrize("padding", ["geodesic", "replicate", "reflect", "circular", 0.5])
 @pytest.mark.parametrize("name", ["dilation", "erosion", "variational_dilation", "variational_erosion"])
 def test_every_padding_of_a_small_image(name, padding):
-    arguments = [image(C, 4, 5)] + ([image(C, 4, 5, seed=1).exp(), 1.0] if name.startswith("variational") else [])
+    arguments, options = [image(C, 4, 5)], {"padding": padding}
+    if name.startswith("variational"):
+        arguments, options = [*arguments, 1.0], {**options, "weight": image(C, 4, 5, seed=1).exp()}
     for size in ((1, 1), (1, 2), (3, 2)):
         x, results = image(2, C, *size, seed=2), []
         for by in ("tensor", "auto"):
             with backend(by):
-                results.append(
-                    [getattr(varmorph.torch, name)(part, *arguments, padding=padding) for part in (x, x[:0])]
-                )
+                results.append([getattr(varmorph.torch, name)(part, *arguments, **options) for part in (x, x[:0])])
         assert all(torch.isfinite(y).all() for y in results[0])
         assert results[0][1].shape == (0, C, *size)
         assert_same(*results)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from varmorph import reference
-from varmorph.torch.separable import maxplus
+from varmorph.torch.separable import maxplus, neighbours
 from varmorph.torch.separable import minimisation as separable
 from varmorph.windows import Geometry, window
 
@@ -224,7 +224,7 @@ def test_expectile_at_extreme_levels_stays_off_the_extremes(cuda, name, dtype):
     geometry = GEOMETRIES[name]
     x, (bias, weight, _) = image(geometry, dtype), parameters(geometry, dtype)
     level = torch.tensor([60.0, -60.0], dtype=dtype)
-    values, weights = separable.window_pulls(x, bias, weight, window(geometry), None)
+    values, weights = neighbours.window_pulls(x, bias, weight, window(geometry), None)
     values = values.masked_fill(weights <= 0, torch.nan)
     y, _ = solve(cuda, "expectile", x, bias, weight, level, geometry, None)
     assert (y[:, 0].cpu() < values[:, :, 0].nan_to_num(-torch.inf).amax(0)).all()

@@ -15,13 +15,24 @@ from torch.autograd import forward_ad
 from torch.library import CustomOpDef, custom_op
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-__all__ = ["call", "differentiable", "first_derivatives_only", "kernel_op"]
+__all__ = [
+    "NO_FORWARD_MODE",
+    "call",
+    "differentiable",
+    "differentiable_as",
+    "kernel_op",
+    "one_after_the_other",
+    "python_op",
+]
+
+NO_FORWARD_MODE = "coupled and geodesic operators have no forward mode; differentiate them in reverse"
 
 Keep = Callable[[Any, tuple[Any, ...], Any], None]
 Gradient = Callable[..., tuple[Any, ...]]
 
-_functions: dict[CustomOpDef, Callable[..., Any]] = {}
-_rules: dict[CustomOpDef, tuple[Keep, Gradient]] = {}
+Op = CustomOpDef | Callable[..., Any]
+_functions: dict[Op, Callable[..., Any]] = {}
+_rules: dict[Op, tuple[Keep, Gradient]] = {}
 
 
 def kernel_op(name: str, **options: Any) -> Callable[[Callable[..., Any]], CustomOpDef]:
@@ -41,36 +52,88 @@ def differentiable(op: CustomOpDef, keep: Keep, gradient: Gradient) -> None:
     _rules[op] = keep, gradient
 
 
-def first_derivatives_only(op: CustomOpDef) -> None:
-    """Make an error of differentiating a backward pass: it beats a silent zero."""
+def python_op(keep: Keep, gradient: Gradient) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function of tensors and plain values one operation with a rule for autograd, that `call` calls by itself."""
 
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        raise RuntimeError(
-            "the kernels have first derivatives only; for second derivatives compute the operator"
-            " under `with varmorph.torch.backend('tensor')`"
-        )
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _functions[function] = function
+        _rules[function] = keep, gradient
+        return function
 
-    differentiable(op, lambda ctx, inputs, output: None, backward)
+    return register
+
+
+def differentiable_as(op: CustomOpDef, twin: Callable[..., tuple[Tensor, ...]]) -> None:
+    """Differentiate an op, the backward pass of another, by a function of the same arguments in tensor code.
+
+    It is asked for second derivatives alone, and gives them at its own speed; third ones are refused.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*(value if isinstance(value, Tensor) else None for value in inputs))
+        ctx.plain = tuple(None if isinstance(value, Tensor) else value for value in inputs)
+
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        arguments = [
+            plain if saved is None else saved for saved, plain in zip(ctx.saved_tensors, ctx.plain, strict=True)
+        ]
+        places = [i for i, value in enumerate(arguments) if isinstance(value, Tensor) and value.is_floating_point()]
+
+        def function(*given: Tensor) -> tuple[Tensor, ...]:
+            for i, value in zip(places, given, strict=True):
+                arguments[i] = value
+            return twin(*arguments)
+
+        results, pull = torch.func.vjp(function, *(arguments[i] for i in places))[:2]
+        filled = (torch.zeros_like(y) if g is None else g for y, g in zip(results, cotangents, strict=True))
+        gradients: list[Any] = [None] * len(arguments)
+        for i, gradient in zip(places, pull(tuple(filled)), strict=True):
+            gradients[i] = gradient
+        return tuple(gradients)
+
+    differentiable(op, keep, torch.autograd.function.once_differentiable(backward))
+
+
+def one_after_the_other(function: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """Make the rule by which `torch.func.vmap` takes a function of tensors and plain values: a call for each member."""
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        def member(i: int) -> list[Any]:
+            return [
+                value.select(dim, i) if isinstance(value, Tensor) and dim is not None else value
+                for value, dim in zip(arguments, in_dims, strict=True)
+            ]
+
+        results = [function(*member(i)) for i in range(info.batch_size)]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0,) * len(results[0])
+
+    return vmap
 
 
 class _Recorded(torch.autograd.Function):
     """A call of an op, with its rule for autograd."""
 
     @staticmethod
-    def forward(op: CustomOpDef, *arguments: Any) -> Any:
+    def forward(op: Op, *arguments: Any) -> Any:
         return _functions[op](*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         op, *arguments = inputs
         keep, ctx.gradient = _rules[op]
+        ctx.is_kernel = isinstance(op, CustomOpDef)
         ctx.set_materialize_grads(False)
         keep(ctx, tuple(arguments), output)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+        if not ctx.is_kernel:
+            raise RuntimeError(NO_FORWARD_MODE)
         raise RuntimeError(
-            "the kernels have no forward mode; compute the operator under `with varmorph.torch.backend('tensor')`"
+            "the kernels have no forward mode; compute the operator under `with varmorph.torch.backend('tensor')`,"
+            " or differentiate it in reverse"
         )
 
     @staticmethod
@@ -78,6 +141,10 @@ class _Recorded(torch.autograd.Function):
         if all(gradient is None for gradient in grad_outputs):  # nobody uses the results
             return (None,) * len(ctx.needs_input_grad)
         return None, *ctx.gradient(ctx, *grad_outputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return one_after_the_other(call)(info, in_dims, *arguments)
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -89,7 +156,7 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def call(op: CustomOpDef, *arguments: Any) -> Any:
+def call(op: Op, *arguments: Any) -> Any:
     """Call an op, by the shortest way."""
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     if torch.compiler.is_compiling() or not _is_plain(tensors):

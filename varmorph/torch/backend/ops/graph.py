@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from varmorph.torch.backend.ops.arrays import on_arrays
-from varmorph.torch.backend.ops.calls import call, differentiable, first_derivatives_only, kernel_op
+from varmorph.torch.backend.ops.calls import call, differentiable, kernel_op
 
-__all__ = ["supremum"]
+__all__ = ["supremum", "supremum_backward"]
 
 
 @kernel_op("varmorph::graph_supremum")
@@ -51,4 +51,3 @@ def _gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None
 
 
 differentiable(supremum, _keep, _gradient)
-first_derivatives_only(supremum_backward)

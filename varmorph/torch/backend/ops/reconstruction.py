@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from varmorph.torch.backend.ops.arrays import on_arrays
-from varmorph.torch.backend.ops.calls import call, differentiable, first_derivatives_only, kernel_op
+from varmorph.torch.backend.ops.calls import call, differentiable, kernel_op
 
 __all__ = ["reconstruction", "reconstruction_backward"]
 
@@ -55,4 +55,3 @@ def _gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable(reconstruction, _keep, _gradient)
-first_derivatives_only(reconstruction_backward)

@@ -17,10 +17,22 @@ from torch import Tensor
 
 from varmorph.kernels.window import module_of, slots_fit_a_byte
 from varmorph.torch.backend.ops.arrays import on_arrays
-from varmorph.torch.backend.ops.calls import call, differentiable, first_derivatives_only, kernel_op
+from varmorph.torch.backend.ops.calls import call, differentiable, kernel_op
 from varmorph.windows import Geometry, output_shape
 
-__all__ = ["as_plain_numbers", "expectile", "huber", "minimise", "quantile", "supremum"]
+__all__ = [
+    "as_plain_numbers",
+    "expectile",
+    "expectile_backward",
+    "from_plain_numbers",
+    "huber",
+    "huber_backward",
+    "minimise",
+    "quantile",
+    "quantile_backward",
+    "supremum",
+    "supremum_backward",
+]
 
 Ints = Sequence[int]
 
@@ -31,14 +43,15 @@ def as_plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], list[int
     return list(geometry.size), list(geometry.stride), list(geometry.rate), padding, geometry.reverse
 
 
-def _geometry(x_shape: Ints, size: Ints, stride: Ints, rate: Ints, padding: Any, reverse: bool) -> Geometry:
+def from_plain_numbers(x_shape: Ints, size: Ints, stride: Ints, rate: Ints, padding: Any, reverse: bool) -> Geometry:
+    """Give what describes a window, for images of this shape."""
     image, window, steps, rates = ((pair[0], pair[1]) for pair in (x_shape[2:], size, stride, rate))
     return Geometry(image, window, steps, rates, padding, reverse)
 
 
 def _result(x: Tensor, *description: Any) -> Tensor:
     """An image with a pixel for each window, without values."""
-    geometry = _geometry(x.shape, *description)
+    geometry = from_plain_numbers(x.shape, *description)
     return x.new_empty((*x.shape[:2], *output_shape(geometry)))
 
 
@@ -64,7 +77,7 @@ def supremum(
 
     The backward pass needs the slots; without `with_slots` there are none, which is faster.
     """
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, sign, with_slots)
     return y, chosen.to(_slot_dtype(geometry))
 
@@ -74,7 +87,7 @@ def _(
     x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str, *window: Any
 ) -> tuple[Tensor, Tensor]:
     y = _result(x, *window)
-    return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(_geometry(x.shape, *window)))
+    return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(from_plain_numbers(x.shape, *window)))
 
 
 @kernel_op("varmorph::supremum_backward")
@@ -83,7 +96,7 @@ def supremum_backward(
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
-    geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x_shape, size, stride, rate, padding, reverse)
     gradients = _run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, sign)
     return gradients
 
@@ -107,7 +120,6 @@ def _supremum_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tens
 
 
 differentiable(supremum, _keep_for_supremum, _supremum_gradient)
-first_derivatives_only(supremum_backward)
 
 
 def minimise(
@@ -132,7 +144,7 @@ def expectile(
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> Tensor:  # fmt: skip
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     return _run("expectile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
@@ -150,7 +162,7 @@ def expectile_backward(
     outside: float | None, kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     gradients = _run("expectile_backward", kernels, geometry, grad_y, x, y, bias, weight, tau, cotau, geometry, outside)
     return gradients
 
@@ -173,7 +185,6 @@ def _expectile_gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable(expectile, _keep_for_expectile, _expectile_gradient)
-first_derivatives_only(expectile_backward)
 
 
 @kernel_op("varmorph::quantile")
@@ -182,7 +193,7 @@ def quantile(
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     return _run("quantile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
@@ -201,7 +212,7 @@ def quantile_backward(
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y by halves to the two neighbours and their elements; weight and level get none."""
-    geometry = _geometry(x_shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x_shape, size, stride, rate, padding, reverse)
     return _run("quantile_backward", kernels, geometry, grad_y, endpoints, bias, geometry)
 
 
@@ -225,7 +236,6 @@ def _quantile_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tens
 
 
 differentiable(quantile, _keep_for_quantile, _quantile_gradient)
-first_derivatives_only(quantile_backward)
 
 
 @kernel_op("varmorph::huber")
@@ -234,7 +244,7 @@ def huber(
     kernels: str, size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     return _run("huber", kernels, geometry, x, bias, weight, tau, cotau, smoothing, geometry, outside)
 
 
@@ -254,7 +264,7 @@ def huber_backward(
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
-    geometry = _geometry(x.shape, size, stride, rate, padding, reverse)
+    geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     arrays = grad_y, x, y, endpoints, bias, weight, tau, cotau, smoothing
     gradients = _run("huber_backward", kernels, geometry, *arrays, geometry, outside)
     return gradients
@@ -280,4 +290,3 @@ def _huber_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor 
 
 
 differentiable(huber, _keep_for_huber, _huber_gradient)
-first_derivatives_only(huber_backward)
