@@ -20,6 +20,7 @@ from varmorph.torch.energy.adjoints import Truncated, certify, checked_adjoint, 
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate
 from varmorph.torch.energy.gmres import GeneralSolution, geometric_series, minimal_residuals
+from varmorph.torch.energy.hidden_parameters import Graph
 from varmorph.torch.energy.minimisation import Solution, apply_failure_policy, without_numbers
 from varmorph.torch.energy.solvers import Anderson
 from varmorph.torch.energy.solvers.iteration import MapSolver, hold
@@ -44,7 +45,8 @@ def equilibrium(
     ----------
     function : callable
         Maps z (N, ...) to the same shape and dtype, each sample for itself. It is called many times, and must do the same
-        each time: no dropout, no running statistics. Weights and an input that it closes over may require gradients.
+        each time: no dropout, no running statistics. Weights and an input that it closes over may require gradients, and
+        must be seen in its graph: `torch.utils.checkpoint.checkpoint` needs `use_reentrant=False`.
     start : (N, ...)
         Where to start; carries no gradient. Zeros are usual.
     solver : FixedPoint or Anderson
@@ -71,6 +73,9 @@ def equilibrium(
         If solver or adjoint cannot treat a map.
     ValueError
         If the function returns another shape or dtype.
+    RuntimeError
+        If the function hides what it closes over from its graph, by a re-entrant checkpoint or a `torch.autograd.Function`
+        whose backward pass calls `backward()`: its gradients would be lost.
     ConvergenceError
         If a sample has not converged and the policy is "raise".
 
@@ -204,23 +209,11 @@ def _attach(
     z = found.z.detach().requires_grad_()
     # One evaluation serves both: its graph leads to the parameters, and gives the products with J^T.
     image = problem(z)
-    if not _reaches_more_than(z, image):
+    graph = Graph(image)
+    graph.refuse_hidden_parameters(image, z)
+    if all(leaf is z for leaf in graph.leaves):
         return image.detach()
     return _Attached.apply(image, z, adjoint, certificate, shape)
-
-
-def _reaches_more_than(leaf: Tensor, image: Tensor) -> bool:
-    """Whether the graph of an image ends in any leaf but one."""
-    waiting, seen = [image.grad_fn], set()
-    while waiting:
-        node: Any = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if getattr(node, "variable", leaf) is not leaf:
-            return True
-        waiting += [following for following, _ in node.next_functions]
-    return False
 
 
 class _Attached(torch.autograd.Function):
