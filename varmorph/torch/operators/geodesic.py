@@ -70,7 +70,7 @@ def reconstruction(
     -----
     The gradient of a pixel goes to the one pixel of marker or mask that its value is a copy of (to the mask where the
     result equals it), and to the bias as often as the path from there uses it. Of several paths the one with the fewest
-    steps is taken; of several neighbours that lie on such paths, the first in row-major order. It can be applied once.
+    steps is taken; of several neighbours that lie on such paths, the first in row-major order.
     L. Vincent (1993), Morphological grayscale reconstruction in image analysis, IEEE Transactions on Image Processing 2(2),
     176-201.
 

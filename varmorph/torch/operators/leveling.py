@@ -51,8 +51,8 @@ def leveling(marker: Tensor, reference: Tensor, *, connectivity: int = 8) -> Ten
     -----
     All pixels are updated at once, and a value that was reached is kept until the next strict change. So the gradient of a
     pixel goes to the one pixel of marker or reference that its value is a copy of: to the first neighbour in row-major
-    order among equal ones, and to the reference once the pixel has reached it (from the start where both are equal). It
-    can be applied once. F. Meyer (1998), The levelings, in Mathematical Morphology and its Applications to Image and Signal
+    order among equal ones, and to the reference once the pixel has reached it (from the start where both are equal).
+    F. Meyer (1998), The levelings, in Mathematical Morphology and its Applications to Image and Signal
     Processing (ISMM), 199-206.
 
     Examples

@@ -32,7 +32,7 @@ def variational_dilation(
 
     With the expectile penalty rho_tau(r) = a r^2 / 2, a = tau where r >= 0 and 1 - tau elsewhere. The result runs from
     the least x + bias (level -> -inf) over the weighted mean (level 0) to the max-plus dilation (level -> +inf). The
-    backward pass gives the exact implicit gradient; every neighbour takes part in it. It can be applied once.
+    backward pass gives the exact implicit gradient; every neighbour takes part in it.
     With the quantile penalty a |r| the result is a weighted quantile, the median at level 0; with the huber penalty, a
     smoothed |r|, it lies between the two.
 
