@@ -13,7 +13,7 @@ HARNESS = (
     *("__main__", "report", "evaluation", "trials", "studies", "data", "runs", "backbones", "plugins", "training"),
     *("statistics", "settings", "contract", "project"),
 )
-LIBRARY_HALF = ("layers", "operators", "lasso", "energy", "separable", "backend", "arguments")
+LIBRARY_HALF = ("layers", "operators", "lasso", "energy", "separable", "arguments", "backend")
 
 
 def imported(path):
