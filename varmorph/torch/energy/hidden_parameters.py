@@ -43,16 +43,15 @@ class Graph:
 
         Only a `torch.autograd.Function` can do so; those of this library do not.
         """
-        classes = {getattr(type(node), "_forward_cls", None) for node in self.nodes} - {None}
+        classes = {type(node)._forward_cls for node in self.nodes if hasattr(type(node), "_forward_cls")}
         if all(cls.__module__.startswith("varmorph.") for cls in classes):
             return
         try:
             with _Watched(self):
                 torch.autograd.grad(image, z, torch.zeros_like(image), retain_graph=True, allow_unused=True)
         except RuntimeError as error:
-            if not isinstance(error, _HiddenParameterError) and "use_reentrant" not in str(
-                error
-            ):  # PyTorch's own word on it
+            known = isinstance(error, _HiddenParameterError) or "use_reentrant" in str(error)  # what PyTorch says of it
+            if not known:
                 raise
             names = ", ".join(sorted(cls.__name__ for cls in classes))
             raise RuntimeError(

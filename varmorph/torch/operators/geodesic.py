@@ -300,10 +300,12 @@ def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     x = check_image(x).detach()
     x = x.to(compute_dtype(x))
     flat = flat_neighbourhood(check_connectivity(connectivity), x.dtype, x.device)
-    below = x.masked_fill(dilation(x.masked_fill(x.isnan(), -torch.inf), flat) <= x, -torch.inf)
+    number = x.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    below = x.where(dilation(number, flat) > x, -torch.inf)
     # From the pixels with a higher neighbour a pixel is reached at its own height unless it belongs to a maximum.
     lower = reconstruction(below, x, connectivity=connectivity) < x
-    return lower | (torch.isneginf(x) & ~(x > -torch.inf).any((-2, -1), keepdim=True))
+    nothing = torch.isneginf(number.amax((-2, -1), keepdim=True)) if x.numel() else lower
+    return lower | (torch.isneginf(x) & nothing)
 
 
 def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
