@@ -13,7 +13,7 @@ HARNESS = (
     *("__main__", "report", "evaluation", "trials", "studies", "data", "runs", "backbones", "plugins", "training"),
     *("statistics", "settings", "contract", "project"),
 )
-LIBRARY_HALF = ("layers", "operators", "lasso", "energy", "separable", "arguments", "backend")
+LIBRARY_HALF = ("layers", "operators", "lasso", "energy", "separable", "arguments", "backend", "shapes")
 
 
 def imported(path):
@@ -183,7 +183,10 @@ def test_plugins_do_not_import_each_other(project):
             assert not packages(path) & {"methods", "datasets"}, path
 
 
-@pytest.mark.parametrize(("missing", "half"), [("jax", "jax"), ("equinox", "jax"), ("torch", "torch")])
+@pytest.mark.parametrize(
+    ("missing", "half"),
+    [("jax", "jax"), ("equinox", "jax"), ("jaxtyping", "jax"), ("torch", "torch"), ("jaxtyping", "torch")],
+)
 def test_each_half_says_what_it_needs(missing, half):
     code = f"import sys; sys.modules['{missing}'] = None; import varmorph.{half}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-for _needed in ("jax", "equinox"):
+for _needed in ("jax", "equinox", "jaxtyping"):
     if find_spec(_needed) is None:
         raise ImportError(f"varmorph.jax needs {_needed}, which is not installed: pip install 'varmorph[jax]'")
 

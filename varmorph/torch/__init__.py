@@ -2,8 +2,9 @@
 
 from importlib.util import find_spec
 
-if find_spec("torch") is None:
-    raise ImportError("varmorph.torch needs torch, which is not installed: pip install 'varmorph[torch]'")
+for _needed in ("torch", "jaxtyping"):
+    if find_spec(_needed) is None:
+        raise ImportError(f"varmorph.torch needs {_needed}, which is not installed: pip install 'varmorph[torch]'")
 
 from varmorph.adjoints import Adjoint, Implicit, Neumann, OneStep, Unrolled
 from varmorph.convergence import ConvergenceError, ConvergenceWarning

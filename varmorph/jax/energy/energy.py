@@ -14,6 +14,7 @@ from varmorph.formulas.energy import Edges, EnergyFormulas, Evaluation, Extent, 
 from varmorph.formulas.incidence import IncidenceAlgebra
 from varmorph.jax.energy.laplacian import Laplacian
 from varmorph.jax.energy.namespace import xp
+from varmorph.jax.shapes import Unknowns
 
 __all__ = ["Edges", "Energy", "Evaluation", "Extent", "Ridge", "frozen"]
 
@@ -41,7 +42,7 @@ class Energy(EnergyFormulas, eqx.Module):
 
     xp = xp
     edges: tuple[Edges, ...] = eqx.field(converter=tuple)
-    zeros: jax.Array
+    zeros: Unknowns
     ridge: Ridge | None = None
 
     def _matrix(self, families: Sequence[tuple[IncidenceAlgebra, jax.Array]], ridge: jax.Array) -> Laplacian:

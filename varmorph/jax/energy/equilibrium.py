@@ -32,15 +32,16 @@ from varmorph.jax.energy.gmres import GeneralSolution, geometric_series, minimal
 from varmorph.jax.energy.minimisation import Solution
 from varmorph.jax.energy.solvers import Anderson
 from varmorph.jax.energy.solvers.iteration import MapSolver, hold
+from varmorph.jax.shapes import AnyShape
 
 __all__ = ["equilibrium"]
 
-Function = Callable[[jax.Array], jax.Array]
+Function = Callable[[AnyShape], AnyShape]
 
 
 def equilibrium(
     function: Function,
-    start: jax.Array,
+    start: AnyShape,
     *,
     solver: MapSolver | None = None,
     adjoint: Adjoint | None = None,

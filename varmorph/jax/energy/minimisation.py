@@ -23,6 +23,7 @@ from varmorph.jax.energy.certificates import (
 from varmorph.jax.energy.energy import Energy, frozen
 from varmorph.jax.energy.solvers import Newton, Solver
 from varmorph.jax.energy.solvers.iteration import Run
+from varmorph.jax.shapes import AnyShape, Unknowns
 
 __all__ = [
     "Minimum",
@@ -51,9 +52,9 @@ class Solution(NamedTuple):
         All unknowns, without gradient: what `start=` takes to start the next solve near this one.
     """
 
-    value: jax.Array
+    value: AnyShape
     certificate: Certificate
-    unknowns: jax.Array
+    unknowns: AnyShape
 
 
 class Minimum(NamedTuple):
@@ -71,7 +72,7 @@ class Minimum(NamedTuple):
 
 
 def minimise(
-    energy: Energy, z0: jax.Array | None = None, *, solver: Solver | None = None, adjoint: Adjoint | None = None
+    energy: Energy, z0: Unknowns | None = None, *, solver: Solver | None = None, adjoint: Adjoint | None = None
 ) -> Solution:
     """Minimise an energy.
 
@@ -211,7 +212,7 @@ def certificate_of(found: Minimum, shape: tuple[int, ...]) -> ForwardCertificate
 
 def solve_with_pullback(
     operator: Callable[..., Solution], *arguments: Any, **options: Any
-) -> tuple[jax.Array, Callable[[jax.Array], tuple[Any, BackwardCertificate | None]], Certificate]:
+) -> tuple[AnyShape, Callable[[AnyShape], tuple[Any, BackwardCertificate | None]], Certificate]:
     """Solve, and keep what it takes to differentiate with a certificate, which `jax.grad` has no place for.
 
     Parameters

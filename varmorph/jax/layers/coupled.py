@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy.typing as npt
 
@@ -18,6 +17,7 @@ from varmorph.jax.energy.solvers import Solver
 from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.layers.window import VariationalLayer2d
 from varmorph.jax.operators.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, regularised_dilation
+from varmorph.jax.shapes import ChannelLevels, Channels, GridWeights, GridWeightsOfImage, Image, Images, Key
 from varmorph.windows import Padding
 
 __all__ = ["JointClosing2d", "JointOpening2d", "RegularisedDilation2d"]
@@ -86,8 +86,8 @@ class RegularisedDilation2d(_Coupled2d):
     (Array([ True,  True], dtype=bool), Array([ True,  True], dtype=bool))
     """
 
-    logit_level: jax.Array
-    log_coupling: jax.Array
+    logit_level: Channels
+    log_coupling: Channels
     edge_penalty: str = eqx.field(static=True)
     edge_smoothing: float | None = eqx.field(static=True)
     ridge: float = eqx.field(static=True)
@@ -115,11 +115,11 @@ class RegularisedDilation2d(_Coupled2d):
         self.log_coupling = jnp.full(channels, math.log(self.initial_coupling))
 
     @property
-    def coupling(self) -> jax.Array:
+    def coupling(self) -> Channels:
         """The couplings (channels,), positive."""
         return jnp.exp(self.log_coupling)
 
-    def solve(self, x: jax.Array, edge_weights: jax.Array | None = None) -> Solution:
+    def solve(self, x: Images, edge_weights: GridWeights | None = None) -> Solution:
         """Apply the operator to (N, channels, H, W), with its certificate; edge weights are (N, 1 or channels, 2, H, W)."""
         return regularised_dilation(
             x,
@@ -135,8 +135,8 @@ class RegularisedDilation2d(_Coupled2d):
         )
 
     def __call__(
-        self, x: jax.Array, edge_weights: jax.Array | None = None, *, key: jax.Array | None = None
-    ) -> jax.Array:
+        self, x: Images | Image, edge_weights: GridWeights | GridWeightsOfImage | None = None, *, key: Key | None = None
+    ) -> Images | Image:
         """Apply the operator as `solve` does, without its certificate, or to a single image (channels, H, W); no key is needed."""
         if x.ndim == 3:
             return self.solve(x[None], None if edge_weights is None else edge_weights[None]).value[0]
@@ -147,8 +147,8 @@ class _Joint2d(_Coupled2d):
     joint: ClassVar[Callable[..., Solution]]
     signs: ClassVar[tuple[int, int]]
 
-    logit_levels: jax.Array
-    log_eta: jax.Array
+    logit_levels: ChannelLevels
+    log_eta: Channels
     initial_eta: float = eqx.field(static=True)
 
     def __init__(
@@ -168,15 +168,15 @@ class _Joint2d(_Coupled2d):
         self.log_eta = jnp.full(channels, math.log(self.initial_eta))
 
     @property
-    def eta(self) -> jax.Array:
+    def eta(self) -> Channels:
         """Weights of the second family of edges (channels,), positive."""
         return jnp.exp(self.log_eta)
 
-    def solve(self, x: jax.Array) -> Solution:
+    def solve(self, x: Images) -> Solution:
         """Apply the operator to (N, channels, H, W), with its certificate."""
         return type(self).joint(x, self.bias, self.logit_levels, self.eta, weight=self.weight, **self._options())
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Images | Image, *, key: Key | None = None) -> Images | Image:
         """Apply the operator as `solve` does, without its certificate, or to a single image (channels, H, W); no key is needed."""
         return on_batches(lambda x: self.solve(x).value, x)
 

@@ -23,6 +23,7 @@ from varmorph.jax.arguments import check_image
 from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.operators.geodesic import h_maxima, reconstruction
 from varmorph.jax.operators.leveling import leveling
+from varmorph.jax.shapes import ChannelFunctions, Channels, Image, Images, Key
 
 __all__ = ["HMaxima2d", "Leveling2d", "Reconstruction2d"]
 
@@ -77,7 +78,7 @@ class Reconstruction2d(eqx.Module):
         If an argument does not fit, or, when applied, as `varmorph.jax.reconstruction` does.
     """
 
-    bias: jax.Array
+    bias: ChannelFunctions
     channels: int = eqx.field(static=True)
     kernel_size: tuple[int, int] = eqx.field(static=True)
     by: Direction = eqx.field(static=True)
@@ -98,11 +99,11 @@ class Reconstruction2d(eqx.Module):
         self.bias = jnp.broadcast_to(start, (self.channels, *self.kernel_size))
 
     @property
-    def offsets(self) -> jax.Array:
+    def offsets(self) -> ChannelFunctions:
         """The offsets that are used (channels, kh, kw): not positive, and 0 at the origin."""
         return _non_positive(self.bias)
 
-    def __call__(self, marker: jax.Array, mask: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, marker: Images | Image, mask: Images | Image, *, key: Key | None = None) -> Images | Image:
         """Reconstruct mask from marker, both (N, channels, H, W) or (channels, H, W); no key is needed."""
 
         def apply(marker: jax.Array, mask: jax.Array) -> jax.Array:
@@ -136,7 +137,7 @@ class HMaxima2d(eqx.Module):
         If an argument does not fit, or, when applied, as `varmorph.jax.h_maxima` does.
     """
 
-    log_height: jax.Array
+    log_height: Channels
     channels: int = eqx.field(static=True)
     initial_height: float = eqx.field(static=True)
     connectivity: int = eqx.field(static=True)
@@ -148,11 +149,11 @@ class HMaxima2d(eqx.Module):
         self.log_height = jnp.full(channels, math.log(self.initial_height))
 
     @property
-    def height(self) -> jax.Array:
+    def height(self) -> Channels:
         """The heights (channels,), positive."""
         return jnp.exp(self.log_height)
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Images | Image, *, key: Key | None = None) -> Images | Image:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
 
         def apply(x: jax.Array) -> jax.Array:
@@ -185,7 +186,7 @@ class Leveling2d(eqx.Module):
         self.channels = check_channels(channels)
         self.connectivity = check_connectivity(connectivity)
 
-    def __call__(self, marker: jax.Array, reference: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, marker: Images | Image, reference: Images | Image, *, key: Key | None = None) -> Images | Image:
         """Level reference by marker, both (N, channels, H, W) or (channels, H, W); no key is needed."""
 
         def apply(marker: jax.Array, reference: jax.Array) -> jax.Array:

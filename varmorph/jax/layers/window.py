@@ -25,6 +25,7 @@ from varmorph.arguments import (
 )
 from varmorph.jax.layers.single_images import on_batches
 from varmorph.jax.operators import variational_window, window
+from varmorph.jax.shapes import ChannelFunctions, ChannelLevels, Channels, Image, Images, Key, Output, Outputs
 from varmorph.windows import Padding
 
 __all__ = [
@@ -48,7 +49,7 @@ class _Window2d(eqx.Module):
 
     operator: ClassVar[Callable[..., jax.Array]]
 
-    bias: jax.Array
+    bias: ChannelFunctions
     channels: int = eqx.field(static=True)
     kernel_size: tuple[int, int] = eqx.field(static=True)
     stride: tuple[int, int] = eqx.field(static=True)
@@ -77,7 +78,7 @@ class _Window2d(eqx.Module):
     def _options(self) -> dict[str, Any]:
         return {"stride": self.stride, "rate": self.rate, "padding": self.padding}
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
         return on_batches(lambda x: type(self).operator(x, self.bias, **self._options()), x)
 
@@ -155,7 +156,7 @@ class BlackTopHat2d(_Window2d):
 class VariationalLayer2d(_Window2d):
     """What the variational layers share: weights stored as logarithms, so that they stay positive."""
 
-    log_weight: jax.Array
+    log_weight: ChannelFunctions
     penalty: str = eqx.field(static=True)
     smoothing: float | None = eqx.field(static=True)
     initial_level: float = eqx.field(static=True)
@@ -181,7 +182,7 @@ class VariationalLayer2d(_Window2d):
         self.log_weight = jnp.zeros(self.bias.shape)
 
     @property
-    def weight(self) -> jax.Array:
+    def weight(self) -> ChannelFunctions:
         """The weights (channels, kh, kw), positive."""
         return jnp.exp(self.log_weight)
 
@@ -190,13 +191,13 @@ class VariationalLayer2d(_Window2d):
 
 
 class _SingleLevel2d(VariationalLayer2d):
-    logit_level: jax.Array
+    logit_level: Channels
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
         self.logit_level = jnp.full(channels, self.initial_level)
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
         options = {**self._options(), "weight": self.weight}
         return on_batches(lambda x: type(self).operator(x, self.bias, self.logit_level, **options), x)
@@ -250,13 +251,13 @@ class VariationalErosion2d(_SingleLevel2d):
 class _TwoLevels2d(VariationalLayer2d):
     signs: ClassVar[tuple[int, int]]
 
-    logit_levels: jax.Array
+    logit_levels: ChannelLevels
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
         self.logit_levels = self.initial_level * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
         options = {**self._options(), "weight": self.weight}
         return on_batches(lambda x: type(self).operator(x, self.bias, self.logit_levels, **options), x)

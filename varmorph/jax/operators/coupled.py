@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -34,6 +32,7 @@ from varmorph.jax.operators.planes import Plain, Planes, minimise_planes
 from varmorph.jax.separable import minimisation as separable
 from varmorph.jax.separable.expectile import sides_of
 from varmorph.jax.separable.neighbours import inside_image, negative_offsets, per_edge
+from varmorph.jax.shapes import GridWeights, ImagePairs, Images, LevelPair, PerChannel, StructuringFunction
 from varmorph.windows import Geometry, Padding, outside_value, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
@@ -42,21 +41,21 @@ NEWTON, IMPLICIT = Newton(), Implicit()
 
 
 def regularised_dilation(
-    x: jax.Array,
-    bias: jax.Array,
-    logit_level: jax.Array | float,
-    coupling: jax.Array | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_level: PerChannel,
+    coupling: PerChannel,
     *,
-    weight: jax.Array | None = None,
-    edge_weights: jax.Array | None = None,
+    weight: StructuringFunction | None = None,
+    edge_weights: GridWeights | None = None,
     penalty: str = "expectile",
-    smoothing: jax.Array | float | None = None,
+    smoothing: PerChannel | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: jax.Array | float | None = None,
-    ridge: jax.Array | float = 0.0,
+    edge_smoothing: PerChannel | None = None,
+    ridge: PerChannel = 0.0,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: jax.Array | None = None,
+    start: Images | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -146,17 +145,17 @@ def regularised_dilation(
 
 
 def joint_opening(
-    x: jax.Array,
-    bias: jax.Array,
-    logit_levels: jax.Array | Sequence[float],
-    eta: jax.Array | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     *,
-    weight: jax.Array | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: jax.Array | float | None = None,
+    smoothing: PerChannel | None = None,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: jax.Array | None = None,
+    start: ImagePairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -200,17 +199,17 @@ def joint_opening(
 
 
 def joint_closing(
-    x: jax.Array,
-    bias: jax.Array,
-    logit_levels: jax.Array | Sequence[float],
-    eta: jax.Array | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     *,
-    weight: jax.Array | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: jax.Array | float | None = None,
+    smoothing: PerChannel | None = None,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: jax.Array | None = None,
+    start: ImagePairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -232,10 +231,10 @@ def joint_closing(
 
 def _joint(
     x: jax.Array,
-    bias: jax.Array,
-    weight: jax.Array | None,
-    logit_levels: jax.Array | Sequence[float],
-    eta: jax.Array | float,
+    bias: StructuringFunction,
+    weight: StructuringFunction | None,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     first: int,
     options: dict,
     start: jax.Array | None,

@@ -20,6 +20,7 @@ from varmorph.jax.backend.choice import compute_dtype, on_platform
 from varmorph.jax.backend.ffi import call_kernel
 from varmorph.jax.operators.window import dilation, erosion
 from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.jax.shapes import Images, Marks, PerChannel, StructuringFunction
 from varmorph.windows import Geometry, Window, window
 
 __all__ = [
@@ -38,13 +39,13 @@ ROOT = -1
 
 
 def reconstruction(
-    marker: jax.Array,
-    mask: jax.Array,
-    bias: jax.Array | None = None,
+    marker: Images,
+    mask: Images,
+    bias: StructuringFunction | None = None,
     *,
     by: Direction = "dilation",
     connectivity: int = 8,
-) -> jax.Array:
+) -> Images:
     """Reconstruct a mask from a marker: repeat u_i <- min(mask_i, max_k(u_{i+k} + bias_k)) from u = min(marker, mask).
 
     Parameters
@@ -207,7 +208,7 @@ def _image_and_height(x: jax.Array, h: jax.Array | float) -> tuple[jax.Array, ja
     return image, check_nonnegative("h", h, image.shape[1], image).astype(image.dtype)[:, None, None]
 
 
-def h_maxima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> jax.Array:
+def h_maxima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """Lower every maximum by h, or to the height at which it joins a higher one: the reconstruction of x from x - h.
 
     x : (N, C, H, W).  h : number >= 0, () or (C,); it has a gradient.  connectivity : 4 or 8. Errors and source are those of
@@ -223,19 +224,19 @@ def h_maxima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> ja
     return reconstruction(image - height, image, connectivity=connectivity).astype(x.dtype)
 
 
-def h_minima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> jax.Array:
+def h_minima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """Raise every minimum by h, or to the height at which it joins a lower one; arguments as in `h_maxima`."""
     image, height = _image_and_height(x, h)
     return reconstruction(image + height, image, by="erosion", connectivity=connectivity).astype(x.dtype)
 
 
-def h_convex(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> jax.Array:
+def h_convex(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """What `h_maxima` takes away: the domes of height at most h; arguments as there."""
     image, height = _image_and_height(x, h)
     return (image - reconstruction(image - height, image, connectivity=connectivity)).astype(x.dtype)
 
 
-def regional_maxima(x: jax.Array, *, connectivity: int = 8) -> jax.Array:
+def regional_maxima(x: Images, *, connectivity: int = 8) -> Marks:
     """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient; x as in `h_maxima`.
 
     The rule, and where scikit-image has another one, is that of `varmorph.torch.regional_maxima`: a constant image is a maximum
@@ -250,7 +251,7 @@ def regional_maxima(x: jax.Array, *, connectivity: int = 8) -> jax.Array:
     return lower | (jnp.isneginf(x) & ~(x > -jnp.inf).any((-2, -1), keepdims=True))
 
 
-def extended_maxima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8) -> jax.Array:
+def extended_maxima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Marks:
     """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient; arguments as there.
 
     The rule, and where scikit-image has another one, is that of `varmorph.torch.extended_maxima`: an image whose range is at
@@ -260,7 +261,7 @@ def extended_maxima(x: jax.Array, h: jax.Array | float, *, connectivity: int = 8
     return regional_maxima(h_maxima(image, height.reshape(-1), connectivity=connectivity), connectivity=connectivity)
 
 
-def opening_by_reconstruction(x: jax.Array, bias: jax.Array, *, connectivity: int = 8) -> jax.Array:
+def opening_by_reconstruction(x: Images, bias: StructuringFunction, *, connectivity: int = 8) -> Images:
     """Reconstruct x from its erosion: what the erosion leaves keeps its shape, the rest goes.
 
     Arguments and errors are those of `erosion` and `reconstruction`.
@@ -268,7 +269,7 @@ def opening_by_reconstruction(x: jax.Array, bias: jax.Array, *, connectivity: in
     return reconstruction(erosion(x, bias), x, connectivity=connectivity)
 
 
-def closing_by_reconstruction(x: jax.Array, bias: jax.Array, *, connectivity: int = 8) -> jax.Array:
+def closing_by_reconstruction(x: Images, bias: StructuringFunction, *, connectivity: int = 8) -> Images:
     """Reconstruct x by erosion from its dilation: what the dilation leaves dark keeps its shape, the rest is filled.
 
     Arguments and errors are those of `dilation` and `reconstruction`.
@@ -276,7 +277,7 @@ def closing_by_reconstruction(x: jax.Array, bias: jax.Array, *, connectivity: in
     return reconstruction(dilation(x, bias), x, by="erosion", connectivity=connectivity)
 
 
-def fill_holes(x: jax.Array, *, connectivity: int = 8) -> jax.Array:
+def fill_holes(x: Images, *, connectivity: int = 8) -> Images:
     """Fill the minima that do not touch the border of the image; `connectivity` is that of the holes' surroundings."""
     x = check_image(x)
     inner = np.zeros(x.shape[-2:], bool)

@@ -17,10 +17,9 @@ from varmorph.jax.arguments import check_edges, check_features, check_per_edge
 from varmorph.jax.backend.choice import compute_dtype, kernels_are_excluded, on_platform
 from varmorph.jax.backend.ffi import call_kernel
 from varmorph.jax.separable.neighbours import negative_offsets
+from varmorph.jax.shapes import EdgeList, Features, PerEdge
 
-__all__ = ["Number", "Structure", "graph_closing", "graph_dilation", "graph_erosion", "graph_opening", "structure_of"]
-
-Number = jax.Array | float
+__all__ = ["Structure", "graph_closing", "graph_dilation", "graph_erosion", "graph_opening", "structure_of"]
 
 
 class Structure(NamedTuple):
@@ -37,7 +36,7 @@ class Structure(NamedTuple):
 
 
 def structure_of(
-    x: jax.Array, edges: jax.Array, bias: Number | None, weight: Number | None, self_edge: bool
+    x: jax.Array, edges: jax.Array, bias: PerEdge | None, weight: PerEdge | None, self_edge: bool
 ) -> Structure:
     """Check edges, offsets and weights, and add the edges of the nodes to themselves."""
     nodes, features = x.shape[-2:]
@@ -136,7 +135,7 @@ def _at_edges(x: jax.Array, bias: jax.Array, source: jax.Array, chosen: jax.Arra
     return sign * jnp.where(nothing, -jnp.inf, found) + 0.0
 
 
-def graph_dilation(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:
+def graph_dilation(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Max-plus dilation on a graph: y_t is the greatest x_s + b over the edges s -> t.
 
     Parameters
@@ -175,7 +174,7 @@ def graph_dilation(x: jax.Array, edges: jax.Array, bias: Number | None = None, *
     return _dilate(x, structure_of(x, edges, bias, None, self_edge), 1)
 
 
-def graph_erosion(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:
+def graph_erosion(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Max-plus erosion on a graph, the adjoint of `graph_dilation`: y_s is the least x_t - b over the edges s -> t.
 
     Arguments and errors are those of `graph_dilation`; a node that no edge leaves is +inf.
@@ -185,11 +184,11 @@ def graph_erosion(x: jax.Array, edges: jax.Array, bias: Number | None = None, *,
     return _dilate(x, structure._replace(source=structure.target, target=structure.source), -1)
 
 
-def graph_opening(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:
+def graph_opening(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Opening on a graph: dilation of the erosion. Arguments and errors are those of `graph_dilation`."""
     return graph_dilation(graph_erosion(x, edges, bias, self_edge=self_edge), edges, bias, self_edge=self_edge)
 
 
-def graph_closing(x: jax.Array, edges: jax.Array, bias: Number | None = None, *, self_edge: bool = True) -> jax.Array:
+def graph_closing(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Closing on a graph: erosion of the dilation. Arguments and errors are those of `graph_dilation`."""
     return graph_erosion(graph_dilation(x, edges, bias, self_edge=self_edge), edges, bias, self_edge=self_edge)

@@ -9,12 +9,13 @@ from varmorph.arguments import check_connectivity
 from varmorph.jax.arguments import check_image_pair
 from varmorph.jax.backend.choice import compute_dtype
 from varmorph.jax.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, inside_image, per_edge
+from varmorph.jax.shapes import Images
 from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
 
 
-def leveling(marker: jax.Array, reference: jax.Array, *, connectivity: int = 8) -> jax.Array:
+def leveling(marker: Images, reference: Images, *, connectivity: int = 8) -> Images:
     """Level a reference by a marker: repeat m <- max(erosion(m), min(dilation(m), reference)) from m = marker to the end.
 
     marker, reference : (N, C, H, W).  connectivity : 4 or 8. Result, gradient, errors and source are those of

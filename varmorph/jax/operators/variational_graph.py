@@ -29,9 +29,19 @@ from varmorph.jax.energy.minimisation import Solution, minimise_parts
 from varmorph.jax.energy.penalties import named_penalty
 from varmorph.jax.energy.solvers import Solver
 from varmorph.jax.operators.coupled import IMPLICIT, NEWTON
-from varmorph.jax.operators.graph import Number, Structure, structure_of
+from varmorph.jax.operators.graph import Structure, structure_of
 from varmorph.jax.operators.nodes import known, minimise_each_node
 from varmorph.jax.separable.expectile import sides_of
+from varmorph.jax.shapes import (
+    EdgeList,
+    Features,
+    LateralEdges,
+    LevelPairOfFeatures,
+    PerEdge,
+    PerFeature,
+    SignalPairs,
+    Signals,
+)
 
 __all__ = [
     "joint_graph_closing",
@@ -54,16 +64,16 @@ def _features(signals: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def variational_graph_dilation(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_level: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-) -> jax.Array:
+) -> Features:
     """Variational dilation on a graph: y_t minimises sum_e weight_e rho_tau(x_s + bias_e - y_t) over the edges e = (s, t).
 
     Every node stands alone and is solved exactly, as every pixel is in `variational_dilation`, of which this is the graph
@@ -111,16 +121,16 @@ def variational_graph_dilation(
 
 
 def variational_graph_erosion(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_level: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-) -> jax.Array:
+) -> Features:
     """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
 
     It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
@@ -140,21 +150,21 @@ def variational_graph_erosion(
 
 
 def regularised_graph_dilation(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_level: Number,
-    coupling: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
+    coupling: PerFeature,
     *,
-    weight: Number | None = None,
-    lateral_edges: jax.Array | None = None,
+    weight: PerEdge | None = None,
+    lateral_edges: LateralEdges | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
+    edge_smoothing: PerFeature | None = None,
+    ridge: PerFeature = 0.0,
     self_edge: bool = True,
-    start: jax.Array | None = None,
+    start: Signals | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -210,21 +220,21 @@ def regularised_graph_dilation(
 
 
 def regularised_graph_erosion(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_level: Number,
-    coupling: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
+    coupling: PerFeature,
     *,
-    weight: Number | None = None,
-    lateral_edges: jax.Array | None = None,
+    weight: PerEdge | None = None,
+    lateral_edges: LateralEdges | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
+    edge_smoothing: PerFeature | None = None,
+    ridge: PerFeature = 0.0,
     self_edge: bool = True,
-    start: jax.Array | None = None,
+    start: Signals | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -254,7 +264,7 @@ def regularised_graph_erosion(
 
 
 def _node_by_node(
-    x: jax.Array, structure: Structure, level: jax.Array, penalty: str, smoothing: Number | None
+    x: jax.Array, structure: Structure, level: jax.Array, penalty: str, smoothing: PerFeature | None
 ) -> jax.Array:
     """Solve each node exactly."""
     dtype = compute_dtype(x)
@@ -276,9 +286,9 @@ def _regularised(
     x: jax.Array,
     structure: Structure,
     level: jax.Array,
-    coupling: Number,
+    coupling: PerFeature,
     lateral: jax.Array | np.ndarray,
-    ridge: Number,
+    ridge: PerFeature,
     options: dict,
     start: jax.Array | None,
     solver: Solver,
@@ -320,17 +330,17 @@ def _pulls(
 
 
 def joint_graph_opening(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_levels: jax.Array | Sequence[float],
-    eta: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_levels: LevelPairOfFeatures,
+    eta: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-    start: jax.Array | None = None,
+    start: SignalPairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -350,17 +360,17 @@ def joint_graph_opening(
 
 
 def joint_graph_closing(
-    x: jax.Array,
-    edges: jax.Array,
-    bias: Number | None,
-    logit_levels: jax.Array | Sequence[float],
-    eta: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_levels: LevelPairOfFeatures,
+    eta: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-    start: jax.Array | None = None,
+    start: SignalPairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -382,13 +392,13 @@ def joint_graph_closing(
 def _joint(
     x: jax.Array,
     edges: jax.Array,
-    bias: Number | None,
-    weight: Number | None,
+    bias: PerEdge | None,
+    weight: PerEdge | None,
     logit_levels: jax.Array | Sequence[float],
-    eta: Number,
+    eta: PerFeature,
     first: int,
     penalty: str,
-    smoothing: Number | None,
+    smoothing: PerFeature | None,
     self_edge: bool,
     start: jax.Array | None,
     solver: Solver,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import jax
-
 from varmorph.arguments import Size, geometry_of
 from varmorph.differences import difference
 from varmorph.jax.arguments import check_bias, check_image
 from varmorph.jax.separable.maxplus import dilate
+from varmorph.jax.shapes import Images, Outputs, StructuringFunction
 from varmorph.windows import Padding
 
 __all__ = [
@@ -24,8 +23,8 @@ __all__ = [
 
 
 def dilation(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Max-plus dilation: y_i is the greatest x_{i+k} + bias_k over the window.
 
     Parameters
@@ -70,8 +69,8 @@ def dilation(
 
 
 def erosion(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Max-plus erosion: y_j is the least x_i - bias_k over the edges that the dilation draws from j to i.
 
     Reversing the dilation's edges makes the two an adjunction for even windows and for every padding that maps into
@@ -94,8 +93,8 @@ def erosion(
 
 
 def opening(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Opening: dilation of the erosion. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
@@ -110,8 +109,8 @@ def opening(
 
 
 def closing(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Closing: erosion of the dilation. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
@@ -126,8 +125,8 @@ def closing(
 
 
 def gradient(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Morphological gradient: dilation minus erosion. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`; with padding "valid" the result has the pixels where both exist,
@@ -146,8 +145,8 @@ def gradient(
 
 
 def internal_gradient(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Internal gradient: the image minus its erosion. A stride samples the result.
 
     Arguments, result, errors and source are those of `gradient`.
@@ -163,8 +162,8 @@ def internal_gradient(
 
 
 def external_gradient(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """External gradient: the dilation minus the image. A stride samples the result.
 
     Arguments, result, errors and source are those of `gradient`.
@@ -180,8 +179,8 @@ def external_gradient(
 
 
 def white_top_hat(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """White top-hat: the image minus its opening. A stride samples the result.
 
     Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.
@@ -197,8 +196,8 @@ def white_top_hat(
 
 
 def black_top_hat(
-    x: jax.Array, bias: jax.Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> jax.Array:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Black top-hat: the closing minus the image. A stride samples the result.
 
     Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.

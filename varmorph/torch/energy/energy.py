@@ -14,6 +14,7 @@ from varmorph.formulas.energy import Edges, EnergyFormulas, Evaluation, Extent, 
 from varmorph.formulas.incidence import IncidenceAlgebra
 from varmorph.torch.energy.laplacian import Laplacian
 from varmorph.torch.energy.namespace import xp
+from varmorph.torch.shapes import Unknowns
 
 __all__ = ["Edges", "Energy", "Evaluation", "Extent", "Ridge"]
 
@@ -45,7 +46,7 @@ class Energy(EnergyFormulas):
 
     xp = xp
     edges: Sequence[Edges]
-    zeros: Tensor
+    zeros: Unknowns
     ridge: Ridge | None = None
     compiled: bool = False
 

@@ -24,16 +24,17 @@ from varmorph.torch.energy.hidden_parameters import Graph
 from varmorph.torch.energy.minimisation import Solution, apply_failure_policy, without_numbers
 from varmorph.torch.energy.solvers import Anderson
 from varmorph.torch.energy.solvers.iteration import MapSolver, hold
+from varmorph.torch.shapes import AnyShape
 
 __all__ = ["equilibrium"]
 
-Function = Callable[[Tensor], Tensor]
+Function = Callable[[AnyShape], AnyShape]
 
 
 @torch.compiler.disable
 def equilibrium(
     function: Function,
-    start: Tensor,
+    start: AnyShape,
     *,
     solver: MapSolver | None = None,
     adjoint: Adjoint | None = None,

@@ -17,6 +17,7 @@ from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCe
 from varmorph.torch.energy.energy import Energy
 from varmorph.torch.energy.solvers import Newton, Solver
 from varmorph.torch.energy.solvers.iteration import Run
+from varmorph.torch.shapes import AnyShape, Unknowns
 
 __all__ = [
     "Solution",
@@ -43,13 +44,13 @@ class Solution(NamedTuple):
         All unknowns, without gradient: what `start=` takes to start the next solve near this one.
     """
 
-    value: Tensor
+    value: AnyShape
     certificate: Certificate
-    unknowns: Tensor
+    unknowns: AnyShape
 
 
 def minimise(
-    energy: Energy, z0: Tensor | None = None, *, solver: Solver | None = None, adjoint: Adjoint | None = None
+    energy: Energy, z0: Unknowns | None = None, *, solver: Solver | None = None, adjoint: Adjoint | None = None
 ) -> Solution:
     """Minimise an energy.
 

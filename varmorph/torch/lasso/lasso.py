@@ -36,6 +36,7 @@ from varmorph.torch.energy.certificates import (
 from varmorph.torch.energy.minimisation import Solution
 from varmorph.torch.energy.namespace import xp
 from varmorph.torch.lasso.supports import Systems, solve_on_supports
+from varmorph.torch.shapes import Dictionary, PerAtom, Samples
 
 __all__ = ["Lasso", "sparse_code"]
 
@@ -45,9 +46,9 @@ KINK = {torch.float64: 1e-9, torch.float32: 1e-4}  # a correlation so near its b
 
 
 def sparse_code(
-    x: Tensor,
-    dictionary: Tensor,
-    strength: Tensor | float,
+    x: Samples,
+    dictionary: Dictionary,
+    strength: PerAtom,
     *,
     ridge: float = 0.0,
     tolerance: float | None = None,

@@ -18,6 +18,7 @@ from varmorph.torch.energy.minimisation import Solution
 from varmorph.torch.energy.solvers import Solver
 from varmorph.torch.layers.window import VariationalLayer2d
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON, joint_closing, joint_opening, regularised_dilation
+from varmorph.torch.shapes import Channels, GridWeights, Images
 from varmorph.windows import Padding
 
 __all__ = ["JointClosing2d", "JointOpening2d", "RegularisedDilation2d"]
@@ -140,11 +141,11 @@ class RegularisedDilation2d(_Coupled2d):
         nn.init.constant_(self.log_coupling, math.log(self.initial_coupling))
 
     @property
-    def coupling(self) -> Tensor:
+    def coupling(self) -> Channels:
         """The couplings (channels,), positive."""
         return self.log_coupling.exp()
 
-    def forward(self, x: Tensor, edge_weights: Tensor | None = None) -> Tensor:
+    def forward(self, x: Images, edge_weights: GridWeights | None = None) -> Images:
         """Apply the operator to (N, channels, H, W); edge weights are (N, 1 or channels, 2, H, W)."""
         solution = regularised_dilation(
             x,
@@ -210,11 +211,11 @@ class _Joint2d(_Coupled2d):
                 row.fill_(sign * self.initial_level)
 
     @property
-    def eta(self) -> Tensor:
+    def eta(self) -> Channels:
         """Weights of the second family of edges (channels,), positive."""
         return self.log_eta.exp()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Images:
         """Apply the operator to (N, channels, H, W)."""
         arguments = (x, self.bias, self.logit_levels, self.eta)
         return self._keep(type(self).solve(*arguments, weight=self.weight, **self._options()))

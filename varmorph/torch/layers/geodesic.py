@@ -22,6 +22,7 @@ from varmorph.arguments import (
 from varmorph.torch.arguments import check_image
 from varmorph.torch.operators.geodesic import h_maxima, reconstruction
 from varmorph.torch.operators.leveling import leveling
+from varmorph.torch.shapes import ChannelFunctions, Channels, Images
 
 __all__ = ["HMaxima2d", "Leveling2d", "Reconstruction2d"]
 
@@ -119,11 +120,11 @@ class Reconstruction2d(nn.Module):
             self.bias.copy_(torch.as_tensor(0.0 if self.initial is None else self.initial))
 
     @property
-    def offsets(self) -> Tensor:
+    def offsets(self) -> ChannelFunctions:
         """The offsets that are used (channels, kh, kw): not positive, and 0 at the origin."""
         return _NonPositive.apply(self.bias)
 
-    def forward(self, marker: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, marker: Images, mask: Images) -> Images:
         """Reconstruct mask from marker, both (N, channels, H, W)."""
         marker, mask = (
             _check_channel_count(image, name, self.channels) for image, name in ((marker, "marker"), (mask, "mask"))
@@ -191,11 +192,11 @@ class HMaxima2d(nn.Module):
         nn.init.constant_(self.log_height, math.log(self.initial_height))
 
     @property
-    def height(self) -> Tensor:
+    def height(self) -> Channels:
         """The heights (channels,), positive."""
         return self.log_height.exp()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Images:
         """Apply the operator to (N, channels, H, W)."""
         return h_maxima(_check_channel_count(x, "x", self.channels), self.height, connectivity=self.connectivity)
 
@@ -235,7 +236,7 @@ class Leveling2d(nn.Module):
         self.channels = check_channels(channels)
         self.connectivity = check_connectivity(connectivity)
 
-    def forward(self, marker: Tensor, reference: Tensor) -> Tensor:
+    def forward(self, marker: Images, reference: Images) -> Images:
         """Level reference by marker, both (N, channels, H, W)."""
         marker, reference = (
             _check_channel_count(image, name, self.channels)

@@ -18,6 +18,7 @@ from varmorph.arguments import (
     window_size,
 )
 from varmorph.torch.operators import variational_window, window
+from varmorph.torch.shapes import ChannelFunctions, Images, Outputs
 from varmorph.windows import Padding
 
 __all__ = [
@@ -108,7 +109,7 @@ class _MaxPlus2d(_Window2d):
         )
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Outputs:
         """Apply the operator to (N, channels, H, W)."""
         return type(self).operator(x, self.bias, **self._options())
 
@@ -280,7 +281,7 @@ class VariationalLayer2d(_Window2d):
         nn.init.zeros_(self.log_weight)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> ChannelFunctions:
         """The weights (channels, kh, kw), positive."""
         return self.log_weight.exp()
 
@@ -317,7 +318,7 @@ class _SingleLevel2d(VariationalLayer2d):
         super().reset_parameters()
         nn.init.constant_(self.logit_level, self.initial_level)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Outputs:
         """Apply the operator to (N, channels, H, W)."""
         return type(self).operator(x, self.bias, self.logit_level, weight=self.weight, **self._options())
 
@@ -410,7 +411,7 @@ class _TwoLevels2d(VariationalLayer2d):
             for row, sign in zip(self.logit_levels, self.signs, strict=True):
                 row.fill_(sign * self.initial_level)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Outputs:
         """Apply the operator to (N, channels, H, W)."""
         return type(self).operator(x, self.bias, self.logit_levels, weight=self.weight, **self._options())
 

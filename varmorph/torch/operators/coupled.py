@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -35,6 +33,7 @@ from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.separable.minimisation import minimise as minimise_separable
 from varmorph.torch.separable.minimisation import minimise_each
 from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge, window_pulls
+from varmorph.torch.shapes import GridWeights, ImagePairs, Images, LevelPair, PerChannel, StructuringFunction
 from varmorph.windows import Geometry, Padding, Window, outside_value, window
 
 __all__ = ["IMPLICIT", "NEWTON", "joint_closing", "joint_opening", "regularised_dilation"]
@@ -44,21 +43,21 @@ NEWTON, IMPLICIT = Newton(), Implicit()
 
 @solved_under_transforms
 def regularised_dilation(
-    x: Tensor,
-    bias: Tensor,
-    logit_level: Tensor | float,
-    coupling: Tensor | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_level: PerChannel,
+    coupling: PerChannel,
     *,
-    weight: Tensor | None = None,
-    edge_weights: Tensor | None = None,
+    weight: StructuringFunction | None = None,
+    edge_weights: GridWeights | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: Tensor | float | None = None,
-    ridge: Tensor | float = 0.0,
+    edge_smoothing: PerChannel | None = None,
+    ridge: PerChannel = 0.0,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: Tensor | None = None,
+    start: Images | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -175,17 +174,17 @@ def _sides(strength: Tensor, factors: Tensor | None, penalty: str, nu: Tensor | 
 
 @solved_under_transforms
 def joint_opening(
-    x: Tensor,
-    bias: Tensor,
-    logit_levels: Tensor | Sequence[float],
-    eta: Tensor | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: Tensor | None = None,
+    start: ImagePairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -230,17 +229,17 @@ def joint_opening(
 
 @solved_under_transforms
 def joint_closing(
-    x: Tensor,
-    bias: Tensor,
-    logit_levels: Tensor | Sequence[float],
-    eta: Tensor | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     rate: Size = 1,
     padding: Padding = "geodesic",
-    start: Tensor | None = None,
+    start: ImagePairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -262,10 +261,10 @@ def joint_closing(
 
 def _joint(
     x: Tensor,
-    bias: Tensor,
-    weight: Tensor | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Tensor | float,
+    bias: StructuringFunction,
+    weight: StructuringFunction | None,
+    logit_levels: LevelPair,
+    eta: PerChannel,
     first: int,
     options: dict,
     start: Tensor | None,

@@ -20,6 +20,7 @@ from varmorph.torch.backend.ops import reconstruction as ops
 from varmorph.torch.backend.ops.calls import NO_FORWARD_MODE, call, differentiable_as, one_after_the_other
 from varmorph.torch.operators.window import dilation, erosion
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, per_edge
+from varmorph.torch.shapes import Images, Marks, PerChannel, StructuringFunction
 from varmorph.windows import Geometry, Window, window
 
 __all__ = [
@@ -38,8 +39,13 @@ ROOT = -1
 
 
 def reconstruction(
-    marker: Tensor, mask: Tensor, bias: Tensor | None = None, *, by: Direction = "dilation", connectivity: int = 8
-) -> Tensor:
+    marker: Images,
+    mask: Images,
+    bias: StructuringFunction | None = None,
+    *,
+    by: Direction = "dilation",
+    connectivity: int = 8,
+) -> Images:
     """Reconstruct a mask from a marker: repeat u_i <- min(mask_i, max_k(u_{i+k} + bias_k)) from u = min(marker, mask).
 
     Parameters
@@ -207,7 +213,7 @@ def _sum_to_the_roots(cotangent: Tensor, parent: Tensor, depth: Tensor) -> Tenso
     return total.view(cotangent.shape)
 
 
-def h_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
+def h_maxima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """Lower every maximum by h, or to the height at which it joins a higher one: the reconstruction of x from x - h.
 
     It is an image, not the binary map that scikit-image gives the name, which marks the pixels that are lowered by h in full;
@@ -254,7 +260,7 @@ def _image_and_height(x: Tensor, h: Tensor | float) -> tuple[Tensor, Tensor]:
     return image, check_nonnegative("h", h, image.shape[1], image).to(image.dtype)[:, None, None]
 
 
-def h_minima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
+def h_minima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """Raise every minimum by h, or to the height at which it joins a lower one: -h_maxima(-x, h).
 
     Arguments, result, errors and source are those of `h_maxima`.
@@ -269,7 +275,7 @@ def h_minima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
     return reconstruction(image + height, image, by="erosion", connectivity=connectivity).to(x.dtype)
 
 
-def h_convex(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
+def h_convex(x: Images, h: PerChannel, *, connectivity: int = 8) -> Images:
     """What `h_maxima` takes away: the domes of height at most h.
 
     Arguments, result, errors and source are those of `h_maxima`.
@@ -284,7 +290,7 @@ def h_convex(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
     return (image - reconstruction(image - height, image, connectivity=connectivity)).to(x.dtype)
 
 
-def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
+def regional_maxima(x: Images, *, connectivity: int = 8) -> Marks:
     """Tell which pixels belong to a plateau whose neighbours all are lower: bool, no gradient.
 
     A plateau is a connected set of pixels of one value. A constant image is one plateau without neighbours, hence a maximum
@@ -308,7 +314,7 @@ def regional_maxima(x: Tensor, *, connectivity: int = 8) -> Tensor:
     return lower | (torch.isneginf(x) & nothing)
 
 
-def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> Tensor:
+def extended_maxima(x: Images, h: PerChannel, *, connectivity: int = 8) -> Marks:
     """Tell which pixels belong to the regional maxima of `h_maxima`: bool, no gradient.
 
     A dome that is higher than h counts with all of its pixels down to h below its top. One that is at most h high sinks into
@@ -328,7 +334,7 @@ def extended_maxima(x: Tensor, h: Tensor | float, *, connectivity: int = 8) -> T
     return regional_maxima(h_maxima(image, height.flatten(), connectivity=connectivity), connectivity=connectivity)
 
 
-def opening_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8) -> Tensor:
+def opening_by_reconstruction(x: Images, bias: StructuringFunction, *, connectivity: int = 8) -> Images:
     """Reconstruct x from its erosion: what the erosion leaves keeps its shape, the rest goes.
 
     Arguments and errors are those of `erosion` and `reconstruction`. Soille (2003), chapter 6, see `h_maxima`.
@@ -343,7 +349,7 @@ def opening_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8)
     return reconstruction(erosion(x, bias), x, connectivity=connectivity)
 
 
-def closing_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8) -> Tensor:
+def closing_by_reconstruction(x: Images, bias: StructuringFunction, *, connectivity: int = 8) -> Images:
     """Reconstruct x by erosion from its dilation: what the dilation leaves dark keeps its shape, the rest is filled.
 
     It is -opening_by_reconstruction(-x, ...) where `bias` is symmetric; arguments, errors and source as there.
@@ -358,7 +364,7 @@ def closing_by_reconstruction(x: Tensor, bias: Tensor, *, connectivity: int = 8)
     return reconstruction(dilation(x, bias), x, by="erosion", connectivity=connectivity)
 
 
-def fill_holes(x: Tensor, *, connectivity: int = 8) -> Tensor:
+def fill_holes(x: Images, *, connectivity: int = 8) -> Images:
     """Fill the minima that do not touch the border of the image.
 
     `connectivity` is that of the holes' surroundings: what is dark and connected to the border stays. Arguments and errors

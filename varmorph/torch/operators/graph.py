@@ -16,9 +16,9 @@ from varmorph.torch.backend.choice import compute_dtype, implementation
 from varmorph.torch.backend.ops import graph as ops
 from varmorph.torch.backend.ops.calls import call, differentiable_as
 from varmorph.torch.separable.neighbours import negative_offsets
+from varmorph.torch.shapes import EdgeList, Features, PerEdge
 
 __all__ = [
-    "Number",
     "Structure",
     "features_of",
     "graph_closing",
@@ -28,8 +28,6 @@ __all__ = [
     "signals_of",
     "structure_of",
 ]
-
-Number = Tensor | float
 
 
 def _supremum_backward(
@@ -65,7 +63,7 @@ class Structure(NamedTuple):
         return Structure(self.target, self.source, negative_offsets(self.bias), self.weight)
 
 
-def structure_of(x: Tensor, edges: Tensor, bias: Number | None, weight: Number | None, self_edge: bool) -> Structure:
+def structure_of(x: Tensor, edges: Tensor, bias: PerEdge | None, weight: PerEdge | None, self_edge: bool) -> Structure:
     """Check edges, offsets and weights, and add the edges of the nodes to themselves."""
     nodes, features = x.shape[-2:]
     pairs = check_edges("edges", edges, nodes, x.device)
@@ -130,7 +128,7 @@ def _dilate(x: Tensor, structure: Structure, sign: int) -> Tensor:
     return features_of(0.0 - _supremum(-signals_of(x), structure), x)
 
 
-def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
+def graph_dilation(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Max-plus dilation on a graph: y_t is the greatest x_s + b over the edges s -> t.
 
     Parameters
@@ -169,7 +167,7 @@ def graph_dilation(x: Tensor, edges: Tensor, bias: Number | None = None, *, self
     return _dilate(x, structure_of(x, edges, bias, None, self_edge), 1)
 
 
-def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
+def graph_erosion(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Max-plus erosion on a graph, the adjoint of `graph_dilation`: y_s is the least x_t - b over the edges s -> t.
 
     Arguments and errors are those of `graph_dilation`; a node that no edge leaves is +inf.
@@ -187,7 +185,7 @@ def graph_erosion(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_
     return _dilate(x, turned, -1)
 
 
-def graph_opening(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
+def graph_opening(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Opening on a graph: dilation of the erosion. Arguments and errors are those of `graph_dilation`.
 
     Examples
@@ -200,7 +198,7 @@ def graph_opening(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_
     return graph_dilation(graph_erosion(x, edges, bias, self_edge=self_edge), edges, bias, self_edge=self_edge)
 
 
-def graph_closing(x: Tensor, edges: Tensor, bias: Number | None = None, *, self_edge: bool = True) -> Tensor:
+def graph_closing(x: Features, edges: EdgeList, bias: PerEdge | None = None, *, self_edge: bool = True) -> Features:
     """Closing on a graph: erosion of the dilation. Arguments and errors are those of `graph_dilation`.
 
     Examples

@@ -16,12 +16,13 @@ from varmorph.torch.arguments import check_image_pair
 from varmorph.torch.backend.choice import compute_dtype, refuse_to_be_written_down
 from varmorph.torch.backend.ops.calls import NO_FORWARD_MODE, one_after_the_other
 from varmorph.torch.separable.neighbours import edge_values, flat_neighbourhood, flat_shifts, inside_image, per_edge
+from varmorph.torch.shapes import Images
 from varmorph.windows import Geometry, window
 
 __all__ = ["leveling"]
 
 
-def leveling(marker: Tensor, reference: Tensor, *, connectivity: int = 8) -> Tensor:
+def leveling(marker: Images, reference: Images, *, connectivity: int = 8) -> Images:
     """Level a reference by a marker: repeat m <- max(erosion(m), min(dilation(m), reference)) from m = marker to the end.
 
     A pixel rises where the marker lies below the reference and falls where it lies above, to values of its neighbours,

@@ -27,10 +27,20 @@ from varmorph.torch.energy.minimisation import Solution, minimise_parts
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Solver
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
-from varmorph.torch.operators.graph import Number, Structure, features_of, signals_of, structure_of
+from varmorph.torch.operators.graph import Structure, features_of, signals_of, structure_of
 from varmorph.torch.operators.nodes import minimise_each_node
 from varmorph.torch.operators.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
+from varmorph.torch.shapes import (
+    EdgeList,
+    Features,
+    LateralEdges,
+    LevelPairOfFeatures,
+    PerEdge,
+    PerFeature,
+    SignalPairs,
+    Signals,
+)
 
 __all__ = [
     "joint_graph_closing",
@@ -43,16 +53,16 @@ __all__ = [
 
 
 def variational_graph_dilation(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_level: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-) -> Tensor:
+) -> Features:
     """Variational dilation on a graph: y_t minimises sum_e weight_e rho_tau(x_s + bias_e - y_t) over the edges e = (s, t).
 
     Every node stands alone and is solved exactly, as every pixel is in `variational_dilation`, of which this is the graph
@@ -99,16 +109,16 @@ def variational_graph_dilation(
 
 
 def variational_graph_erosion(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_level: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-) -> Tensor:
+) -> Features:
     """Variational erosion on a graph: the edges of the dilation reversed, offsets -bias, edge level -logit_level.
 
     It tends to `graph_erosion` as the level grows. Arguments, result and errors are those of `variational_graph_dilation`.
@@ -129,21 +139,21 @@ def variational_graph_erosion(
 
 @solved_under_transforms
 def regularised_graph_dilation(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_level: Number,
-    coupling: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
+    coupling: PerFeature,
     *,
-    weight: Number | None = None,
-    lateral_edges: Tensor | None = None,
+    weight: PerEdge | None = None,
+    lateral_edges: LateralEdges | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
+    edge_smoothing: PerFeature | None = None,
+    ridge: PerFeature = 0.0,
     self_edge: bool = True,
-    start: Tensor | None = None,
+    start: Signals | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -199,21 +209,21 @@ def regularised_graph_dilation(
 
 @solved_under_transforms
 def regularised_graph_erosion(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_level: Number,
-    coupling: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_level: PerFeature,
+    coupling: PerFeature,
     *,
-    weight: Number | None = None,
-    lateral_edges: Tensor | None = None,
+    weight: PerEdge | None = None,
+    lateral_edges: LateralEdges | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     edge_penalty: str = "quadratic",
-    edge_smoothing: Number | None = None,
-    ridge: Number = 0.0,
+    edge_smoothing: PerFeature | None = None,
+    ridge: PerFeature = 0.0,
     self_edge: bool = True,
-    start: Tensor | None = None,
+    start: Signals | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -242,7 +252,7 @@ def regularised_graph_erosion(
     return _regularised(x, structure, level, coupling, lateral, ridge, options, start, solver, adjoint)
 
 
-def _node_by_node(x: Tensor, structure: Structure, level: Tensor, penalty: str, smoothing: Number | None) -> Tensor:
+def _node_by_node(x: Tensor, structure: Structure, level: Tensor, penalty: str, smoothing: PerFeature | None) -> Tensor:
     """Solve each node exactly."""
     dtype = compute_dtype(x)
     mu = check_smoothing(penalty, smoothing, x.shape[-1], x)
@@ -265,9 +275,9 @@ def _regularised(
     x: Tensor,
     structure: Structure,
     level: Tensor,
-    coupling: Number,
+    coupling: PerFeature,
     lateral: Tensor,
-    ridge: Number,
+    ridge: PerFeature,
     options: dict,
     start: Tensor | None,
     solver: Solver,
@@ -308,17 +318,17 @@ def _pulls(signals: Tensor, structure: Structure, penalty: str, level: Tensor, m
 
 @solved_under_transforms
 def joint_graph_opening(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_levels: LevelPairOfFeatures,
+    eta: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-    start: Tensor | None = None,
+    start: SignalPairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -339,17 +349,17 @@ def joint_graph_opening(
 
 @solved_under_transforms
 def joint_graph_closing(
-    x: Tensor,
-    edges: Tensor,
-    bias: Number | None,
-    logit_levels: Tensor | Sequence[float],
-    eta: Number,
+    x: Features,
+    edges: EdgeList,
+    bias: PerEdge | None,
+    logit_levels: LevelPairOfFeatures,
+    eta: PerFeature,
     *,
-    weight: Number | None = None,
+    weight: PerEdge | None = None,
     penalty: str = "expectile",
-    smoothing: Number | None = None,
+    smoothing: PerFeature | None = None,
     self_edge: bool = True,
-    start: Tensor | None = None,
+    start: SignalPairs | None = None,
     solver: Solver = NEWTON,
     adjoint: Adjoint = IMPLICIT,
 ) -> Solution:
@@ -371,13 +381,13 @@ def joint_graph_closing(
 def _joint(
     x: Tensor,
     edges: Tensor,
-    bias: Number | None,
-    weight: Number | None,
+    bias: PerEdge | None,
+    weight: PerEdge | None,
     logit_levels: Tensor | Sequence[float],
-    eta: Number,
+    eta: PerFeature,
     first: int,
     penalty: str,
-    smoothing: Number | None,
+    smoothing: PerFeature | None,
     self_edge: bool,
     start: Tensor | None,
     solver: Solver,

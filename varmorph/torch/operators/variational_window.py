@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from varmorph.arguments import Size, geometry_of
 from varmorph.torch.arguments import check_bias, check_image, check_level, check_smoothing, check_weight, two_levels
 from varmorph.torch.backend.choice import plain_shape
 from varmorph.torch.separable.minimisation import minimise
 from varmorph.torch.separable.neighbours import negative_offsets
+from varmorph.torch.shapes import Images, LevelPair, Outputs, PerChannel, StructuringFunction
 from varmorph.windows import Padding
 
 __all__ = ["variational_closing", "variational_dilation", "variational_erosion", "variational_opening"]
 
 
 def variational_dilation(
-    x: Tensor,
-    bias: Tensor,
-    logit_level: Tensor | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_level: PerChannel,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
-) -> Tensor:
+) -> Outputs:
     """Variational dilation: y_i minimises sum_k weight_k rho_tau(x_{i+k} + bias_k - y_i), tau = sigmoid(logit_level).
 
     With the expectile penalty rho_tau(r) = a r^2 / 2, a = tau where r >= 0 and 1 - tau elsewhere. The result runs from
@@ -97,17 +94,17 @@ def variational_dilation(
 
 
 def variational_erosion(
-    x: Tensor,
-    bias: Tensor,
-    logit_level: Tensor | float,
+    x: Images,
+    bias: StructuringFunction,
+    logit_level: PerChannel,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
-) -> Tensor:
+) -> Outputs:
     """Variational erosion: the edges of the variational dilation reversed, offsets -bias, edge level -logit_level.
 
     It is minus the variational dilation of -x along the reversed edges, and tends to the max-plus erosion by `bias` as
@@ -130,17 +127,17 @@ def variational_erosion(
 
 
 def variational_opening(
-    x: Tensor,
-    bias: Tensor,
-    logit_levels: Tensor | Sequence[float],
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
-) -> Tensor:
+) -> Outputs:
     """Variational opening: erosion edges at edge level logit_levels[0], then dilation edges at logit_levels[1].
 
     Levels (-s, s) tend to `opening` by `bias` as s grows. `logit_levels` is (2,) or (2, C), or two numbers. The other
@@ -171,17 +168,17 @@ def variational_opening(
 
 
 def variational_closing(
-    x: Tensor,
-    bias: Tensor,
-    logit_levels: Tensor | Sequence[float],
+    x: Images,
+    bias: StructuringFunction,
+    logit_levels: LevelPair,
     *,
-    weight: Tensor | None = None,
+    weight: StructuringFunction | None = None,
     penalty: str = "expectile",
-    smoothing: Tensor | float | None = None,
+    smoothing: PerChannel | None = None,
     stride: Size = 1,
     rate: Size = 1,
     padding: Padding = "geodesic",
-) -> Tensor:
+) -> Outputs:
     """Variational closing: dilation edges at edge level logit_levels[0], then erosion edges at logit_levels[1].
 
     Levels (s, -s) tend to `closing` by `bias` as s grows. Arguments, result and errors are those of `variational_opening`.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from varmorph.arguments import Size, geometry_of
 from varmorph.differences import difference
 from varmorph.torch.arguments import check_bias, check_image
 from varmorph.torch.backend.choice import plain_shape
 from varmorph.torch.separable.maxplus import dilate
+from varmorph.torch.shapes import Images, Outputs, StructuringFunction
 from varmorph.windows import Padding
 
 __all__ = [
@@ -24,7 +23,9 @@ __all__ = [
 ]
 
 
-def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def dilation(
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Max-plus dilation: y_i is the greatest x_{i+k} + bias_k over the window.
 
     Parameters
@@ -68,7 +69,9 @@ def dilation(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
     return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, False), 1)
 
 
-def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def erosion(
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Max-plus erosion: y_j is the least x_i - bias_k over the edges that the dilation draws from j to i.
 
     Reversing the dilation's edges makes the two an adjunction for even windows and for every padding that maps into
@@ -90,7 +93,9 @@ def erosion(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, True), -1)
 
 
-def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def opening(
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Opening: dilation of the erosion. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
@@ -104,7 +109,9 @@ def opening(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     return dilation(erosion(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding)
 
 
-def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def closing(
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Closing: erosion of the dilation. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`. Soille (2003), chapter 4.
@@ -118,7 +125,9 @@ def closing(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddin
     return erosion(dilation(x, bias, rate=rate, padding=padding), bias, stride=stride, rate=rate, padding=padding)
 
 
-def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic") -> Tensor:
+def gradient(
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Morphological gradient: dilation minus erosion. A stride samples the result.
 
     Arguments, result and errors are those of `dilation`; with padding "valid" the result has the pixels where both exist,
@@ -137,8 +146,8 @@ def gradient(x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, paddi
 
 
 def internal_gradient(
-    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> Tensor:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Internal gradient: the image minus its erosion. A stride samples the result.
 
     Arguments, result, errors and source are those of `gradient`.
@@ -154,8 +163,8 @@ def internal_gradient(
 
 
 def external_gradient(
-    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> Tensor:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """External gradient: the dilation minus the image. A stride samples the result.
 
     Arguments, result, errors and source are those of `gradient`.
@@ -171,8 +180,8 @@ def external_gradient(
 
 
 def white_top_hat(
-    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> Tensor:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """White top-hat: the image minus its opening. A stride samples the result.
 
     Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.
@@ -188,8 +197,8 @@ def white_top_hat(
 
 
 def black_top_hat(
-    x: Tensor, bias: Tensor, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
-) -> Tensor:
+    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+) -> Outputs:
     """Black top-hat: the closing minus the image. A stride samples the result.
 
     Arguments, result and errors are those of `gradient`. Soille (2003), chapter 4.
