@@ -14,7 +14,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cross", "diamond", "disk", "flat", "line", "quadratic", "square"]
+__all__ = ["cross", "diamond", "disk", "flat", "line", "mirrored", "quadratic", "square"]
 
 Function = npt.NDArray[np.float64]
 
@@ -42,6 +42,38 @@ def flat(footprint: npt.ArrayLike) -> Function:
     if inside.ndim != 2 or not inside.any():
         raise ValueError(f"footprint must have shape (kh, kw) with an element that is not 0, found {inside.shape}")
     return np.where(inside, 0.0, -np.inf)
+
+
+def mirrored(function: npt.ArrayLike) -> Function:
+    """Turn a structuring function round about its origin: offset k takes the value of -k.
+
+    Libraries differ in whether a dilation, or an erosion, reads the window so; see `varmorph/README.md`.
+
+    Parameters
+    ----------
+    function : (kh, kw)
+
+    Returns
+    -------
+    (kh, kw), with one more row or column of -inf in front where a side is even, so that the origin stays.
+
+    Raises
+    ------
+    ValueError
+        If it is no array of two axes.
+
+    Examples
+    --------
+    >>> mirrored([[1.0, 2.0, 3.0]])
+    array([[3., 2., 1.]])
+    >>> mirrored([[1.0, 2.0]])
+    array([[-inf,   2.,   1.]])
+    """
+    values = np.asarray(function, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"function must have shape (kh, kw), found {values.shape}")
+    odd = np.pad(values, [(0, 1 - side % 2) for side in values.shape], constant_values=-np.inf)
+    return odd[::-1, ::-1].copy()
 
 
 def square(side: int) -> Function:

@@ -6,6 +6,8 @@ beside the bar that the project sets itself. Images are normal noise in float32,
 recorded, not judged: on a machine with other work it says little.
 """
 
+import cv2
+import kornia.morphology
 import numpy as np
 import pytest
 import torch
@@ -98,12 +100,11 @@ def test_dilation_and_max_pooling(against, images, window):
 
 @every_window
 def test_dilation_and_kornia(against, images, window):
-    morphology = pytest.importorskip("kornia.morphology", reason="kornia is not installed")
     ones = torch.ones(window, window)
     function = structuring_function(1, window, flat=False)[0]
 
     def dilation(engine):
-        return lambda x, bias: morphology.dilation(x, ones, structuring_element=bias, engine=engine)
+        return lambda x, bias: kornia.morphology.dilation(x, ones, structuring_element=bias, engine=engine)
 
     peers = {
         f"kornia, {engine}": forward_and_backward(dilation(engine), [images, function])
@@ -119,7 +120,6 @@ def test_dilation_and_kornia(against, images, window):
 @pytest.mark.parametrize(("window", "bar"), [(3, 1.0), (15, 2.0)])
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "non-flat"])
 def test_dilation_and_opencv(against, images, window, bar, flat):
-    cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
     if window == 15 and not flat:
         pytest.skip("OpenCV has flat windows only, and takes a large one apart")
     planes, ones = images.numpy().reshape(-1, *images.shape[2:]), np.ones((window, window), np.uint8)

@@ -4,6 +4,7 @@ Max-plus operators have offsets 0, variational ones weights 1 and logit level 3,
 Forward and backward together include the gradients of the parameters. Times are not judged here.
 """
 
+import kornia.morphology
 import numpy as np
 import pytest
 import torch
@@ -72,11 +73,10 @@ def test_max_pooling(compare, images, window, layout, phase):
 @every_phase
 @every_window
 def test_kornia_dilation(compare, images, window, phase):
-    morphology = pytest.importorskip("kornia.morphology", reason="kornia is not installed")
     ones = torch.ones(window, window)
 
     def dilation(x, bias):
-        return morphology.dilation(x, ones, structuring_element=bias)
+        return kornia.morphology.dilation(x, ones, structuring_element=bias)
 
     leaves = [images.requires_grad_(), torch.zeros(window, window, requires_grad=True)]
     compare("dilation", dilation, leaves, implementation="kornia", window=window, phase=phase)

@@ -53,6 +53,25 @@ def test_quadratic_functions_form_a_scale_space():
     np.testing.assert_allclose(twice[4, ::4], once[4, ::4])
 
 
+@pytest.mark.parametrize("window", [(3, 3), (4, 3), (2, 4), (1, 1), (1, 6)])
+def test_a_mirrored_function_turns_erosion_and_dilation_into_each_other(window):
+    rng = np.random.default_rng(0)
+    image, function = rng.random((1, 1, 7, 8)), rng.random(window)
+    turned = structuring.mirrored(function)
+    np.testing.assert_array_equal(reference.dilation(image, turned), -reference.erosion(-image, function))
+    np.testing.assert_array_equal(reference.erosion(image, turned), -reference.dilation(-image, function))
+
+
+def test_odd_windows_are_mirrored_in_both_axes():
+    function = np.random.default_rng(0).random((3, 5))
+    np.testing.assert_array_equal(structuring.mirrored(function), function[::-1, ::-1])
+
+
+def test_a_function_of_one_axis_is_not_mirrored():
+    with pytest.raises(ValueError, match=r"shape \(kh, kw\), found \(3,\)"):
+        structuring.mirrored(np.zeros(3))
+
+
 def test_a_flat_function_is_that_of_other_libraries():
     image = np.random.default_rng(0).random((9, 11))
     footprint = morphology.disk(2)
