@@ -86,9 +86,8 @@ def test_the_supremum_is_a_lawful_op(features):
         opcheck(ops.supremum_backward, (y, chosen, offsets, *pairs, 1))
 
 
-def test_second_derivatives_are_refused():
-    x, pairs, bias = problem(None, 5, 2, 8, 0)
-    leaf = x.requires_grad_()
-    (first,) = torch.autograd.grad(graph_dilation(leaf, pairs, bias).square().sum(), leaf, create_graph=True)
-    with pytest.raises(RuntimeError, match="first derivatives only"):
-        torch.autograd.grad(first.sum(), leaf)
+@pytest.mark.parametrize("shared", [False, True])
+def test_second_derivatives_are_those_of_differences(shared):
+    x, pairs, bias = problem(None, 5, 2, 8, 0, torch.float64)
+    leaves = x.requires_grad_(), (bias[:, 0] if shared else bias).clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x, bias: graph_dilation(x, pairs, bias), leaves)

@@ -24,7 +24,8 @@ WEIGHT = torch.randn(C, 3, 3, generator=GENERATOR).exp()
 HEIGHTS = torch.tensor([0.2, 0.5, 1.0])
 OTHER_NAMES = {  # what is public and no operator of images; `equilibrium` takes any map and has its own tests
     "equilibrium",
-    *("backend", "Newton", "FixedPoint", "Anderson", "AcceleratedGradient", "PrimalDual", "ADMM"),
+    "sparse_code",
+    *("backend", "Adjoint", "Solver", "Newton", "FixedPoint", "Anderson", "AcceleratedGradient", "PrimalDual", "ADMM"),
     *("Implicit", "Neumann", "OneStep", "Truncated", "Unrolled", "Solution", "Certificate"),
     *("ForwardCertificate", "BackwardCertificate", "ConvergenceError", "ConvergenceWarning"),
     *("Energy", "Edges", "Ridge", "Penalty", "DataEdges", "GridEdges", "WindowEdges", "GraphDataEdges", "GraphEdges"),
