@@ -1,3 +1,4 @@
+import ast
 import re
 import subprocess
 import sys
@@ -95,3 +96,33 @@ def test_every_file_that_the_suite_reads_of_itself_is_installed_with_it(project)
             if path.is_file() and path.suffix not in (".py", ".md", ".png") and "__pycache__" not in path.parts
         }
         assert left - data == set(), "name it in package-data of pyproject.toml"
+
+
+# What the modules of each folder may import, deferred imports included: the extra that brings it. PyTorch brings Triton.
+EXTRAS = {"torch": {"torch"}, "jax": {"jax"}, "kernels": {"torch", "jax"}}
+BESIDES = {"torch/backend/cuda": {"triton"}, "pictures": {"torch", "matplotlib", "skimage", "PIL"}}
+
+
+def test_the_library_imports_nothing_that_its_extras_do_not_ask_for(project):
+    table = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
+    always = names_of(table["dependencies"])
+    by_extra = {extra: names_of(table["optional-dependencies"][extra]) for extra in ("torch", "jax")}
+    for path in project.library.rglob("*.py"):
+        place = path.relative_to(project.library)
+        extras = [by_extra[extra] for extra in EXTRAS.get(place.parts[0], ())]
+        allowed = always | (set.intersection(*extras) if extras else set())
+        allowed |= {name for folder, names in BESIDES.items() if place.is_relative_to(folder) for name in names}
+        left = outside(path) - allowed - {"varmorph"}
+        assert not left, f"{place} imports {', '.join(sorted(left))}: name it in an extra of pyproject.toml"
+
+
+def names_of(requirements):
+    return {normal(re.match(r"[\w.-]+", line)[0]) for line in requirements}
+
+
+def outside(path):
+    """Packages that a module imports and that do not come with Python."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names
