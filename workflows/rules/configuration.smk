@@ -1,6 +1,5 @@
 # Checks the configuration before any work starts, and says where everything lies.
 import json
-import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -9,9 +8,8 @@ from pathlib import Path
 # The code of this checkout runs, here and in the jobs, also where the package is installed as a copy.
 CODE = [str(Path(workflow.basedir) / "workflows"), str(workflow.basedir)]
 sys.path[:0] = CODE
-GIVEN = filter(None, [os.environ.get("PYTHONPATH")])
-os.environ["PYTHONPATH"] = os.pathsep.join([*CODE, *GIVEN])
 
+from morphobench.project.checkout import lead_jobs_to
 from morphobench.runs.plan import make_plan
 from morphobench.project.files import digest, digest_files
 from morphobench.runs.interruption import claim_folder, undo_future_dates
@@ -22,6 +20,7 @@ from morphobench.project.errors import UserError
 from morphobench.settings.reading import read_yaml
 from morphobench.studies.cells import study_module, study_names
 
+lead_jobs_to(CODE)
 PROJECT = find_project(Path(workflow.basedir))
 try:
     for place in (PROJECT.root, Path(sys.executable)):

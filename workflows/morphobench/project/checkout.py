@@ -9,7 +9,13 @@ from pathlib import Path
 from morphobench.project.errors import UserError
 from morphobench.project.paths import Project
 
-__all__ = ["run_code_of"]
+__all__ = ["lead_jobs_to", "run_code_of"]
+
+
+def lead_jobs_to(folders: list[str]) -> None:
+    """Let every process that this one starts look for code in these folders first."""
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *(path for path in given if path not in folders)])
 
 
 def run_code_of(project: Project) -> None:
