@@ -8,6 +8,7 @@ that is compared with cvxpylayers. Calls that take seconds are timed once.
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 from scipy import sparse
 
 import varmorph.torch
@@ -69,7 +70,7 @@ def with_gradients(leaves):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_regularised_dilation_by_every_solver(compare_solutions, images, solver):
     leaves = [images, *parameters(LEVEL, COUPLING)]
-    function = varmorph.torch.regularised_dilation
+    function = by_position(varmorph.torch.regularised_dilation)
     solver = solver(tolerance=TOLERANCE)
     once = not isinstance(solver, Newton)
     compare_solutions("regularised_dilation", function, leaves, solver=solver, phase="forward", once=once)
@@ -79,7 +80,7 @@ def test_regularised_dilation_by_every_solver(compare_solutions, images, solver)
 @pytest.mark.parametrize("phase", ["forward and backward", "backward"])
 def test_gradient_of_regularised_dilation(compare_solutions, images, phase, code):
     leaves = with_gradients([images, *parameters(LEVEL, COUPLING)])
-    function = varmorph.torch.regularised_dilation
+    function = by_position(varmorph.torch.regularised_dilation)
     solver = Newton(tolerance=TOLERANCE)
     compare_solutions("regularised_dilation", function, leaves, solver=solver, phase=phase, once=False, code=code)
 
@@ -89,7 +90,7 @@ def test_gradient_of_regularised_dilation(compare_solutions, images, phase, code
 def test_joint_opening(compare_solutions, images, phase, code):
     leaves = with_gradients([images, *parameters((-LEVEL, LEVEL), ETA)])
     solver = Newton(tolerance=TOLERANCE)
-    function = varmorph.torch.joint_opening
+    function = by_position(varmorph.torch.joint_opening)
     compare_solutions("joint_opening", function, leaves, solver=solver, phase=phase, once=True, code=code)
 
 

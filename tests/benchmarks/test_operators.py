@@ -8,6 +8,7 @@ import kornia.morphology
 import numpy as np
 import pytest
 import torch
+from by_position import by_position
 from scipy import ndimage
 
 import varmorph.torch
@@ -39,7 +40,7 @@ def test_varmorph(compare, images, operator, window, phase):
         opposite = {"variational_opening": (-level, level), "variational_closing": (level, -level)}
         leaves += [torch.ones(channels, window, window), torch.stack(opposite.get(operator, (level,))).squeeze(0)]
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    function = getattr(varmorph.torch, operator)
+    function = by_position(getattr(varmorph.torch, operator))
     compare(operator, function, leaves, implementation="varmorph", window=window, phase=phase)
 
 

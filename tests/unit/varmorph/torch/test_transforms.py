@@ -62,7 +62,7 @@ GEODESIC = {
 COUPLED = {
     "regularised_dilation": value_of(of_image("regularised_dilation", LEVEL, 0.8, weight=WEIGHT)),
     "regularised_dilation, solver": value_of(
-        of_image("regularised_dilation", 1.0, 0.8, solver=varmorph.torch.FixedPoint(tolerance=1e-10))
+        of_image("regularised_dilation", 1.0, 0.8, solver=varmorph.torch.Anderson(tolerance=1e-10))
     ),
     "joint_opening": value_of(of_image("joint_opening", (-1.0, 1.0), 0.7)),
     "regularised_graph_dilation": value_of(of_nodes("regularised_graph_dilation", 1.0, 0.5)),
