@@ -17,6 +17,7 @@ from varmorph.windows import PADDINGS, Geometry, Padding
 
 __all__ = [
     "ABSENT_CHANNEL",
+    "ABSENT_OUTPUT",
     "ABSENT_WEIGHTS",
     "BIAS_NUMBERS",
     "PENALTIES",
@@ -33,14 +34,17 @@ __all__ = [
     "check_edges_shape",
     "check_features_shape",
     "check_function_shape",
+    "check_groups",
     "check_image_shape",
     "check_joint_penalty",
     "check_level_pair",
+    "check_mixing_shape",
     "check_padding",
     "check_penalty",
     "check_per_edge_shape",
     "check_positive_number",
     "check_same_shape",
+    "check_spread",
     "check_weight_shape",
     "check_window_fits",
     "geometry_of",
@@ -62,6 +66,7 @@ Shape = tuple[int, ...]
 
 BIAS_NUMBERS = "bias must hold finite numbers or -inf", "NaN or +inf"
 ABSENT_CHANNEL = "bias must keep at least one element in each channel", "a channel of -inf only"
+ABSENT_OUTPUT = "bias must keep at least one element for each output channel", "an output channel of -inf only"
 ABSENT_WEIGHTS = "weight must be positive at some element with finite bias", "a channel where it is 0"
 RECONSTRUCTION_BIAS = "bias of a reconstruction must be <= 0, and 0 at its origin (kh // 2, kw // 2)"
 
@@ -202,6 +207,22 @@ def check_function_shape(name: str, shape: Shape, channels: int) -> None:
         raise ValueError(f"{name} must have shape ({channels}, kh, kw) or (kh, kw), found {shape}")
 
 
+def check_groups(groups: int, channels: int) -> int:
+    """Require a positive number of groups that divides the channels."""
+    count = integer_of(groups)
+    if count is None or count < 1 or channels % count:
+        raise ValueError(f"groups must be a positive integer that divides the {channels} channels, found {groups!r}")
+    return count
+
+
+def check_mixing_shape(name: str, shape: Shape, channels: int, groups: int, signed: bool) -> None:
+    """Require (O, S C / groups, kh, kw), O a multiple of the groups, S = 2 if signed, with at least one element."""
+    met = (2 if signed else 1) * channels // check_groups(groups, channels)
+    if len(shape) != 4 or 0 in shape or shape[0] % groups or shape[1] != met:
+        what = f"(O, {met}, kh, kw) for {channels} channels in {groups} groups{', signed' if signed else ''}"
+        raise ValueError(f"{name} must have shape {what}, O a multiple of groups, found {shape}")
+
+
 def check_weight_shape(shape: Shape, bias: Shape) -> None:
     """Require weights of the shape of the bias."""
     if shape != bias:
@@ -285,6 +306,14 @@ def check_joint_penalty(penalty: str) -> None:
     """Require a penalty with a derivative."""
     if penalty == "quantile":
         raise ValueError("penalty must be 'expectile' or 'huber' for a joint operator, found 'quantile'")
+
+
+def check_spread(value: float) -> float:
+    """Require the deviation of a distribution to draw from: a number >= 0."""
+    number = number_of(value)
+    if number is None or not 0 <= number < math.inf:
+        raise ValueError(f"initial_spread must be a number >= 0, found {value!r}")
+    return number
 
 
 def check_positive_number(name: str, value: float) -> float:

@@ -21,8 +21,9 @@ __all__ = ["to_jax", "to_torch"]
 
 OPTIONS = (
     "kernel_size", "stride", "rate", "padding", "penalty", "smoothing", "initial_level", "by", "initial_height", "connectivity",
-    "edge_penalty", "edge_smoothing", "ridge", "initial_coupling", "initial_eta", "adjoint", "solver",
+    "groups", "signed", "initial_spread", "edge_penalty", "edge_smoothing", "ridge", "initial_coupling", "initial_eta", "adjoint", "solver",
 )  # fmt: skip
+MIXING = ("PlusConv2d", "PlusLinear", "VariationalConv2d", "VariationalLinear")  # layers that are made by two sizes
 NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height", "log_coupling", "log_eta")
 
 
@@ -33,10 +34,19 @@ def _twin(layer: Any, library: str) -> Any:
     if not type(layer).__module__.startswith("varmorph.") or not hasattr(module, name):
         raise TypeError(f"layer must be of a class that {home} has too, found {type(layer).__module__}.{name}")
     options = {option: getattr(layer, option) for option in OPTIONS if hasattr(layer, option)}
+    if name.endswith(MIXING):
+        kind = "features" if name.endswith("Linear") else "channels"
+        sizes = (getattr(layer, f"in_{kind}"), getattr(layer, f"out_{kind}"))
+        return getattr(module, name)(*sizes, **options, **_key(library))
     if "solver" in options:  # solved for the whole image at once, so that there is no stride
         del options["stride"]
         options |= {option: _method(options[option], module) for option in ("solver", "adjoint")}
     return getattr(module, name)(layer.channels, **options)
+
+
+def _key(library: str) -> dict[str, Any]:
+    """Give what a layer of JAX draws its first numbers with, which others take the place of."""
+    return {"key": import_module("jax").random.key(0)} if library == "jax" else {}
 
 
 def _method(method: Any, module: Any) -> Any:

@@ -15,7 +15,9 @@ pytest.importorskip("equinox", reason="equinox is not installed")
 import varmorph.jax  # noqa: E402
 
 LEVEL, COUPLING = 3.0, 1.0
-LAYERS = sorted(name for name in varmorph.jax.__all__ if name.endswith("2d"))
+LAYERS = sorted(
+    name for name in varmorph.jax.__all__ if name[0].isupper() and name.endswith("2d") and not name.endswith("Conv2d")
+)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Call(NamedTuple):
         if "coupling" in arrays:
             arrays["coupling"] = np.array([0.0, 1.4])
         for name in ("smoothing", "edge_smoothing", "ridge", "h", "eta"):
-            arrays |= {name: np.array([0.25, 0.125])} if name in arrays else {}
+            arrays |= {name: np.resize([0.25, 0.125], arrays[name].shape)} if name in arrays else {}
         return self._replace(arrays=arrays)
 
     def arguments(self, convert, dtype):
@@ -71,6 +71,24 @@ def _windows():
         for penalty in PENALTIES:
             options, more = _with_penalty(penalty)
             yield f"{operator}, {penalty}", Call(operator, IMAGE | FUNCTION | POSITIVE | level | more, options)
+
+
+def _mixing():
+    groups = {"groups": 2, "stride": (1, 2)}
+    signed = {"bias": np.where(np.arange(36).reshape(4, 1, 3, 3) == 5, -np.inf, 0.3 * _drawn(9, 4, 2, 3, 3)[:, :1])}
+    signed = {"bias": np.concatenate((signed["bias"], -0.3 * np.abs(_drawn(10, 4, 1, 3, 3))), 1)}
+    weight, level = {"weight": np.exp(_drawn(11, 4, 2, 3, 3))}, {"logit_level": np.array([1.0, -2.0, 0.5, 2.0])}
+    matrix = {"x": _drawn(12, 3, 2, 4), "bias": 0.3 * _drawn(13, 4, 8)}
+    for operator in ("maxplus", "minplus"):
+        yield f"{operator}_conv2d", Call(f"{operator}_conv2d", IMAGE | signed, groups | {"signed": True})
+        yield f"{operator}_linear", Call(f"{operator}_linear", matrix, {"signed": True})
+    for penalty in PENALTIES:
+        options = {"penalty": penalty, "signed": True}
+        more = {"smoothing": np.array([0.4, 0.8, 0.3, 0.5])} if penalty == "huber" else {}
+        image = IMAGE | signed | weight | level | more
+        yield f"variational_conv2d, {penalty}", Call("variational_conv2d", image, options | groups)
+        features = matrix | {"weight": np.exp(_drawn(14, 4, 8))} | level | more
+        yield f"variational_linear, {penalty}", Call("variational_linear", features, options)
 
 
 def _geodesic():
@@ -122,7 +140,7 @@ def _coupled():
 @cache
 def calls():
     """List the calls by name."""
-    return dict((*_windows(), *_geodesic(), *_graphs(), *_coupled()))
+    return dict((*_windows(), *_mixing(), *_geodesic(), *_graphs(), *_coupled()))
 
 
 @cache

@@ -11,7 +11,9 @@ import varmorph.jax  # noqa: E402
 import varmorph.torch  # noqa: E402
 from varmorph.convert import to_jax, to_torch  # noqa: E402
 
-LAYERS = sorted(name for name in varmorph.jax.__all__ if name.endswith("2d"))
+LAYERS = sorted(
+    name for name in varmorph.jax.__all__ if name[0].isupper() and name.endswith("2d") and not name.endswith("Conv2d")
+)
 GEODESIC = ("HMaxima2d", "Leveling2d", "Reconstruction2d")
 NUMBERS = ("bias", "log_weight", "logit_level", "logit_levels", "log_height")
 

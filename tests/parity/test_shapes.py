@@ -19,7 +19,8 @@ import varmorph.jax  # noqa: E402
 import varmorph.torch  # noqa: E402
 
 HALVES = {"torch": varmorph.torch, "jax": varmorph.jax}
-LAYERS = [name for name in varmorph.torch.__all__ if name.endswith("2d")]
+MIXING = [name for name in varmorph.torch.__all__ if name[0].isupper() and name.endswith(("Conv2d", "Linear"))]
+LAYERS = [name for name in varmorph.torch.__all__ if name[0].isupper() and name.endswith("2d") and name not in MIXING]
 of_both_halves = pytest.mark.parametrize("half", HALVES)
 X = np.random.default_rng(0).random((2, 2, 5, 6))
 EDGES = np.array([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 3]])
@@ -30,7 +31,7 @@ def functions(half):
     module, apply = HALVES[half], {"torch": "forward", "jax": "__call__"}[half]
     found = {name: getattr(module, name) for name in module.__all__}
     found = {name: inspect.unwrap(function) for name, function in found.items() if inspect.isfunction(function)}
-    return found | {name: getattr(getattr(module, name), apply) for name in LAYERS}
+    return found | {name: getattr(getattr(module, name), apply) for name in (*LAYERS, *MIXING)}
 
 
 def parts(hint):
@@ -72,14 +73,14 @@ def test_every_array_that_an_operator_takes_is_known_to_be_one(half):
 
 
 def test_both_halves_have_the_same_shapes():
-    both = functions("torch").keys() & functions("jax").keys() - set(LAYERS)
+    both = functions("torch").keys() & functions("jax").keys() - {*LAYERS, *MIXING}
     assert len(both) > 30
     for name in both:
         assert shapes(functions("torch")[name]) == shapes(functions("jax")[name]), name
 
 
 def test_layers_of_jax_take_single_images_too():
-    for name in LAYERS:
+    for name in (*LAYERS, *(name for name in MIXING if name.endswith("2d"))):
         one, other = shapes(functions("torch")[name]), shapes(functions("jax")[name])
         assert one.keys() == other.keys()
         for argument, batch in one.items():
@@ -109,6 +110,8 @@ def with_other_forms(call):
     """The same call with Python's numbers, one function for all channels, and several signals on a graph."""
     arrays = dict(call.arrays)
     for name, array in call.arrays.items():
+        if name in ("bias", "weight") and call.operator.endswith(("conv2d", "linear")):
+            continue
         if name in ("bias", "weight"):
             arrays[name] = {3: lambda a: a[1], 2: lambda a: a, 1: lambda a: np.stack((a, a), 1)}[array.ndim](array)
         elif name == "logit_levels":
@@ -165,6 +168,15 @@ def test_layers_agree_with_the_types(half, name):
     images = [argument for argument in shapes(functions(half)[name]) if argument not in ("edge_weights", "return")]
     for x in (X, X[0])[: 2 if half == "jax" else 1]:
         checked(half, name, dict.fromkeys(images, x), {"self": layer})
+
+
+@of_both_halves
+@pytest.mark.parametrize("name", MIXING)
+def test_layers_that_mix_channels_agree_with_the_types(half, name):
+    sizes = (2, 4, 3) if name.endswith("2d") else (6, 4)
+    layer = getattr(HALVES[half], name)(*sizes, **({"key": jax.random.key(0)} if half == "jax" else {}))
+    for x in (X, X[0])[: 2 if half == "jax" else 1]:
+        checked(half, name, {"x": x}, {"self": layer})
 
 
 @of_both_halves

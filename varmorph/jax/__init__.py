@@ -17,6 +17,14 @@ from varmorph.jax.energy.incidence import DataEdges, GraphDataEdges, GraphEdges,
 from varmorph.jax.energy.minimisation import Solution, minimise, solve_with_pullback
 from varmorph.jax.energy.penalties import Penalty
 from varmorph.jax.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual, Solver
+from varmorph.jax.layers.channels import (
+    MaxPlusConv2d,
+    MaxPlusLinear,
+    MinPlusConv2d,
+    MinPlusLinear,
+    VariationalConv2d,
+    VariationalLinear,
+)
 from varmorph.jax.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.jax.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
 from varmorph.jax.layers.window import (
@@ -31,6 +39,14 @@ from varmorph.jax.layers.window import (
     VariationalErosion2d,
     VariationalOpening2d,
     WhiteTopHat2d,
+)
+from varmorph.jax.operators.channels import (
+    maxplus_conv2d,
+    maxplus_linear,
+    minplus_conv2d,
+    minplus_linear,
+    variational_conv2d,
+    variational_linear,
 )
 from varmorph.jax.operators.coupled import joint_closing, joint_opening, regularised_dilation
 from varmorph.jax.operators.geodesic import (
@@ -99,6 +115,10 @@ __all__ = [
     "JointClosing2d",
     "JointOpening2d",
     "Leveling2d",
+    "MaxPlusConv2d",
+    "MaxPlusLinear",
+    "MinPlusConv2d",
+    "MinPlusLinear",
     "Neumann",
     "Newton",
     "OneStep",
@@ -113,8 +133,10 @@ __all__ = [
     "Truncated",
     "Unrolled",
     "VariationalClosing2d",
+    "VariationalConv2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
+    "VariationalLinear",
     "VariationalOpening2d",
     "WhiteTopHat2d",
     "WindowEdges",
@@ -142,7 +164,11 @@ __all__ = [
     "joint_graph_opening",
     "joint_opening",
     "leveling",
+    "maxplus_conv2d",
+    "maxplus_linear",
     "minimise",
+    "minplus_conv2d",
+    "minplus_linear",
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
@@ -152,10 +178,12 @@ __all__ = [
     "regularised_graph_erosion",
     "solve_with_pullback",
     "variational_closing",
+    "variational_conv2d",
     "variational_dilation",
     "variational_erosion",
     "variational_graph_dilation",
     "variational_graph_erosion",
+    "variational_linear",
     "variational_opening",
     "white_top_hat",
 ]

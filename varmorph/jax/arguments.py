@@ -15,6 +15,7 @@ import numpy as np
 
 from varmorph.arguments import (
     ABSENT_CHANNEL,
+    ABSENT_OUTPUT,
     ABSENT_WEIGHTS,
     BIAS_NUMBERS,
     RECONSTRUCTION_BIAS,
@@ -26,6 +27,7 @@ from varmorph.arguments import (
     check_function_shape,
     check_image_shape,
     check_level_pair,
+    check_mixing_shape,
     check_penalty,
     check_per_edge_shape,
     check_same_shape,
@@ -42,9 +44,12 @@ __all__ = [
     "check_edge_weights",
     "check_edges",
     "check_features",
+    "check_features_of_last_axis",
     "check_image",
     "check_image_pair",
     "check_level",
+    "check_mixing_bias",
+    "check_mixing_weight",
     "check_nonnegative",
     "check_offsets",
     "check_per_edge",
@@ -123,6 +128,36 @@ def check_weight(weight: object, bias: jax.Array) -> jax.Array:
     positive = ((function > 0) & jnp.isfinite(bias)).any((1, 2))
     _require(positive, *ABSENT_WEIGHTS)
     return function
+
+
+def check_mixing_bias(bias: object, channels: int, groups: int, signed: bool) -> jax.Array:
+    """Require offsets (O, S C / groups, kh, kw), finite or -inf, not all -inf for an output channel."""
+    function = _check_array("bias", bias)
+    check_mixing_shape("bias", function.shape, channels, groups, signed)
+    greatest = function.max((1, 2, 3))  # NaN where an element is
+    _require(greatest < jnp.inf, *BIAS_NUMBERS)
+    _require(greatest > -jnp.inf, *ABSENT_OUTPUT)
+    return function
+
+
+def check_mixing_weight(weight: object, bias: jax.Array) -> jax.Array:
+    """Require nonnegative finite weights of the shape of `bias`, positive somewhere an output's bias is finite."""
+    if weight is None:
+        return jnp.ones_like(bias)
+    function = _check_array("weight", weight)
+    if function.shape != bias.shape:
+        raise ValueError(f"weight must have the shape of bias {bias.shape}, found {function.shape}")
+    _require_weights("weight", function)
+    _require(((function > 0) & jnp.isfinite(bias)).any((1, 2, 3)), *ABSENT_WEIGHTS)
+    return function
+
+
+def check_features_of_last_axis(x: object) -> jax.Array:
+    """Require floating point features (..., F), with at least one feature."""
+    features = _check_array("x", x)
+    if features.ndim < 1 or not features.shape[-1]:
+        raise ValueError(f"x must have shape (..., F), F >= 1, found {features.shape}")
+    return features
 
 
 def check_level(level: object, channels: int, like: jax.Array, name: str = "logit_level") -> jax.Array:

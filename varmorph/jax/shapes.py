@@ -1,6 +1,6 @@
 """Shapes of the arguments and results of the public functions, as types: a letter means one length within a signature.
 
-N images of C channels and H x W pixels, a window of kh x kw; nodes of a graph with F features, E edges, B signals on one
+N images of C channels and H x W pixels, a window of kh x kw, O output channels; nodes of a graph with F features, E edges, B signals on one
 graph. Nothing is checked by these types alone: `varmorph.jax.arguments` checks, and `jaxtyping.jaxtyped` can.
 """
 
@@ -15,6 +15,7 @@ __all__ = [
     "ChannelFunctions",
     "ChannelLevels",
     "Channels",
+    "ChannelsOut",
     "EdgeList",
     "Features",
     "GridWeights",
@@ -27,15 +28,22 @@ __all__ = [
     "LevelPair",
     "LevelPairOfFeatures",
     "Marks",
+    "MixedFeatures",
+    "MixedOutput",
+    "MixedOutputs",
+    "MixingFunctions",
+    "MixingMatrix",
     "Output",
     "Outputs",
     "PerChannel",
     "PerEdge",
     "PerFeature",
+    "PerOutput",
     "SignalPairs",
     "Signals",
     "StructuringFunction",
     "Unknowns",
+    "WideFeatures",
 ]
 
 Images = Float[Array, "N C H W"]
@@ -53,6 +61,15 @@ Channels = Float[Array, "C"]
 ChannelLevels = Float[Array, "2 C"]
 PerChannel = Channels | Float[Array, ""] | float
 LevelPair = ChannelLevels | Float[Array, "2"] | Sequence[float]
+
+MixingFunctions = Float[Array, "O M kh kw"]  # M channels, of x and perhaps of -x, seen by O output channels
+MixedOutputs = Float[Array, "N O H_out W_out"]
+ChannelsOut = Float[Array, "O"]
+PerOutput = ChannelsOut | Float[Array, ""] | float
+WideFeatures = Float[Array, "*batch F"]
+MixingMatrix = Float[Array, "O M"]
+MixedFeatures = Float[Array, "*batch O"]
+MixedOutput = Float[Array, "O H_out W_out"]
 
 Features = Float[Array, "nodes F"] | Float[Array, "B nodes F"]
 EdgeList = Integer[Array, "2 E"]  # source and target of each edge

@@ -6,6 +6,15 @@ coupled energy is minimised with sparse direct solves, so that this package shar
 code that is tested against it.
 """
 
+from varmorph.reference.channels import (
+    maxplus_conv2d,
+    maxplus_linear,
+    minplus_conv2d,
+    minplus_linear,
+    variational_conv2d,
+    variational_conv2d_gradient,
+    variational_linear,
+)
 from varmorph.reference.coupled import (
     joint_closing,
     joint_closing_gradient,
@@ -104,6 +113,10 @@ __all__ = [
     "joint_opening_gradient",
     "joint_opening_unknowns",
     "leveling",
+    "maxplus_conv2d",
+    "maxplus_linear",
+    "minplus_conv2d",
+    "minplus_linear",
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
@@ -117,6 +130,8 @@ __all__ = [
     "regularised_graph_erosion",
     "regularised_graph_erosion_gradient",
     "variational_closing",
+    "variational_conv2d",
+    "variational_conv2d_gradient",
     "variational_dilation",
     "variational_dilation_gradient",
     "variational_erosion",
@@ -125,6 +140,7 @@ __all__ = [
     "variational_graph_dilation_gradient",
     "variational_graph_erosion",
     "variational_graph_erosion_gradient",
+    "variational_linear",
     "variational_opening",
     "white_top_hat",
 ]

@@ -112,6 +112,58 @@ def minimise(problem: Problem, penalty: str, smoothing: ArrayLike | None) -> Arr
     raise ValueError(f"penalty must be 'expectile', 'quantile' or 'huber' with a smoothing, found {penalty!r}")
 
 
+class Derivatives(NamedTuple):
+    """Derivatives of each minimiser: by the value and the weight of an edge, and by the numbers of its channel."""
+
+    value: Array  # (N, C, pixels, edges of a pixel)
+    weight: Array  # the same
+    tau: Array  # (N, C, pixels)
+    smoothing: Array  # (N, C, pixels)
+
+
+def derivatives(problem: Problem, present: Array, y: Array, penalty: str, smoothing: ArrayLike | None) -> Derivatives:
+    """Differentiate by the formulas of the implicit function theorem for one unknown a pixel.
+
+    With c_k = |r_k| <= mu and S = sum_k w_k a_k c_k: dy/dv_k = w_k a_k c_k / S, dy/dw_k = a_k clip(r_k, -mu, mu) / S,
+    dy/dtau = sum_k w_k |clip(r_k)| / S, dy/dmu = sum_k w_k a_k (1 - c_k) sign(r_k) / S. The expectile has mu = inf; where
+    S = 0, and for quantiles, y is the middle of two of the values.
+
+    present : (C, pixels, edges of a pixel), which edges there are, at weight 0 too.
+    """
+    values, weights, tau, cotau = problem
+    residual = values - y[..., None]
+    limits: dict[str, ArrayLike | None] = {"expectile": np.inf, "quantile": 0.0, "huber": smoothing}
+    limit = limits[penalty]
+    assert limit is not None
+    mu = smoothing_of(problem, limit)
+    near = 1e-12 * (np.abs(values) + mu) if penalty == "huber" else 0.0  # ties of rounded values
+    a = np.where(residual >= -near, tau, cotau)
+    flat, endpoints = _flat_piece(problem, residual, mu)
+    curved = (np.abs(residual) <= mu + near) & ~flat
+    total = np.where(flat, 1.0, (weights * a * curved).sum(-1, keepdims=True))
+    limited = np.where(flat, 0.0, np.clip(residual, -mu, mu))
+    return Derivatives(
+        np.where(flat, endpoints, weights * a * curved / total),
+        present * a * limited / total,
+        (weights * np.abs(limited) / total).sum(-1),
+        (weights * a * ~curved * ~flat * np.sign(residual) / total).sum(-1),
+    )
+
+
+def _flat_piece(problem: Problem, residual: Array, mu: Array) -> tuple[Array, Array]:
+    """Say where no edge is curved, and which share each neighbour has in the middle: 1/2 at each end."""
+    weight = np.broadcast_to(problem.weight, residual.shape) > 0
+    near = 1e-12 * (np.abs(problem.values) + np.where(np.isinf(mu), 0.0, mu))
+    flat = ~(weight & (np.abs(residual) < mu - near)).any(-1, keepdims=True)
+    endpoints = np.zeros_like(residual)
+    for side in (1, -1):
+        distance = np.where(weight & (side * residual >= mu - near), side * residual, np.inf)
+        nearest = distance <= distance.min(-1, keepdims=True) + near
+        first = nearest & (nearest.cumsum(-1) == 1)
+        endpoints += first / 2
+    return flat, endpoints
+
+
 def smoothing_of(problem: Problem, smoothing: ArrayLike) -> Array:
     """Give the smoothing of each channel."""
     return np.broadcast_to(np.asarray(smoothing, dtype=np.float64), problem.tau.shape[0])[:, None, None]

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from varmorph.reference.edges import OUTSIDE, Array, Edges, Padding, as_function, as_image, read, window_edges
 from varmorph.reference.gradients import Gradients
-from varmorph.reference.scalar import Problem, minimise, smoothing_of
+from varmorph.reference.scalar import Problem, derivatives, minimise
 
 
 def _problem(
@@ -110,20 +110,6 @@ def _to_shape(gradient: Array, argument: ArrayLike | None) -> Array:
     return gradient if gradient.shape == shape else gradient.sum(0)
 
 
-def _flat_piece(problem: Problem, residual: Array, mu: Array) -> tuple[Array, Array]:
-    """Say where no edge is curved, and which share each neighbour has in the middle: 1/2 at each end."""
-    weight = np.broadcast_to(problem.weight, residual.shape) > 0
-    near = 1e-12 * (np.abs(problem.values) + np.where(np.isinf(mu), 0.0, mu))
-    flat = ~(weight & (np.abs(residual) < mu - near)).any(-1, keepdims=True)
-    endpoints = np.zeros_like(residual)
-    for side in (1, -1):
-        distance = np.where(weight & (side * residual >= mu - near), side * residual, np.inf)
-        nearest = distance <= distance.min(-1, keepdims=True) + near
-        first = nearest & (nearest.cumsum(-1) == 1)
-        endpoints += first / 2
-    return flat, endpoints
-
-
 def _implicit_gradient(
     x: ArrayLike,
     bias: ArrayLike,
@@ -133,30 +119,14 @@ def _implicit_gradient(
     direction: int,
     options: dict[str, Any],
 ) -> Gradients:
-    """Differentiate by the formulas of the implicit function theorem for one unknown a pixel.
-
-    With c_k = |r_k| <= mu and S = sum_k w_k a_k c_k: dy/dv_k = w_k a_k c_k / S, dy/dw_k = a_k clip(r_k, -mu, mu) / S,
-    dy/dtau = sum_k w_k |clip(r_k)| / S, dy/dmu = sum_k w_k a_k (1 - c_k) sign(r_k) / S. The expectile has mu = inf; where
-    S = 0, and for quantiles, y is the middle of two of the values.
-    """
+    """Differentiate by the formulas of `derivatives`, and add up where pixels and elements are read."""
     problem, edges, y = _separable(x, bias, weight, level, direction, options)
-    values, weights, tau, cotau = problem
     image, function, _, _ = _arguments(x, bias, weight, level)
     pull = np.asarray(cotangent, dtype=np.float64).reshape(y.shape)[..., None]
-    residual = values - y[..., None]
-    limit = {"expectile": np.inf, "quantile": 0.0, "huber": options["smoothing"]}[options["penalty"]]
-    mu = smoothing_of(problem, limit)
-    near = 1e-12 * (np.abs(values) + mu) if options["penalty"] == "huber" else 0.0  # ties of rounded values
-    a = np.where(residual >= -near, tau, cotau)
     present = edges.present & (function.reshape(len(function), -1)[:, edges.element] > -np.inf)
-    flat, endpoints = _flat_piece(problem, residual, mu)
-    curved = (np.abs(residual) <= mu + near) & ~flat
-    total = np.where(flat, 1.0, (weights * a * curved).sum(-1, keepdims=True))
-    limited = np.where(flat, 0.0, np.clip(residual, -mu, mu))
-    by_value = pull * np.where(flat, endpoints, weights * a * curved / total)
-    by_weight = pull * present * a * limited / total
-    by_tau = (pull * weights * np.abs(limited) / total).sum((0, 2, 3))
-    by_mu = (pull * weights * a * ~curved * ~flat * np.sign(residual) / total).sum((0, 2, 3))
+    found = derivatives(problem, present, y, options["penalty"], options["smoothing"])
+    by_value, by_weight = pull * found.value, pull * found.weight
+    by_tau, by_mu = ((pull[..., 0] * part).sum((0, 2)) for part in (found.tau, found.smoothing))
 
     grad_x = np.zeros((*image.shape[:2], image[0, 0].size))
     grad_bias, grad_weight = np.zeros((2, len(function), function[0].size))
@@ -165,7 +135,7 @@ def _implicit_gradient(
         np.add.at(grad_x[n, c], edges.source[inside], by_value[n, c][inside])
         np.add.at(grad_bias[c], edges.element[present[c]], direction * by_value[n, c][present[c]])
         np.add.at(grad_weight[c], edges.element[present[c]], by_weight[n, c][present[c]])
-    grad_level = direction * by_tau * (tau * cotau)[:, 0, 0]
+    grad_level = direction * by_tau * (problem.tau * problem.cotau)[:, 0, 0]
     return Gradients(
         grad_x.reshape(image.shape),
         _to_shape(grad_bias.reshape(function.shape), bias),

@@ -22,6 +22,14 @@ from varmorph.torch.energy.minimisation import Solution, minimise
 from varmorph.torch.energy.penalties import Penalty
 from varmorph.torch.energy.solvers import ADMM, AcceleratedGradient, Anderson, FixedPoint, Newton, PrimalDual, Solver
 from varmorph.torch.lasso import sparse_code
+from varmorph.torch.layers.channels import (
+    MaxPlusConv2d,
+    MaxPlusLinear,
+    MinPlusConv2d,
+    MinPlusLinear,
+    VariationalConv2d,
+    VariationalLinear,
+)
 from varmorph.torch.layers.coupled import JointClosing2d, JointOpening2d, RegularisedDilation2d
 from varmorph.torch.layers.geodesic import HMaxima2d, Leveling2d, Reconstruction2d
 from varmorph.torch.layers.window import (
@@ -36,6 +44,14 @@ from varmorph.torch.layers.window import (
     VariationalErosion2d,
     VariationalOpening2d,
     WhiteTopHat2d,
+)
+from varmorph.torch.operators.channels import (
+    maxplus_conv2d,
+    maxplus_linear,
+    minplus_conv2d,
+    minplus_linear,
+    variational_conv2d,
+    variational_linear,
 )
 from varmorph.torch.operators.coupled import joint_closing, joint_opening, regularised_dilation
 from varmorph.torch.operators.geodesic import (
@@ -104,6 +120,10 @@ __all__ = [
     "JointClosing2d",
     "JointOpening2d",
     "Leveling2d",
+    "MaxPlusConv2d",
+    "MaxPlusLinear",
+    "MinPlusConv2d",
+    "MinPlusLinear",
     "Neumann",
     "Newton",
     "OneStep",
@@ -118,8 +138,10 @@ __all__ = [
     "Truncated",
     "Unrolled",
     "VariationalClosing2d",
+    "VariationalConv2d",
     "VariationalDilation2d",
     "VariationalErosion2d",
+    "VariationalLinear",
     "VariationalOpening2d",
     "WhiteTopHat2d",
     "WindowEdges",
@@ -147,7 +169,11 @@ __all__ = [
     "joint_graph_opening",
     "joint_opening",
     "leveling",
+    "maxplus_conv2d",
+    "maxplus_linear",
     "minimise",
+    "minplus_conv2d",
+    "minplus_linear",
     "opening",
     "opening_by_reconstruction",
     "reconstruction",
@@ -157,10 +183,12 @@ __all__ = [
     "regularised_graph_erosion",
     "sparse_code",
     "variational_closing",
+    "variational_conv2d",
     "variational_dilation",
     "variational_erosion",
     "variational_graph_dilation",
     "variational_graph_erosion",
+    "variational_linear",
     "variational_opening",
     "white_top_hat",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from varmorph.arguments import (
     ABSENT_CHANNEL,
+    ABSENT_OUTPUT,
     ABSENT_WEIGHTS,
     BIAS_NUMBERS,
     RECONSTRUCTION_BIAS,
@@ -22,6 +23,7 @@ from varmorph.arguments import (
     check_function_shape,
     check_image_shape,
     check_level_pair,
+    check_mixing_shape,
     check_penalty,
     check_per_edge_shape,
     check_same_shape,
@@ -39,9 +41,12 @@ __all__ = [
     "check_edge_weights",
     "check_edges",
     "check_features",
+    "check_features_of_last_axis",
     "check_image",
     "check_image_pair",
     "check_level",
+    "check_mixing_bias",
+    "check_mixing_weight",
     "check_nonnegative",
     "check_offsets",
     "check_per_edge",
@@ -130,6 +135,36 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
     positive = ((function > 0) & torch.isfinite(bias)).flatten(1).any(1)
     _require(positive, *ABSENT_WEIGHTS)
     return function
+
+
+def check_mixing_bias(bias: object, channels: int, groups: int, signed: bool) -> Tensor:
+    """Require offsets (O, S C / groups, kh, kw), finite or -inf, not all -inf for an output channel."""
+    function = _check_tensor("bias", bias)
+    check_mixing_shape("bias", tuple(function.shape), channels, groups, signed)
+    greatest = function.detach().flatten(1).amax(1)  # NaN where an element is
+    _require(greatest < torch.inf, *BIAS_NUMBERS)
+    _require(greatest > -torch.inf, *ABSENT_OUTPUT)
+    return function
+
+
+def check_mixing_weight(weight: object, bias: Tensor) -> Tensor:
+    """Require nonnegative finite weights of the shape of `bias`, positive somewhere an output's bias is finite."""
+    if weight is None:
+        return torch.ones_like(bias)
+    function = _check_tensor("weight", weight)
+    if function.shape != bias.shape:
+        raise ValueError(f"weight must have the shape of bias {tuple(bias.shape)}, found {tuple(function.shape)}")
+    _require_weights("weight", function)
+    _require(((function > 0) & torch.isfinite(bias)).flatten(1).any(1), *ABSENT_WEIGHTS)
+    return function
+
+
+def check_features_of_last_axis(x: object) -> Tensor:
+    """Require floating point features (..., F), with at least one feature."""
+    features = _check_tensor("x", x)
+    if features.ndim < 1 or not features.shape[-1]:
+        raise ValueError(f"x must have shape (..., F), F >= 1, found {tuple(features.shape)}")
+    return features
 
 
 def check_level(level: object, channels: int, like: Tensor, name: str = "logit_level") -> Tensor:

@@ -1,6 +1,6 @@
 """Shapes of the arguments and results of the public functions, as types: a letter means one length within a signature.
 
-N images of C channels and H x W pixels, a window of kh x kw; nodes of a graph with F features, E edges, B signals on one
+N images of C channels and H x W pixels, a window of kh x kw, O output channels; nodes of a graph with F features, E edges, B signals on one
 graph. Nothing is checked by these types alone: `varmorph.torch.arguments` checks, and `jaxtyping.jaxtyped` can.
 """
 
@@ -15,6 +15,7 @@ __all__ = [
     "AnyShape",
     "ChannelFunctions",
     "Channels",
+    "ChannelsOut",
     "Dictionary",
     "EdgeList",
     "Features",
@@ -25,16 +26,22 @@ __all__ = [
     "LevelPair",
     "LevelPairOfFeatures",
     "Marks",
+    "MixedFeatures",
+    "MixedOutputs",
+    "MixingFunctions",
+    "MixingMatrix",
     "Outputs",
     "PerAtom",
     "PerChannel",
     "PerEdge",
     "PerFeature",
+    "PerOutput",
     "Samples",
     "SignalPairs",
     "Signals",
     "StructuringFunction",
     "Unknowns",
+    "WideFeatures",
 ]
 
 Images = Float[Tensor, "N C H W"]
@@ -48,6 +55,14 @@ StructuringFunction = ChannelFunctions | Float[Tensor, "kh kw"]
 Channels = Float[Tensor, "C"]
 PerChannel = Channels | Float[Tensor, ""] | float
 LevelPair = Float[Tensor, "2 C"] | Float[Tensor, "2"] | Sequence[float]
+
+MixingFunctions = Float[Tensor, "O M kh kw"]  # M channels, of x and perhaps of -x, seen by O output channels
+MixedOutputs = Float[Tensor, "N O H_out W_out"]
+ChannelsOut = Float[Tensor, "O"]
+PerOutput = ChannelsOut | Float[Tensor, ""] | float
+WideFeatures = Float[Tensor, "*batch F"]
+MixingMatrix = Float[Tensor, "O M"]
+MixedFeatures = Float[Tensor, "*batch O"]
 
 Features = Float[Tensor, "nodes F"] | Float[Tensor, "B nodes F"]
 EdgeList = Integer[Tensor, "2 E"]  # source and target of each edge

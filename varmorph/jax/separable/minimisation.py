@@ -23,7 +23,7 @@ from varmorph.jax.separable.neighbours import edge_values, inside_image, per_edg
 from varmorph.kernels.window import module_of
 from varmorph.windows import Geometry, output_shape, outside_value, window
 
-__all__ = ["minimise", "minimise_each", "solve", "window_pulls"]
+__all__ = ["minimise", "minimise_each", "piece_of", "solve", "value_of", "window_pulls"]
 
 Problem = tuple[jax.Array, ...]  # x, bias, weight, tau, 1 - tau, and mu for penalty "huber"
 Plain = tuple[Geometry, float | None, str]  # how the window moves, `outside`, and the penalty
@@ -117,10 +117,11 @@ def window_pulls(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
 
 def _piece(problem: Problem, plain: Plain) -> tuple[jax.Array, ...]:
     """Find the minimiser, and the slots (2, N, C, height, width) that say on which piece of the energy it lies."""
-    return _piece_of(window_pulls(tuple(map(stop_gradient, problem)), plain), plain[2])
+    return piece_of(window_pulls(tuple(map(stop_gradient, problem)), plain), plain[2])
 
 
-def _piece_of(listed: tuple[jax.Array, ...], penalty: str) -> tuple[jax.Array, ...]:
+def piece_of(listed: tuple[jax.Array, ...], penalty: str) -> tuple[jax.Array, ...]:
+    """Find the minimisers, given what `window_pulls` lists, and the slots (2, ...) that say on which piece each lies."""
     if penalty == "expectile":
         return (minimise_expectile(*listed),)
     return quantiles.quantile(*listed) if penalty == "quantile" else quantiles.huber(*listed)
@@ -128,10 +129,11 @@ def _piece_of(listed: tuple[jax.Array, ...], penalty: str) -> tuple[jax.Array, .
 
 def _value(problem: Problem, piece: tuple[jax.Array, ...], plain: Plain) -> jax.Array:
     """Write the minimiser as a formula on its piece of the energy."""
-    return _value_of(window_pulls(problem, plain), piece, plain[2])
+    return value_of(window_pulls(problem, plain), piece, plain[2])
 
 
-def _value_of(listed: tuple[jax.Array, ...], piece: tuple[jax.Array, ...], penalty: str) -> jax.Array:
+def value_of(listed: tuple[jax.Array, ...], piece: tuple[jax.Array, ...], penalty: str) -> jax.Array:
+    """Write the minimisers as a formula on their pieces of the energy, given what `window_pulls` lists."""
     values, weights, *numbers = listed
     z, *endpoints = map(stop_gradient, piece)
     if penalty == "expectile":
@@ -143,4 +145,4 @@ def _value_of(listed: tuple[jax.Array, ...], piece: tuple[jax.Array, ...], penal
 
 def minimise_each(listed: tuple[jax.Array, ...], penalty: str) -> jax.Array:
     """Minimise over each unknown alone, given what `window_pulls` lists: values (T, N, C, ...), weights, and numbers like them."""
-    return _value_of(listed, _piece_of(tuple(map(stop_gradient, listed)), penalty), penalty)
+    return value_of(listed, piece_of(tuple(map(stop_gradient, listed)), penalty), penalty)

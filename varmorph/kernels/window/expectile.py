@@ -19,7 +19,7 @@ from varmorph.kernels.compilation import kernel, plus
 from varmorph.kernels.padded_plane import fill, read_lanes, rounded
 from varmorph.kernels.taps import TAPS, group, index, list_slots
 
-__all__ = ["forward", "list_edges"]
+__all__ = ["BLOCK", "add_moments", "forward", "list_edges", "solve"]
 
 BLOCK = 256  # lanes that iterate together: few, so that they need few rounds
 
@@ -56,7 +56,7 @@ def _add_present(mask: Any, cells: int, shift: Any, b: Any, w: Any, count: int, 
 
 
 @kernel
-def _add_moments(a: Any, cells: int, copy: Any, shift: Any, w: Any) -> None:
+def add_moments(a: Any, cells: int, copy: Any, shift: Any, w: Any) -> None:
     """Add w x of some edges."""
     for lane in range(cells):
         j = index(lane)
@@ -149,7 +149,7 @@ def _finish(z: Any, start: int, work: Any) -> None:
 
 
 @kernel
-def _solve(
+def solve(
     z: Any, cells: int, copy: Any, shift: Any, b: Any, w: Any, count: int, a: Any, total: Any, low: Any, gap: Any,
     never: Any, work: Any, further: Any,
 ) -> None:  # fmt: skip
@@ -226,12 +226,12 @@ def forward(
             a[j] = offset[j]
         whole = count // TAPS * TAPS
         for t in range(0, whole, TAPS):
-            _add_moments(a, cells, copy, group(shift, t), group(w, t))
+            add_moments(a, cells, copy, group(shift, t), group(w, t))
         for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
-            _add_moments(a, cells, copy, (shift[t],), (w[t],))
+            add_moments(a, cells, copy, (shift[t],), (w[t],))
         if cut:
             for j in range(copy.size):
                 copy[j] += barrier[j]
         low, gap = min(tau[c], cotau[c]), abs(tau[c] - cotau[c])
-        _solve(z, cells, copy, shift, b, w, count, a, total, low, gap, never, work, further)
+        solve(z, cells, copy, shift, b, w, count, a, total, low, gap, never, work, further)
         read_lanes(y[n, c], z, pitch, sign)

@@ -25,7 +25,7 @@ from varmorph.kernels.window.huber_piece import (
     rounding,
 )
 
-__all__ = ["forward"]
+__all__ = ["FIRST", "PARTS", "SECOND", "forward", "solve"]
 
 SAFE_STEPS = 200  # bisection alone would need as many as the mantissa has bits
 LOW, HIGH, TOTAL, UNDEFINED, FIRST, SECOND, BEHIND, AHEAD, CURVED, PARTS = range(FREE, FREE + 10 * BLOCK, BLOCK)
@@ -158,7 +158,8 @@ def _settle(table: Any, state: Any, slots: Any, slack: Any) -> None:
 
 
 @kernel
-def _solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any, mu: Any, slack: Any) -> None:
+def solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any, mu: Any, slack: Any) -> None:
+    """Minimise in a block: write SOLUTION, and the slots at the ends of flat pieces."""
     _begin(table, state, count, tau)
     for step in range(SAFE_STEPS):
         _add_pulls(table, state, count, tau, cotau, mu)
@@ -189,7 +190,7 @@ def forward(
         fill(copy, x[p], layout.cells, dtype.type(1), edges.outside)
         for s in range(0, layout.pixels.size, BLOCK):
             count = read(table, slots, s, copy, x[p], edges, c)
-            _solve(table, state, slots, count, tau[c], cotau[c], smoothing[c], slack[c])
+            solve(table, state, slots, count, tau[c], cotau[c], smoothing[c], slack[c])
             write(y[p], state, SOLUTION, s, layout.pixels)
             write(endpoints[0, p], state, FIRST, s, layout.pixels)
             write(endpoints[1, p], state, SECOND, s, layout.pixels)

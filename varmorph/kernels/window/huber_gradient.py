@@ -23,14 +23,14 @@ from varmorph.kernels.window.huber_piece import (
     choose_piece,
 )
 
-__all__ = ["backward"]
+__all__ = ["ASKED", "BY_SMOOTHING", "BY_TAU", "FIRST", "PARTS", "backward", "divide", "pull", "settle", "weigh"]
 
 PRESENT = 2 * BLOCK  # in the table: 1, or 0 where the edge is absent
 ASKED, FIRST, BY_TAU, BY_SMOOTHING, PARTS = range(FREE, FREE + 5 * BLOCK, BLOCK)
 
 
 @kernel
-def _weigh(table: Any, slots: Any, count: int, weight: Any) -> None:
+def weigh(table: Any, slots: Any, count: int, weight: Any) -> None:
     """Make weights of the presence of edges, and keep that."""
     for k in range(count):
         w = weight[slots[k]]
@@ -41,7 +41,7 @@ def _weigh(table: Any, slots: Any, count: int, weight: Any) -> None:
 
 
 @kernel
-def _settle(state: Any) -> None:
+def settle(state: Any) -> None:
     """Mark the lanes without implicit gradient."""
     kind = state.dtype.type
     for j in range(BLOCK):
@@ -50,7 +50,7 @@ def _settle(state: Any) -> None:
 
 
 @kernel
-def _divide(state: Any) -> None:
+def divide(state: Any) -> None:
     """Divide the gradient of the solution by the mass of its piece."""
     kind = state.dtype.type
     for j in range(BLOCK):
@@ -62,7 +62,7 @@ def _divide(state: Any) -> None:
 
 
 @kernel
-def _pull(table: Any, state: Any, k: int, tau: Any, cotau: Any, mu: Any) -> tuple[Any, Any]:
+def pull(table: Any, state: Any, k: int, tau: Any, cotau: Any, mu: Any) -> tuple[Any, Any]:
     """Replace the values of edge k by what it gives back to them; return the sums for its offset and its weight."""
     kind = state.dtype.type
     zero = kind(0)
@@ -111,16 +111,16 @@ def backward(
         grad_copy[:] = 0
         for s in range(0, layout.pixels.size, BLOCK):
             count = read(table, slots, s, copy, x[p], edges, c)
-            _weigh(table, slots, count, weight[c])
+            weigh(table, slots, count, weight[c])
             take(state, SOLUTION, y[p], s, layout.pixels, dtype.type(np.nan))
             take(state, ASKED, grad_y[p], s, layout.pixels, dtype.type(0))
             take(state, FIRST, endpoints[0, p], s, layout.pixels, dtype.type(-1))
-            _settle(state)
+            settle(state)
             choose_piece(table, state, count, tau[c], cotau[c], smoothing[c])
-            _divide(state)
+            divide(state)
             for k in range(count):
                 t = slots[k]
-                by_value, by_weight = _pull(table, state, k, tau[c], cotau[c], smoothing[c])
+                by_value, by_weight = pull(table, state, k, tau[c], cotau[c], smoothing[c])
                 grad_bias[p, t] += by_value
                 grad_weight[p, t] += by_weight
             give_back(table, slots, count, s, grad_copy, grad_x[p], layout)

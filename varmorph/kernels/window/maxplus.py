@@ -15,7 +15,7 @@ from varmorph.kernels.padded_plane import add_back, fill, holds_nan, read_lanes,
 from varmorph.kernels.taps import TAPS, group, index, list_slots, replaced
 from varmorph.kernels.window.flat import is_flat, search_flat
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "search"]
 
 BLOCK = 1024
 
@@ -62,7 +62,7 @@ def _lift(best: Any, start: int, stop: int, copy: Any, shift: Any, b: Any) -> No
 
 
 @kernel
-def _search(best: Any, slot: Any, copy: Any, shift: Any, b: Any, number: Any, count: int, nan: bool, ask: bool) -> None:
+def search(best: Any, slot: Any, copy: Any, shift: Any, b: Any, number: Any, count: int, nan: bool, ask: bool) -> None:
     """Find the supremum over any window, block by block, and its slot if it is asked for."""
     cells = best.size
     best[:] = -np.inf
@@ -117,7 +117,7 @@ def forward(
         if grid > 0 and not nan and count == offsets.size and is_flat(bias[c]):
             search_flat(best, slot, copy, offsets, grid, b[0], work, ask)
         else:
-            _search(best, slot, copy, shift, b, slots.astype(dtype), count, nan, ask)
+            search(best, slot, copy, shift, b, slots.astype(dtype), count, nan, ask)
         read_lanes(y[n, c], best, pitch, sign)
         if ask:
             read_lanes(chosen[n, c], slot, pitch, kind(1))

@@ -15,7 +15,7 @@ import numpy as np
 from varmorph.kernels.compilation import kernel, plus
 from varmorph.kernels.window.blocks import BLOCK, VALUE, WEIGHT, fill, read, write
 
-__all__ = ["forward"]
+__all__ = ["FIRST", "PARTS", "POINT", "SECOND", "forward", "solve"]
 
 CANDIDATE = 2 * BLOCK  # in the table: the value where the weight is positive, NaN where it is not
 POINT, UP_TO, BEYOND, LAST, NEXT, LOW, HIGH, AT_LOW, AT_HIGH, TOTAL, FIRST, SECOND, PARTS = range(0, 13 * BLOCK, BLOCK)
@@ -132,7 +132,8 @@ def _find_ends(table: Any, state: Any, slots: Any, count: int) -> None:
 
 
 @kernel
-def _solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any, slack: Any) -> None:
+def solve(table: Any, state: Any, slots: Any, count: int, tau: Any, cotau: Any, slack: Any) -> None:
+    """Find the quantiles of a block: write POINT, and the slots of the values that it lies between."""
     _begin(table, state, count, tau, cotau)
     while _divide(state) > 0:
         _weigh(table, state, count)
@@ -154,7 +155,7 @@ def forward(
         fill(copy, x[p], layout.cells, dtype.type(1), edges.outside)
         for s in range(0, layout.pixels.size, BLOCK):
             count = read(table, slots, s, copy, x[p], edges, c)
-            _solve(table, state, slots, count, tau[c], cotau[c], slack[c])
+            solve(table, state, slots, count, tau[c], cotau[c], slack[c])
             write(y[p], state, POINT, s, layout.pixels)
             write(endpoints[0, p], state, FIRST, s, layout.pixels)
             write(endpoints[1, p], state, SECOND, s, layout.pixels)

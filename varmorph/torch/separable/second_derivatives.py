@@ -13,17 +13,26 @@ from varmorph.torch.separable.expectile import frozen_newton_step
 from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge, window_pulls
 from varmorph.torch.separable.quantiles import minimise_huber
 
-__all__ = ["expectile_backward", "huber_backward", "quantile_backward", "supremum_backward"]
+__all__ = [
+    "chosen_values",
+    "expectile_backward",
+    "huber_backward",
+    "pulled_back",
+    "quantile_backward",
+    "sides_by_tau",
+    "supremum_backward",
+]
 
 
-def _chosen_values(values: Tensor, chosen: Tensor) -> Tensor:
+def chosen_values(values: Tensor, chosen: Tensor) -> Tensor:
     """Read the value (T, ...) of the edge with the chosen number (...); 0 where no edge has this number."""
     number = chosen.long()
     exists = (number >= 0) & (number < values.shape[0])
     return values.gather(0, number.where(exists, 0)[None]).squeeze(0) * exists
 
 
-def _pulled_back(function: Callable[..., Tensor], grad_y: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
+def pulled_back(function: Callable[..., Tensor], grad_y: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
+    """Give the gradient of a function at a point in tensor code, from that of its result."""
     pull = torch.func.vjp(function, *at)[1]
     return tuple(pull(grad_y))
 
@@ -35,9 +44,9 @@ def supremum_backward(
     edges = edges_of(ops.from_plain_numbers(x_shape, *window))
 
     def selected(x: Tensor, bias: Tensor) -> Tensor:
-        return _chosen_values(edge_values(x, edges, 0.0) + sign * per_edge(bias, edges), chosen)
+        return chosen_values(edge_values(x, edges, 0.0) + sign * per_edge(bias, edges), chosen)
 
-    return _pulled_back(selected, grad_y, grad_y.new_zeros(x_shape), torch.zeros_like(bias))
+    return pulled_back(selected, grad_y, grad_y.new_zeros(x_shape), torch.zeros_like(bias))
 
 
 def quantile_backward(
@@ -48,12 +57,12 @@ def quantile_backward(
 
     def middle(x: Tensor, bias: Tensor) -> Tensor:
         values = edge_values(x, edges, 0.0) + per_edge(bias, edges)
-        return (_chosen_values(values, endpoints[0]) + _chosen_values(values, endpoints[1])) / 2
+        return (chosen_values(values, endpoints[0]) + chosen_values(values, endpoints[1])) / 2
 
-    return _pulled_back(middle, grad_y, grad_y.new_zeros(x_shape), torch.zeros_like(bias))
+    return pulled_back(middle, grad_y, grad_y.new_zeros(x_shape), torch.zeros_like(bias))
 
 
-def _sides(tau: Tensor, cotau: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+def sides_by_tau(tau: Tensor, cotau: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
     """Give tau and 1 - tau as functions of tau; `cotau` has the value, which 1 - tau would round."""
     return tau[:, None, None], (cotau.detach() - (tau - fixed))[:, None, None]
 
@@ -68,9 +77,9 @@ def expectile_backward(
 
     def step(x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor) -> Tensor:
         pulls = window_pulls(x, bias, weight, edges, outside)
-        return frozen_newton_step(*pulls, *_sides(tau, cotau, fixed), y)
+        return frozen_newton_step(*pulls, *sides_by_tau(tau, cotau, fixed), y)
 
-    return _pulled_back(step, grad_y, x, bias, weight, tau)
+    return pulled_back(step, grad_y, x, bias, weight, tau)
 
 
 def huber_backward(
@@ -83,6 +92,6 @@ def huber_backward(
 
     def minimise(x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, smoothing: Tensor) -> Tensor:
         pulls = window_pulls(x, bias, weight, edges, outside)
-        return minimise_huber(*pulls, *_sides(tau, cotau, fixed), smoothing[:, None, None])
+        return minimise_huber(*pulls, *sides_by_tau(tau, cotau, fixed), smoothing[:, None, None])
 
-    return _pulled_back(minimise, grad_y, x, bias, weight, tau, smoothing)
+    return pulled_back(minimise, grad_y, x, bias, weight, tau, smoothing)

@@ -25,6 +25,9 @@ HEIGHTS = torch.tensor([0.2, 0.5, 1.0])
 OTHER_NAMES = {  # what is public and no operator of images; `equilibrium` takes any map and has its own tests
     "equilibrium",
     "sparse_code",
+    # what mixes channels has its own tests: here a pixel is sought in its own channel
+    *(f"{kind}_{form}" for kind in ("maxplus", "minplus", "variational") for form in ("conv2d", "linear")),
+    *(f"{kind}{form}" for kind in ("MaxPlus", "MinPlus", "Variational") for form in ("Conv2d", "Linear")),
     *("backend", "Adjoint", "Solver", "Newton", "FixedPoint", "Anderson", "AcceleratedGradient", "PrimalDual", "ADMM"),
     *("Implicit", "Neumann", "OneStep", "Truncated", "Unrolled", "Solution", "Certificate"),
     *("ForwardCertificate", "BackwardCertificate", "ConvergenceError", "ConvergenceWarning"),
