@@ -42,7 +42,7 @@ def list_edges(
     kind = b.dtype.type
     count = 0
     for m in range(bias.shape[0]):
-        copy = m % channels + (0 if (m < channels) == up else channels)
+        copy = m if up else (m + channels if m < channels else m - channels)
         for t in range(bias.shape[1]):
             if bias[m, t] > -np.inf:
                 slots[count] = m * bias.shape[1] + t
@@ -74,8 +74,11 @@ def list_window(bias: Any, weight: Any, offsets: Any, front: int, slots: Any, ba
 def add_over_channels(window: Any, slots: Any, count: int, numbers: Any) -> None:
     """Add up the numbers of the edges that stand at the same element of the window."""
     window[:] = 0
+    first = 0  # slot of the window that the edge belongs to; slots ascend, and a division for each would cost as much as a round
     for t in range(count):
-        window[slots[t] % window.size] += numbers[t]
+        while slots[t] >= first + window.size:
+            first += window.size
+        window[slots[t] - first] += numbers[t]
 
 
 @kernel

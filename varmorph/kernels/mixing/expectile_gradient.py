@@ -21,10 +21,10 @@ BLOCK = 1024
 
 
 @kernel
-def _add_above(work: Any, start: int, stop: int, z: Any, copies: Any, shift: Any, b: Any, w: Any, tie: bool) -> None:
+def _add_above(work: Any, start: int, stop: int, z: Any, copies: Any, shift: Any, b: Any, w: Any, least: Any) -> None:
     """Add w and w r of a group of edges above the solution; `work` holds the first sum, `BLOCK` further the second.
 
-    `tie` : whether a residual of 0 counts as above.
+    least : the least residual that counts as above, 0 or the number next to it. To ask for > or >= here takes three times as long.
     """
     behind = index(BLOCK)
     zero = work.dtype.type(0)
@@ -33,7 +33,7 @@ def _add_above(work: Any, start: int, stop: int, z: Any, copies: Any, shift: Any
         mass, spread = work[j], work[j + behind]
         for k in range(TAPS):
             r = copies[i + shift[k]] + b[k] - z[i]
-            above = w[k] if (r > zero) | ((r == zero) & tie) else zero
+            above = w[k] if r >= least else zero
             mass += above
             spread += above * r
         work[j] = mass
@@ -82,17 +82,17 @@ def _pull_back(
 
 @kernel
 def _send_back(
-    grad: Any, size: int, channels: int, bias: Any, weight: Any, offsets: Any, front: int, plain: Any, mask: Any, z: Any, q: Any,
+    grad: Any, size: int, lanes: int, bias: Any, weight: Any, offsets: Any, front: int, plain: Any, mask: Any, z: Any, q: Any,
     tau: Any, cotau: Any, grad_bias: Any, grad_weight: Any,
 ) -> None:  # fmt: skip
-    """Add what one output channel sends back to all copies, and to its biases and weights (M * K,)."""
+    """Add what one output channel sends back to the first lanes of all copies, and to its biases and weights (M * K,)."""
     dtype, elements = grad.dtype, offsets.size
     slots, back = np.zeros(elements + TAPS, np.int64), np.zeros(elements + TAPS, index)
     b, w, none = np.zeros(elements + TAPS, dtype), np.zeros(elements + TAPS, dtype), np.zeros(FEW, dtype)
     for m in range(bias.shape[0]):
         count = list_window(bias[m], weight[m], offsets, front, slots, back, b, w)
-        for s in range(0, size, BLOCK):
-            e = min(s + BLOCK, size)
+        for s in range(0, lanes, BLOCK):
+            e = min(s + BLOCK, lanes)
             for t in range(0, count, FEW):
                 taps = few(back, t), few(b, t), few(w, t)
                 moved, turned = _pull_back(grad, m * size, s, e, plain, mask, z, q, *taps, tau, cotau, few(none, 0))
@@ -131,7 +131,9 @@ def backward(
     cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
     front = offsets.max()
     size = rounded(max(cells + front, rows.size * pitch))
-    plain, copies, grad = np.zeros((3, 2 * channels * size), dtype)
+    # One by one: the rows of an array, unpacked, are taken to have any stride, and loops over them are not vectorised.
+    plain, copies = np.zeros(2 * channels * size, dtype), np.zeros(2 * channels * size, dtype)
+    grad = np.zeros(2 * channels * size, dtype)
     mask, barrier = np.ones(size, dtype), np.zeros(size, dtype)
     if cut:
         never = kind(-np.finfo(dtype).max / 4)
@@ -156,6 +158,7 @@ def backward(
         for o in range(g * outputs, (g + 1) * outputs):
             up = tau[o] >= cotau[o]
             low, gap = min(tau[o], cotau[o]), abs(tau[o] - cotau[o])
+            least = kind(0) if up else np.nextafter(kind(0), kind(1))
             count = list_edges(bias[o], weight[o], offsets, channels, size, up, slots, shift, b, w)
             add_over_channels(window, slots, count, w)
             add_present(total, window, mask, offsets, cut)
@@ -167,11 +170,11 @@ def backward(
                 e = min(s + BLOCK, cells)
                 work[:] = 0
                 for t in range(0, count, TAPS):
-                    _add_above(work, s, e, turned, copies, group(shift, t), group(b, t), group(w, t), up)
+                    _add_above(work, s, e, turned, copies, group(shift, t), group(b, t), group(w, t), least)
                 # At the solution the edges below pull as much as those above: what both pull is the latter over 1 - tau.
                 grad_tau[batch, o] += _divide(into_outputs, s, e, work, total, low, gap) / low
             _send_back(
-                grad, size, channels, bias[o], weight[o], offsets, front, plain, mask, z, q, tau[o], cotau[o],
+                grad, size, rounded(rows.size * pitch), bias[o], weight[o], offsets, front, plain, mask, z, q, tau[o], cotau[o],
                 grad_bias[batch, o], grad_weight[batch, o],
             )  # fmt: skip
         for c in range(channels):
