@@ -51,6 +51,38 @@ class _Mixing(eqx.Module):
         return {"signed": self.signed}
 
 
+class _Variational(_Mixing):
+    """What the variational ones add: levels and weights, learned."""
+
+    log_weight: jax.Array
+    logit_level: ChannelsOut
+    penalty: str = eqx.field(static=True)
+    smoothing: float | None = eqx.field(static=True)
+    initial_level: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        *args: Any,
+        initial_level: float = 3.0,
+        penalty: str = "expectile",
+        smoothing: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_penalty(penalty, smoothing)
+        super().__init__(*args, **kwargs)
+        self.penalty, self.smoothing, self.initial_level = penalty, smoothing, float(initial_level)
+        self.log_weight = jnp.zeros(self.bias.shape)
+        self.logit_level = jnp.full(self.bias.shape[0], self.initial_level)
+
+    @property
+    def weight(self) -> jax.Array:
+        """The weights, positive, of the shape of `bias`."""
+        return jnp.exp(self.log_weight)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "weight": self.weight, "penalty": self.penalty, "smoothing": self.smoothing}
+
+
 class _Conv2d(_Mixing):
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
@@ -132,7 +164,7 @@ class MinPlusConv2d(MaxPlusConv2d):
     operator = staticmethod(channels.minplus_conv2d)
 
 
-class VariationalConv2d(_Conv2d):
+class VariationalConv2d(_Variational, _Conv2d):
     """Variational convolution with learnable offsets, weights and level for each output channel.
 
     Parameters
@@ -163,34 +195,6 @@ class VariationalConv2d(_Conv2d):
     >>> layer(jax.numpy.zeros((2, 4, 9, 9))).shape
     (2, 8, 9, 9)
     """
-
-    log_weight: jax.Array
-    logit_level: ChannelsOut
-    penalty: str = eqx.field(static=True)
-    smoothing: float | None = eqx.field(static=True)
-    initial_level: float = eqx.field(static=True)
-
-    def __init__(
-        self,
-        *args: Any,
-        initial_level: float = 3.0,
-        penalty: str = "expectile",
-        smoothing: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        check_penalty(penalty, smoothing)
-        super().__init__(*args, **kwargs)
-        self.penalty, self.smoothing, self.initial_level = penalty, smoothing, float(initial_level)
-        self.log_weight = jnp.zeros(self.bias.shape)
-        self.logit_level = jnp.full(self.out_channels, self.initial_level)
-
-    @property
-    def weight(self) -> jax.Array:
-        """The weights, positive, of the shape of `bias`."""
-        return jnp.exp(self.log_weight)
-
-    def _options(self) -> dict[str, Any]:
-        return {**super()._options(), "weight": self.weight, "penalty": self.penalty, "smoothing": self.smoothing}
 
     def __call__(self, x: Images | Image, *, key: Key | None = None) -> MixedOutputs | MixedOutput:
         """Apply the operator to (N, in_channels, H, W) or (in_channels, H, W); no key is needed."""
@@ -250,7 +254,7 @@ class MinPlusLinear(MaxPlusLinear):
     operator = staticmethod(channels.minplus_linear)
 
 
-class VariationalLinear(_Linear):
+class VariationalLinear(_Variational, _Linear):
     """Variational map of features with learnable offsets, weights and level for each output.
 
     Parameters
@@ -279,32 +283,6 @@ class VariationalLinear(_Linear):
     (2, 8)
     """
 
-    log_weight: jax.Array
-    logit_level: ChannelsOut
-    penalty: str = eqx.field(static=True)
-    smoothing: float | None = eqx.field(static=True)
-    initial_level: float = eqx.field(static=True)
-
-    def __init__(
-        self,
-        *args: Any,
-        initial_level: float = 3.0,
-        penalty: str = "expectile",
-        smoothing: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        check_penalty(penalty, smoothing)
-        super().__init__(*args, **kwargs)
-        self.penalty, self.smoothing, self.initial_level = penalty, smoothing, float(initial_level)
-        self.log_weight = jnp.zeros(self.bias.shape)
-        self.logit_level = jnp.full(self.out_features, self.initial_level)
-
-    @property
-    def weight(self) -> jax.Array:
-        """The weights, positive, of the shape of `bias`."""
-        return jnp.exp(self.log_weight)
-
     def __call__(self, x: WideFeatures, *, key: Key | None = None) -> MixedFeatures:
         """Apply the operator to (..., in_features); no key is needed."""
-        options = {"weight": self.weight, "penalty": self.penalty, "smoothing": self.smoothing, **self._options()}
-        return channels.variational_linear(x, self.bias, self.logit_level, **options)
+        return channels.variational_linear(x, self.bias, self.logit_level, **self._options())
