@@ -14,6 +14,7 @@ from varmorph.formulas.energy import Edges, EnergyFormulas, Evaluation, Extent, 
 from varmorph.formulas.incidence import IncidenceAlgebra
 from varmorph.torch.energy.laplacian import Laplacian
 from varmorph.torch.energy.namespace import xp
+from varmorph.torch.energy.penalties import Penalty
 from varmorph.torch.shapes import Unknowns
 
 __all__ = ["Edges", "Energy", "Evaluation", "Extent", "Ridge"]
@@ -93,12 +94,26 @@ class Energy(EnergyFormulas):
             return launcher.evaluate(z, self.families, self.shapes, self.ridge)
         return super().evaluate(z)
 
-    def hessian_parts(self) -> list[Tensor]:
-        """The tensors that the Hessian is made of, besides the residuals."""
-        parts: list[Any] = [] if self.ridge is None else [self.ridge.weight]
+    def parameters(self) -> list[Tensor | None]:
+        """What the energy is made of: for each family offset, weight, tau, 1 - tau and smoothing; then the ridge's two tensors."""
+        found: list[Tensor | None] = []
         for edges in self.edges:
-            parts += [edges.weight, *vars(edges.penalty).values(), *vars(edges.incidence).values()]
-        return [part for part in parts if isinstance(part, Tensor)]
+            penalty = edges.penalty
+            found += [edges.offset, edges.weight, penalty.tau, penalty.cotau, penalty.smoothing]
+        return [*found, *([] if self.ridge is None else self.ridge)]
+
+    def with_parameters(self, parameters: Sequence[Tensor | None]) -> Energy:
+        """Return the same energy made of other tensors, in the order of `parameters`; in tensor code."""
+        left = iter(parameters)
+        families = []
+        for edges in self.edges:
+            offset, weight, *sides = (next(left) for _ in range(5))
+            families.append(Edges(edges.incidence, offset, weight, Penalty(edges.penalty.h, *sides)))
+        return Energy(families, self.zeros, None if self.ridge is None else Ridge(*left))
+
+    def endpoints_given(self) -> list[Tensor]:
+        """The tensors that say what the edges join."""
+        return [part for edges in self.edges for part in vars(edges.incidence).values() if isinstance(part, Tensor)]
 
     @cached_property
     def connections(self) -> Connections:

@@ -15,6 +15,7 @@ Nothing here is morphological; it stands here because the layer shares certifica
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,9 @@ from torch import Tensor
 
 from varmorph.convergence import OnFailure, check_settings
 from varmorph.formulas.per_problem import power_of_two
-from varmorph.torch.backend.choice import implementation, refuse_to_be_written_down, refuse_transforms
+from varmorph.torch.backend.choice import implementation
 from varmorph.torch.backend.ops.arrays import on_arrays
-from varmorph.torch.energy.adjoints import refuse_second_derivatives
+from varmorph.torch.energy.adjoints import solved
 from varmorph.torch.energy.certificates import (
     ActiveSet,
     BackwardCertificate,
@@ -36,6 +37,7 @@ from varmorph.torch.energy.certificates import (
 from varmorph.torch.energy.minimisation import Solution
 from varmorph.torch.energy.namespace import xp
 from varmorph.torch.lasso.supports import Systems, solve_on_supports
+from varmorph.torch.operators.transforms import solved_under_transforms
 from varmorph.torch.shapes import Dictionary, PerAtom, Samples
 
 __all__ = ["Lasso", "sparse_code"]
@@ -45,6 +47,7 @@ MOST_SWEEPS = 4000
 KINK = {torch.float64: 1e-9, torch.float32: 1e-4}  # a correlation so near its bound, relative to it, counts as on it
 
 
+@solved_under_transforms
 def sparse_code(
     x: Samples,
     dictionary: Dictionary,
@@ -109,8 +112,6 @@ def sparse_code(
     >>> torch.autograd.grad(code.value.sum(), x)
     (tensor([[1., 0.]]),)
     """
-    refuse_to_be_written_down("sparse_code")
-    refuse_transforms("sparse_code")
     lasso = Lasso.of(x, dictionary, strength, ridge)
     check_settings(tolerance, on_failure)
     if not isinstance(max_sweeps, int) or max_sweeps < 1:
@@ -296,22 +297,28 @@ class _Coded(torch.autograd.Function):
         certificate: Certificate,
         on_failure: OnFailure,
     ) -> Tensor:
-        ctx.save_for_backward(x, dictionary, strength, z)
+        value = z.T.clone()
+        ctx.save_for_backward(x, dictionary, strength, value)
         ctx.parts = (systems, ridge, certificate, on_failure)
-        return z.T.clone()
+        return value
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         """Solve (D_S^T D_S + ridge I) v_S = q_S; then D v, r v^T - (D v) z^T and -sign(z) v are the gradients."""
-        (x, dictionary, strength, z), (systems, ridge, certificate, on_failure) = ctx.saved_tensors, ctx.parts
-        refuse_second_derivatives()
-        lasso = Lasso(x.T, dictionary, strength, ridge)
-        q = cotangents[0].T * (z != 0)
-        v = solve_on_supports(systems, q)
-        certificate.backward = _certify(lasso, q, v, ~certificate.forward.unique)
-        failed = ~certificate.backward.converged | certificate.backward.singular
-        residual = certificate.backward.residual
-        v = apply_policy(on_failure, failed, v.T, residual, "the adjoint of the lasso (nearly singular)").T
+        (x, dictionary, strength, code), (systems, ridge, certificate, on_failure) = ctx.saved_tensors, ctx.parts
+        lasso, z, support = Lasso(x.T, dictionary, strength, ridge), code.T, code.T != 0
+
+        def solve(q: Tensor) -> Tensor:
+            v = solve_on_supports(systems, q * support)
+            certificate.backward = _certify(lasso, q * support, v, ~certificate.forward.unique)
+            failed = ~certificate.backward.converged | certificate.backward.singular
+            residual = certificate.backward.residual
+            return apply_policy(on_failure, failed, v.T, residual, "the adjoint of the lasso (nearly singular)").T
+
+        def matrix(dictionary: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda v: support * (dictionary.T @ (dictionary @ v) + ridge * v) + ~support * v
+
+        v = solved(solve, matrix, support * cotangents[0].T, dictionary)
         moved = lasso.dictionary @ v
         by_dictionary = (lasso.x - lasso.dictionary @ z) @ v.T - moved @ z.T
         return moved.T, by_dictionary, -(z.sign() * v).sum(1), *(None,) * 5

@@ -48,7 +48,6 @@ class _NonPositive(torch.autograd.Function):
         return _without_origin(bias.clamp(max=0))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
         (bias,), (cotangent,) = ctx.saved_tensors, cotangents
         return _without_origin(cotangent.masked_fill((bias > 0) & (cotangent < 0), 0.0))

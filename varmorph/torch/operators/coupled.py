@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,6 @@ from varmorph.torch.operators.planes import Planes, by_planes, minimise_planes
 from varmorph.torch.operators.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.separable.minimisation import minimise as minimise_separable
-from varmorph.torch.separable.minimisation import minimise_each
 from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge, window_pulls
 from varmorph.torch.shapes import GridWeights, ImagePairs, Images, LevelPair, PerChannel, StructuringFunction
 from varmorph.windows import Geometry, Padding, Window, outside_value, window
@@ -136,28 +137,29 @@ def regularised_dilation(
     check_start(start, x.shape)
 
     dtype = compute_dtype(x)
-    bias, weight = bias.flatten(1), weight.flatten(1)
-    needed = (tensor.to(dtype) for tensor in (x, bias, weight, level, strength))
+    level = level.to(dtype)
+    image, bias, weight, strength = (tensor.to(dtype) for tensor in (x, bias.flatten(1), weight.flatten(1), strength))
     optional = (None if tensor is None else tensor.to(dtype) for tensor in (mu, factors, nu, kappa))
-    planes = Planes(*needed, *optional)
+    planes = Planes(image, bias, weight, *sides_of(level), strength, *optional)
+    energy_of = partial(_regularised, geometry=geometry, penalty=penalty, edge_penalty=edge_penalty)
+    if start is None and x.device.type != "meta":
+        with torch.no_grad():
+            start = minimise_separable(image, bias, weight, level, geometry, "expectile", None).nan_to_num(nan=0.0)
     if by_planes(penalty, solver, adjoint) and implementation("regularised_dilation", x.device) == "cpu":
-        solution = minimise_planes(planes, geometry, start, solver, adjoint)
+        solution = minimise_planes(planes, geometry, energy_of, start, solver, adjoint)
     else:
-        energy, own_start = _regularised(planes, geometry, penalty, edge_penalty)
-        solution = minimise_parts(energy, own_start if start is None else start, solver, adjoint, (x.shape[0],))
+        solution = minimise_parts(energy_of(planes), start, solver, adjoint, (x.shape[0],))
     return solution._replace(value=solution.value.to(x.dtype))
 
 
-def _regularised(planes: Planes, geometry: Geometry, penalty: str, edge_penalty: str) -> tuple[Energy, Tensor | None]:
-    """Build the energy of a regularised dilation in tensor code, and the separable dilation to start from."""
+def _regularised(planes: Planes, geometry: Geometry, penalty: str, edge_penalty: str) -> Energy:
+    """Build the energy of a regularised dilation in tensor code."""
     image, kappa = planes.x, planes.ridge
     values, weights = window_pulls(image, planes.bias, planes.weight, window(geometry), outside_value(geometry))
-    data = Edges(DataEdges(), values, weights, named_penalty(penalty, sides_of(planes.level), planes.smoothing))
+    data = Edges(DataEdges(), values, weights, named_penalty(penalty, (planes.tau, planes.cotau), planes.smoothing))
     sides = _sides(planes.coupling, planes.edge_weights, edge_penalty, planes.edge_smoothing)
     ridge = None if kappa is None else Ridge(kappa[:, None, None], image)
-    with torch.no_grad():
-        start = minimise_each(values, weights, planes.level).nan_to_num(nan=0.0) if values.numel() else None
-    return Energy([data, *sides], torch.zeros_like(image), ridge), start
+    return Energy([data, *sides], torch.zeros_like(image), ridge)
 
 
 def _sides(strength: Tensor, factors: Tensor | None, penalty: str, nu: Tensor | None) -> list[Edges]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 from varmorph.adjoints import Adjoint, LinearAdjoint
 from varmorph.torch.backend.ops.coupled import regularised_adjoint, regularised_minimum
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
-from varmorph.torch.energy.adjoints import certify, refuse_second_derivatives, resolved_tolerance
+from varmorph.torch.energy.adjoints import certify, implicit_gradients, linear_solve, resolved_tolerance
 from varmorph.torch.energy.certificates import Certificate
+from varmorph.torch.energy.energy import Energy
 from varmorph.torch.energy.minimisation import Solution, apply_failure_policy, forward_certificate
 from varmorph.torch.energy.solvers import Newton, Solver
-from varmorph.torch.separable.minimisation import minimise as minimise_separable
 from varmorph.windows import Geometry, outside_value
 
 __all__ = ["Planes", "by_planes", "minimise_planes"]
@@ -24,13 +24,14 @@ __all__ = ["Planes", "by_planes", "minimise_planes"]
 class Planes(NamedTuple):
     """Image and parameters of a regularised dilation: tensors of one dtype.
 
-    Shapes are those of `varmorph.torch.backend.ops.coupled`; `level` is the logit of tau.
+    Shapes are those of `varmorph.torch.backend.ops.coupled`; `cotau` is 1 - tau.
     """
 
     x: Tensor
     bias: Tensor
     weight: Tensor
-    level: Tensor
+    tau: Tensor
+    cotau: Tensor
     coupling: Tensor
     smoothing: Tensor | None
     edge_weights: Tensor | None
@@ -51,23 +52,27 @@ def _plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], str, float
 
 @torch.compiler.disable
 def minimise_planes(
-    planes: Planes, geometry: Geometry, start: Tensor | None, solver: Newton, adjoint: LinearAdjoint
+    planes: Planes,
+    geometry: Geometry,
+    energy_of: Callable[[Planes], Energy],
+    start: Tensor,
+    solver: Newton,
+    adjoint: LinearAdjoint,
 ) -> Solution:
-    """Minimise, with certificates (N,); without a start from the separable dilation on."""
-    x, bias, weight, level, *others = planes
-    window = _plain_numbers(geometry)
-    tensors = (x, bias, weight, torch.sigmoid(level), torch.sigmoid(-level), *others)
+    """Minimise, with certificates (N,).
+
+    energy_of : the same energy in tensor code, by which the gradient is differentiated.
+    """
+    x, window = planes.x, _plain_numbers(geometry)
     tolerance = solver.resolved_tolerance(x.dtype == torch.float64)
     with torch.no_grad():
-        if start is None:
-            start = minimise_separable(x, bias, weight, level, geometry, "expectile", None).nan_to_num(nan=0.0)
         z, (residual, margin), counts, unique = regularised_minimum(
-            *tensors, *window, start.to(x), tolerance, solver.max_steps, solver.linear_steps
+            *planes, *window, start.to(x), tolerance, solver.max_steps, solver.linear_steps
         )
     converged = residual <= tolerance
     certificate = Certificate(forward_certificate(converged, residual, margin, tuple(counts), unique, (x.shape[0],)))
     value = apply_failure_policy(
-        solver, converged, residual, _Attached.apply(z, adjoint, certificate, window, *tensors)
+        solver, converged, residual, _Attached.apply(z, adjoint, certificate, window, energy_of, *planes)
     )
     return Solution(value, certificate, value.detach())
 
@@ -82,17 +87,20 @@ class _Attached(torch.autograd.Function):
         adjoint: LinearAdjoint,
         certificate: Certificate,
         window: tuple[Any, ...],
+        energy_of: Callable[[Planes], Energy],
         *tensors: Tensor | None,
     ) -> Tensor:
-        ctx.parts = (adjoint, certificate, window)
-        ctx.save_for_backward(z, *tensors)
-        return z.clone()
+        ctx.parts = (adjoint, certificate, window, energy_of)
+        value = z.clone()
+        ctx.save_for_backward(value, *tensors)
+        return value
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        adjoint, certificate, window = ctx.parts
+        if torch.is_grad_enabled():
+            return (*(None,) * 5, *_by_energy(ctx, cotangents[0]))
+        adjoint, certificate, window, _ = ctx.parts
         z, *tensors = ctx.saved_tensors
-        refuse_second_derivatives()
         terms, max_steps = adjoint.method
         grad_x, found, residual, (steps, singular) = regularised_adjoint(
             cotangents[0], z, *tensors, *window, terms, resolved_tolerance(adjoint, z.dtype), max_steps
@@ -102,7 +110,23 @@ class _Attached(torch.autograd.Function):
         if adjoint.on_failure == "nan":
             found = _without_failures(found, ~certificate.backward.converged | certificate.backward.singular)
         gradients = iter(found)
-        return None, None, None, None, grad_x, *(None if value is None else next(gradients) for value in tensors[1:])
+        return (*(None,) * 5, grad_x, *(None if value is None else next(gradients) for value in tensors[1:]))
+
+
+def _by_energy(ctx: Any, q: Tensor) -> list[Tensor | None]:
+    """Give the gradients in tensor code, differentiable themselves."""
+    adjoint, certificate, _, energy_of = ctx.parts
+    z, *tensors = ctx.saved_tensors
+    with torch.no_grad():
+        energy = energy_of(Planes(*tensors))
+        residuals = [edges.residual(z) for edges in energy.edges]
+    solve = linear_solve(adjoint, energy, residuals, certificate, (z.shape[0],))
+    wanted = ctx.needs_input_grad[5:]
+
+    def of_parts(parts: Sequence[Any]) -> Energy:
+        return energy_of(Planes(*parts))
+
+    return implicit_gradients(solve, q, of_parts, tensors, wanted, z, residuals)
 
 
 def _without_failures(gradients: Sequence[Tensor], failed: Tensor) -> Iterator[Tensor]:

@@ -19,7 +19,6 @@ from varmorph.torch import (
     PrimalDual,
     Truncated,
     Unrolled,
-    joint_opening,
     regularised_dilation,
     regularised_graph_dilation,
 )
@@ -237,13 +236,6 @@ def test_without_gradients_nothing_is_attached():
         for adjoint in (Implicit(), Unrolled(), Truncated()):
             value = regularised_dilation(x, torch.zeros(3, 3).double(), 1.0, 1.0, adjoint=adjoint).value
             assert not value.requires_grad
-
-
-def test_a_second_derivative_is_refused():
-    x = drawn(0, 1, 1, 4, 4).requires_grad_()
-    solution = joint_opening(x, torch.zeros(3, 3).double(), (-1.0, 1.0), 0.5)
-    with pytest.raises(RuntimeError, match="first derivatives only, found create_graph=True"):
-        torch.autograd.grad(solution.value.square().sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize("level", [-2.0, 1.0])

@@ -187,12 +187,22 @@ def test_samples_do_not_depend_on_each_other(computed_by):
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-13)
 
 
-def test_second_derivatives_are_refused():
-    x, dictionary, strength = problem(samples=1)
-    x.requires_grad_()
-    value = sparse_code(x, dictionary, strength).value
-    with pytest.raises(RuntimeError, match="first derivatives only"):
-        torch.autograd.grad(value.sum(), x, create_graph=True)
+def test_second_derivatives_are_those_of_differences():
+    leaves = [part.clone().requires_grad_() for part in problem(samples=2)]
+    assert torch.autograd.gradgradcheck(lambda *parts: sparse_code(*parts).value, leaves, eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_transforms_give_what_autograd_gives():
+    x, dictionary, strength = problem(samples=3)
+
+    def energy(x, dictionary):
+        return sparse_code(x, dictionary, strength).value.square().sum()
+
+    expected = torch.autograd.functional.hessian(lambda dictionary: energy(x, dictionary), dictionary)
+    torch.testing.assert_close(torch.func.hessian(energy, argnums=1)(x, dictionary), expected)
+    each = torch.func.vmap(lambda sample: torch.func.grad(energy)(sample[None], dictionary)[0])(x)
+    torch.testing.assert_close(each, torch.func.grad(energy)(x, dictionary))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from torch.func import grad, hessian, jacfwd, jacrev, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import varmorph.torch
 from varmorph.torch import backend
@@ -62,7 +62,7 @@ GEODESIC = {
 COUPLED = {
     "regularised_dilation": value_of(of_image("regularised_dilation", LEVEL, 0.8, weight=WEIGHT)),
     "regularised_dilation, solver": value_of(
-        of_image("regularised_dilation", 1.0, 0.8, solver=varmorph.torch.Anderson(tolerance=1e-10))
+        of_image("regularised_dilation", 1.0, 0.8, solver=varmorph.torch.Anderson(tolerance=1e-12))
     ),
     "joint_opening": value_of(of_image("joint_opening", (-1.0, 1.0), 0.7)),
     "regularised_graph_dilation": value_of(of_nodes("regularised_graph_dilation", 1.0, 0.5)),
@@ -165,26 +165,112 @@ def test_forward_mode_runs_in_tensor_code(name, x):
 
 
 @of_pytorch_itself
-@pytest.mark.parametrize("name", [*GEODESIC, *COUPLED])
+@pytest.mark.parametrize("name", GEODESIC)
 def test_where_there_is_no_forward_mode_it_is_said(name, x):
     with pytest.raises(RuntimeError, match="no forward mode"):
         jacfwd(ALL[name])(x)
 
 
+PATH = torch.tensor([[0, 1, 2, 3, 2], [1, 2, 3, 1, 0]])
+TIGHT = {"solver": varmorph.torch.Newton(tolerance=1e-13)}
+TWICE = {
+    "regularised_dilation": lambda x, bias, level, strength, weight, mu: varmorph.torch.regularised_dilation(
+        x, bias, level, strength, weight=weight, edge_penalty="huber", edge_smoothing=mu, **TIGHT
+    ),
+    "regularised_dilation, all": lambda x, bias, level, strength, weight, mu: varmorph.torch.regularised_dilation(
+        x, bias, level, strength, weight=weight, edge_weights=2 + x[:, :, None].cos().expand(-1, -1, 2, -1, -1),
+        penalty="huber", smoothing=mu, ridge=strength / 2, **TIGHT,
+    ),
+    "joint_opening": lambda x, bias, level, strength, weight, mu: varmorph.torch.joint_opening(
+        x, bias, (-1.0, level), strength, weight=weight, **TIGHT
+    ),
+    "joint_closing": lambda x, bias, level, strength, weight, mu: varmorph.torch.joint_closing(
+        x, bias, (level, -1.0), strength, weight=weight, penalty="huber", smoothing=mu, **TIGHT
+    ),
+    "regularised_graph_dilation": lambda x, bias, level, strength, weight, mu: (
+        varmorph.torch.regularised_graph_dilation(
+            x[:, :, 0].mT, PATH, bias[0, 0, 0], level, strength, weight=weight[0, 0, 0], **TIGHT
+        )
+    ),
+    "joint_graph_closing": lambda x, bias, level, strength, weight, mu: varmorph.torch.joint_graph_closing(
+        x[:, :, 0].mT, PATH, bias[0, 0, 0], (level, -1.0), strength, weight=weight[0, 0, 0], **TIGHT
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["auto", "tensor"])
+@pytest.mark.parametrize("name", TWICE)
+def test_second_derivatives_of_coupled_operators_are_those_of_differences(name, code, x):
+    numbers = (torch.tensor(number, dtype=torch.float64) for number in (1.2, 0.7))
+    leaves = [x[:1, :, :, :4], BIAS, *numbers, WEIGHT, torch.tensor(0.5, dtype=torch.float64)]
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    with backend(code):
+        assert torch.autograd.gradgradcheck(value_of(TWICE[name]), leaves, eps=1e-6, atol=1e-5, fast_mode=True)
+
+
+@of_pytorch_itself
 @pytest.mark.parametrize("name", COUPLED)
-def test_coupled_operators_are_not_differentiated_twice(name, x):
-    with pytest.raises(RuntimeError, match="coupled operators have first derivatives only"):
-        torch.autograd.functional.hessian(energy(COUPLED[name]), x)
-    with pytest.raises(RuntimeError, match="coupled operators have first derivatives only"):
-        grad(lambda x: grad(energy(COUPLED[name]))(x).sum())(x)
+def test_coupled_operators_have_forward_mode_and_both_orders_of_second_derivatives(name, x):
+    function, x = COUPLED[name], x[:1, :, :1] if "graph" in name else x[:1, :, :2, :3]
+    torch.testing.assert_close(jacfwd(function)(x), jacrev(function)(x), **CLOSE)
+    expected = torch.autograd.functional.hessian(energy(function), x)
+    assert expected.abs().max() > 0.1
+    for second in (hessian(energy(function)), jacrev(grad(energy(function)))):
+        torch.testing.assert_close(second(x), expected, **CLOSE)
+    along = torch.ones_like(x)
+    slope = grad(lambda x: jvp(energy(function), (x,), (along,))[1])(x)
+    torch.testing.assert_close(slope.flatten(), expected.view(x.numel(), -1) @ along.flatten(), **CLOSE)
 
 
-def test_third_derivatives_of_kernels_are_refused(x):
-    x = x[:1].requires_grad_()
-    (first,) = torch.autograd.grad(energy(WINDOW["expectile"])(x), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        second.sum().backward()
+def test_a_gradient_of_a_gradient_depends_on_the_parameters_of_a_coupled_operator(x):
+    """Sharp: the weight enters the Hessian of the energy, which a graph of the adjoint's solution as a constant would lose."""
+    level = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def squared_slope(level):
+        leaf = x[:1].clone().requires_grad_()
+        value = varmorph.torch.regularised_dilation(leaf, BIAS, level, 0.8, **TIGHT).value
+        return torch.autograd.grad(value.square().sum(), leaf, create_graph=True)[0].square().sum()
+
+    (found,) = torch.autograd.grad(squared_slope(level), level)
+    step = 1e-5
+    expected = (squared_slope(level + step) - squared_slope(level - step)) / (2 * step)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [*WINDOW, *GRAPH, *GEODESIC])
+def test_third_derivatives_are_those_of_tensor_code(name, x):
+    function, x, found = ALL[name], x[:1].requires_grad_(), {}
+    for code in ("auto", "tensor"):
+        with backend(code):
+            (first,) = torch.autograd.grad(energy(function)(x).sin(), x, create_graph=True)
+            (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)
+            (found[code],) = torch.autograd.grad(second.square().sum(), x)
+    assert found["tensor"].abs().max() > 0
+    torch.testing.assert_close(found["auto"], found["tensor"], **CLOSE)
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_third_derivatives_of_coupled_operators_are_those_of_differences(name, x):
+    x = x[:1]
+
+    def second(size):
+        strength, level = 0.7 * size, 1.2 * size
+        mu = torch.tensor(0.5, dtype=torch.float64)
+        value = TWICE[name](x, BIAS, level, strength, WEIGHT, mu).value.square().sum()
+        (first,) = torch.autograd.grad(value, size, create_graph=True)
+        return torch.autograd.grad(first, size, create_graph=True)[0]
+
+    size = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(second(size), size)
+    expected = (second(size + 1e-4) - second(size - 1e-4)).detach() / 2e-4
+    assert expected.abs() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_third_derivatives_of_coupled_operators_are_refused_by_transforms(name, x):
+    with pytest.raises(RuntimeError, match="found a third one"):
+        grad(lambda x: grad(lambda x: grad(energy(COUPLED[name]))(x).sum())(x).sum())(x[:1])
 
 
 def test_a_certificate_comes_out_of_a_transform(x):

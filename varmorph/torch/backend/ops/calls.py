@@ -25,7 +25,7 @@ __all__ = [
     "python_op",
 ]
 
-NO_FORWARD_MODE = "coupled and geodesic operators have no forward mode; differentiate them in reverse"
+NO_FORWARD_MODE = "geodesic operators have no forward mode; differentiate them in reverse"
 
 Keep = Callable[[Any, tuple[Any, ...], Any], None]
 Gradient = Callable[..., tuple[Any, ...]]
@@ -33,6 +33,7 @@ Gradient = Callable[..., tuple[Any, ...]]
 Op = CustomOpDef | Callable[..., Any]
 _functions: dict[Op, Callable[..., Any]] = {}
 _rules: dict[Op, tuple[Keep, Gradient]] = {}
+_pushes: dict[Op, Gradient] = {}
 
 
 def kernel_op(name: str, **options: Any) -> Callable[[Callable[..., Any]], CustomOpDef]:
@@ -52,12 +53,19 @@ def differentiable(op: CustomOpDef, keep: Keep, gradient: Gradient) -> None:
     _rules[op] = keep, gradient
 
 
-def python_op(keep: Keep, gradient: Gradient) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function of tensors and plain values one operation with a rule for autograd, that `call` calls by itself."""
+def python_op(
+    keep: Keep, gradient: Gradient, push: Gradient | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function of tensors and plain values one operation with rules for autograd, that `call` calls by itself.
+
+    push : what takes the tangents of the arguments to those of the results, for forward mode.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _functions[function] = function
         _rules[function] = keep, gradient
+        if push is not None:
+            _pushes[function] = push
         return function
 
     return register
@@ -66,7 +74,7 @@ def python_op(keep: Keep, gradient: Gradient) -> Callable[[Callable[..., Any]], 
 def differentiable_as(op: CustomOpDef, twin: Callable[..., tuple[Tensor, ...]]) -> None:
     """Differentiate an op, the backward pass of another, by a function of the same arguments in tensor code.
 
-    It is asked for second derivatives alone, and gives them at its own speed; third ones are refused.
+    It is asked for second derivatives and those after them, and gives them at its own speed.
     """
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -91,7 +99,7 @@ def differentiable_as(op: CustomOpDef, twin: Callable[..., tuple[Tensor, ...]]) 
             gradients[i] = gradient
         return tuple(gradients)
 
-    differentiable(op, keep, torch.autograd.function.once_differentiable(backward))
+    differentiable(op, keep, backward)
 
 
 def one_after_the_other(function: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
@@ -123,12 +131,14 @@ class _Recorded(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         op, *arguments = inputs
         keep, ctx.gradient = _rules[op]
-        ctx.is_kernel = isinstance(op, CustomOpDef)
+        ctx.is_kernel, ctx.push = isinstance(op, CustomOpDef), _pushes.get(op)
         ctx.set_materialize_grads(False)
         keep(ctx, tuple(arguments), output)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        if ctx.push is not None:
+            return ctx.push(ctx, *tangents[1:])
         if not ctx.is_kernel:
             raise RuntimeError(NO_FORWARD_MODE)
         raise RuntimeError(
