@@ -11,7 +11,7 @@ from typing import Any
 
 from varmorph.kernels.compilation import kernel, plus
 
-__all__ = ["LANES", "add_back", "fill", "holds_nan", "read_lanes", "rounded", "write_lanes"]
+__all__ = ["LANES", "add_back", "fill", "holds_nan", "lines_of", "read_lanes", "rounded", "write_lanes"]
 
 LANES = 32
 
@@ -20,6 +20,17 @@ LANES = 32
 def rounded(cells: int, lanes: int = LANES) -> int:
     """Round a number of cells up to a multiple of lanes."""
     return (cells + lanes - 1) // lanes * lanes
+
+
+@kernel
+def lines_of(height: int, width: int, pitch: int) -> tuple[int, int]:
+    """Give into how many lines of which length the lanes of an output fall: one a row, or one line if little lies between rows.
+
+    The length is a multiple of `LANES`, so that the last line may reach beyond the last output.
+    """
+    if height == 1 or pitch <= rounded(width):
+        return 1, rounded((height - 1) * pitch + width)
+    return height, rounded(width)
 
 
 @kernel

@@ -8,7 +8,7 @@ import numpy as np
 
 from varmorph.kernels.compilation import kernel
 from varmorph.kernels.mixing.edges import add_over_channels, add_present, copy_channels, list_edges
-from varmorph.kernels.padded_plane import fill, read_lanes, rounded
+from varmorph.kernels.padded_plane import fill, lines_of, read_lanes, rounded
 from varmorph.kernels.taps import TAPS, group, index
 from varmorph.kernels.window.expectile import BLOCK, add_moments, solve
 
@@ -37,9 +37,9 @@ def forward(
     `cut` tells that edges from outside the image are absent; elsewhere they read `outside`, or -`outside` from -x.
     """
     dtype, channels, outputs = x.dtype, x.shape[1] // groups, bias.shape[0] // groups
-    kind = dtype.type
-    pitch = columns.size
-    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3], BLOCK)
+    kind, pitch = dtype.type, columns.size
+    lines, length = lines_of(y.shape[2], y.shape[3], pitch)
+    cells = (lines - 1) * pitch + length
     size = rounded(max(cells + offsets.max(), rows.size * pitch))
     plain, copies = np.zeros(2 * channels * size, dtype), np.zeros(2 * channels * size, dtype)
     never = kind(-np.finfo(dtype).max / 4)
@@ -47,29 +47,42 @@ def forward(
     fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
     if cut:
         fill(barrier, np.zeros((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), never)
-    a, total, z = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(cells, dtype)
+    a, total, z = np.empty(length, dtype), np.empty(length, dtype), np.empty(length, dtype)
     work, further = np.zeros(8 * BLOCK, dtype), np.zeros(BLOCK, dtype)
-    room = bias.shape[1] * offsets.size + TAPS
-    slots, shift, b, w = np.zeros(room, np.int64), np.zeros(room, index), np.zeros(room, dtype), np.zeros(room, dtype)
-    window = np.zeros(offsets.size, dtype)
+    # The edges into all outputs, listed once. A line of outputs is done channel after channel: what it reads stays in the cache.
+    most = bias.shape[1] * offsets.size + TAPS
+    counts, slots = np.zeros(bias.shape[0], np.int64), np.zeros(most, np.int64)
+    shift, b, w = (
+        np.zeros((bias.shape[0], most), index),
+        np.zeros((bias.shape[0], most), dtype),
+        np.zeros((bias.shape[0], most), dtype),
+    )
+    weights, moments = np.zeros((bias.shape[0], offsets.size), dtype), np.zeros((bias.shape[0], offsets.size), dtype)
+    for o in range(bias.shape[0]):
+        up = tau[o] >= cotau[o]
+        counts[o] = list_edges(bias[o], weight[o], offsets, channels, size, up, slots, shift[o], b[o], w[o])
+        add_over_channels(weights[o], slots, counts[o], w[o])
+        add_over_channels(moments[o], slots, counts[o], w[o] * b[o])
     for p in range(start, stop):
         n, g = p // groups, p % groups
         copy_channels(plain, x[n, g * channels : (g + 1) * channels], rows, columns, size, outside, -outside)
         for c in range(2 * channels):
             for j in range(size):
                 copies[c * size + j] = plain[c * size + j] + barrier[j]
-        for o in range(g * outputs, (g + 1) * outputs):
-            up = tau[o] >= cotau[o]
-            count = list_edges(bias[o], weight[o], offsets, channels, size, up, slots, shift, b, w)
-            add_over_channels(window, slots, count, w)
-            add_present(total, window, mask, offsets, cut)
-            add_over_channels(window, slots, count, w * b)
-            add_present(a, window, mask, offsets, cut)
-            whole = count // TAPS * TAPS
-            for t in range(0, whole, TAPS):
-                add_moments(a, cells, plain, group(shift, t), group(w, t))
-            for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
-                add_moments(a, cells, plain, (shift[t],), (w[t],))
-            low, gap = min(tau[o], cotau[o]), abs(tau[o] - cotau[o])
-            solve(z, cells, copies, shift, b, w, count, a, total, low, gap, never, work, further)
-            read_lanes(y[n, o], z, pitch, kind(1) if up else kind(-1))
+        for line in range(lines):
+            first, here = line * pitch, slice(line, line + 1) if lines > 1 else slice(0, y.shape[2])
+            for o in range(g * outputs, (g + 1) * outputs):
+                count, low, gap = counts[o], min(tau[o], cotau[o]), abs(tau[o] - cotau[o])
+                add_present(total, weights[o], mask[first:], offsets, cut)
+                add_present(a, moments[o], mask[first:], offsets, cut)
+                whole = count // TAPS * TAPS
+                for t in range(0, whole, TAPS):
+                    add_moments(a, length, plain[first:], group(shift[o], t), group(w[o], t))
+                for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
+                    add_moments(a, length, plain[first:], (shift[o, t],), (w[o, t],))
+                present, scaled = np.where(w[o] > 0, b[o], never), gap * w[o]
+                solve(
+                    z, 0, length, copies[first:], shift[o], b[o], w[o], present, scaled, count, a, total, low, gap, never, work,
+                    further,
+                )  # fmt: skip
+                read_lanes(y[n, o, here], z, pitch, kind(1) if tau[o] >= cotau[o] else kind(-1))

@@ -12,7 +12,7 @@ import numpy as np
 
 from varmorph.kernels.compilation import kernel, plus
 from varmorph.kernels.mixing.edges import add_over_channels, add_present, copy_channels, list_edges, list_window
-from varmorph.kernels.padded_plane import add_back, fill, rounded, write_lanes
+from varmorph.kernels.padded_plane import add_back, fill, lines_of, rounded, write_lanes
 from varmorph.kernels.taps import FEW, TAPS, few, group, index, replaced
 
 __all__ = ["backward"]
@@ -81,6 +81,44 @@ def _pull_back(
 
 
 @kernel
+def _push_back(
+    grad: Any, start: int, stop: int, plain: Any, mask: Any, z: Any, q: Any, shift: Any, offset: Any, b: Any, w: Any, tau: Any, cotau: Any
+) -> Any:  # fmt: skip
+    """Add w a q to the cell that one edge into each output reads; return the sums of a q and of a q r."""
+    kind = grad.dtype.type
+    moved, turned = kind(0), kind(0)
+    for lane in range(start, stop):
+        j = index(lane)
+        r = plain[j + shift] + b - z[j]
+        part = q[j] * mask[j + offset] * (tau if r >= 0 else cotau)
+        grad[j + shift] += w * part
+        moved = plus(moved, part)
+        turned = plus(turned, part * r)
+    return moved, turned
+
+
+@kernel
+def _send_back_by_outputs(
+    grad: Any, size: int, lines: int, length: int, pitch: int, bias: Any, weight: Any, offsets: Any, plain: Any, mask: Any, z: Any,
+    q: Any, tau: Any, cotau: Any, grad_bias: Any, grad_weight: Any,
+) -> None:  # fmt: skip
+    """Do what `_send_back` does, output by output: where windows move by more than a cell most cells send to few of them."""
+    elements = offsets.size
+    for m in range(bias.shape[0]):
+        for t in range(elements):
+            if bias[m, t] > -np.inf:
+                shift, offset = index(m * size + offsets[t]), index(offsets[t])
+                for line in range(lines):
+                    for s in range(line * pitch, line * pitch + length, BLOCK):
+                        e = min(s + BLOCK, line * pitch + length)
+                        moved, turned = _push_back(
+                            grad, s, e, plain, mask, z, q, shift, offset, bias[m, t], weight[m, t], tau, cotau
+                        )  # fmt: skip
+                        grad_bias[m * elements + t] += weight[m, t] * moved
+                        grad_weight[m * elements + t] += turned
+
+
+@kernel
 def _send_back(
     grad: Any, size: int, lanes: int, bias: Any, weight: Any, offsets: Any, front: int, plain: Any, mask: Any, z: Any, q: Any,
     tau: Any, cotau: Any, grad_bias: Any, grad_weight: Any,
@@ -128,9 +166,11 @@ def backward(
     dtype, channels, outputs = x.dtype, x.shape[1] // groups, bias.shape[0] // groups
     kind = dtype.type
     pitch = columns.size
-    cells = rounded((y.shape[2] - 1) * pitch + y.shape[3])
+    lines, length = lines_of(y.shape[2], y.shape[3], pitch)
+    cells = (lines - 1) * pitch + length
     front = offsets.max()
     size = rounded(max(cells + front, rows.size * pitch))
+    by_outputs = 3 * lines * length < 2 * rows.size * pitch
     # One by one: the rows of an array, unpacked, are taken to have any stride, and loops over them are not vectorised.
     plain, copies = np.zeros(2 * channels * size, dtype), np.zeros(2 * channels * size, dtype)
     grad = np.zeros(2 * channels * size, dtype)
@@ -166,17 +206,24 @@ def backward(
             write_lanes(into_outputs, grad_y[n, o], pitch)
             for j in range(cells):
                 turned[j] = at_outputs[j] if up else -at_outputs[j]
-            for s in range(0, cells, BLOCK):
-                e = min(s + BLOCK, cells)
-                work[:] = 0
-                for t in range(0, count, TAPS):
-                    _add_above(work, s, e, turned, copies, group(shift, t), group(b, t), group(w, t), least)
-                # At the solution the edges below pull as much as those above: what both pull is the latter over 1 - tau.
-                grad_tau[batch, o] += _divide(into_outputs, s, e, work, total, low, gap) / low
-            _send_back(
-                grad, size, rounded(rows.size * pitch), bias[o], weight[o], offsets, front, plain, mask, z, q, tau[o], cotau[o],
-                grad_bias[batch, o], grad_weight[batch, o],
-            )  # fmt: skip
+            for line in range(lines):
+                for s in range(line * pitch, line * pitch + length, BLOCK):
+                    e = min(s + BLOCK, line * pitch + length)
+                    work[:] = 0
+                    for t in range(0, count, TAPS):
+                        _add_above(work, s, e, turned, copies, group(shift, t), group(b, t), group(w, t), least)
+                    # At the solution the edges below pull as much as those above: what both pull is the latter over 1 - tau.
+                    grad_tau[batch, o] += _divide(into_outputs, s, e, work, total, low, gap) / low
+            if by_outputs:
+                _send_back_by_outputs(
+                    grad, size, lines, length, pitch, bias[o], weight[o], offsets, plain, mask, at_outputs, into_outputs, tau[o],
+                    cotau[o], grad_bias[batch, o], grad_weight[batch, o],
+                )  # fmt: skip
+            else:
+                _send_back(
+                    grad, size, rounded(rows.size * pitch), bias[o], weight[o], offsets, front, plain, mask, z, q, tau[o],
+                    cotau[o], grad_bias[batch, o], grad_weight[batch, o],
+                )  # fmt: skip
         for c in range(channels):
             for j in range(size):
                 grad[c * size + j] -= grad[(channels + c) * size + j]

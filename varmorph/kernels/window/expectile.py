@@ -67,9 +67,9 @@ def add_moments(a: Any, cells: int, copy: Any, shift: Any, w: Any) -> None:
 
 
 @kernel
-def _find_greatest(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+def _find_greatest(work: Any, start: int, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
     """Raise the greatest value, and keep the weight of the edge that attains it."""
-    for lane in range(BLOCK):
+    for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         most, weight = work[j + GREATEST], work[j + HEFT]
         for k in range(TAPS):
@@ -81,9 +81,9 @@ def _find_greatest(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any)
 
 
 @kernel
-def _prepare(work: Any, start: int, a: Any, total: Any, low: Any, gap: Any) -> None:
+def _prepare(work: Any, start: int, lanes: int, a: Any, total: Any, low: Any, gap: Any) -> None:
     """Take the greater of two points below the root: the mean, and the root if the greatest value alone were above."""
-    for lane in range(BLOCK):
+    for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         pull, stiffness = low * a[i], low * total[i]
         mean = a[i] / total[i]
@@ -109,9 +109,9 @@ def _sums_above(work: Any, j: Any, copy: Any, i: Any, shift: Any, b: Any, w: Any
 
 
 @kernel
-def _add_above(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+def _add_above(work: Any, start: int, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
     """Add w v and w of a group of edges where v is at least the estimate."""
-    for lane in range(BLOCK):
+    for lane in range(lanes):
         j = index(lane)
         pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
         work[j + PULL_SUM] = pull
@@ -119,7 +119,7 @@ def _add_above(work: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> 
 
 
 @kernel
-def _climb(work: Any, further: Any, start: int, copy: Any, shift: Any, b: Any, w: Any) -> Any:
+def _climb(work: Any, further: Any, start: int, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> Any:
     """Add the last group and take the Newton step where it goes up; count the lanes that moved: down is rounding.
 
     The estimates go to another array than they come from: read and stored at one place they become masked stores, which
@@ -127,7 +127,7 @@ def _climb(work: Any, further: Any, start: int, copy: Any, shift: Any, b: Any, w
     """
     kind = work.dtype.type
     moved = kind(0)
-    for lane in range(BLOCK):
+    for lane in range(lanes):
         j = index(lane)
         z = work[j + ESTIMATE]
         pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
@@ -138,10 +138,10 @@ def _climb(work: Any, further: Any, start: int, copy: Any, shift: Any, b: Any, w
 
 
 @kernel
-def _finish(z: Any, start: int, work: Any) -> None:
+def _finish(z: Any, start: int, lanes: int, work: Any) -> None:
     """Keep the estimate off the greatest value, which it reaches by rounding only: see `minimise_expectile`."""
     unit = z.dtype.type(np.finfo(z.dtype).eps)
-    for lane in range(BLOCK):
+    for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         estimate, most, mean = work[j + ESTIMATE], work[j + GREATEST], work[j + MEAN]
         below = most - unit * max(abs(most), most - mean)
@@ -150,30 +150,32 @@ def _finish(z: Any, start: int, work: Any) -> None:
 
 @kernel
 def solve(
-    z: Any, cells: int, copy: Any, shift: Any, b: Any, w: Any, count: int, a: Any, total: Any, low: Any, gap: Any,
-    never: Any, work: Any, further: Any,
+    z: Any, start: int, stop: int, copy: Any, shift: Any, b: Any, w: Any, present: Any, scaled: Any, count: int, a: Any, total: Any,
+    low: Any, gap: Any, never: Any, work: Any, further: Any,
 ) -> None:  # fmt: skip
-    """Write the greatest root of the Newton map, block by block."""
-    present = np.where(w > 0, b, never)
-    scaled = gap * w
+    """Write the greatest root of the Newton map for the lanes start..stop, block by block.
+
+    present, scaled : b, or `never` where w is 0; and gap * w.
+    """
     last = (count - 1) // TAPS * TAPS
-    for s in range(0, cells, BLOCK):
+    for s in range(start, stop, BLOCK):
+        lanes = min(BLOCK, stop - s)
         work[GREATEST : GREATEST + BLOCK] = 4 * never
         work[HEFT : HEFT + BLOCK] = 0
         for t in range(0, count, TAPS):
-            _find_greatest(work, s, copy, group(shift, t), group(present, t), group(w, t))
-        _prepare(work, s, a, total, low, gap)
+            _find_greatest(work, s, lanes, copy, group(shift, t), group(present, t), group(w, t))
+        _prepare(work, s, lanes, a, total, low, gap)
         for _ in range(count):
             for lane in range(2 * BLOCK):
                 work[index(lane) + PULL_SUM] = work[index(lane) + PULL]
             for t in range(0, last, TAPS):
-                _add_above(work, s, copy, group(shift, t), group(b, t), group(scaled, t))
+                _add_above(work, s, lanes, copy, group(shift, t), group(b, t), group(scaled, t))
             taps = group(shift, last), group(b, last), group(scaled, last)
-            if _climb(work, further, s, copy, *taps) == 0:
+            if _climb(work, further, s, lanes, copy, *taps) == 0:
                 break
-            for lane in range(BLOCK):
+            for lane in range(lanes):
                 work[index(lane) + ESTIMATE] = further[lane]
-        _finish(z, s, work)
+        _finish(z, s, lanes, work)
 
 
 @kernel
@@ -233,5 +235,6 @@ def forward(
             for j in range(copy.size):
                 copy[j] += barrier[j]
         low, gap = min(tau[c], cotau[c]), abs(tau[c] - cotau[c])
-        solve(z, cells, copy, shift, b, w, count, a, total, low, gap, never, work, further)
+        present, scaled = np.where(w > 0, b, never), gap * w
+        solve(z, 0, cells, copy, shift, b, w, present, scaled, count, a, total, low, gap, never, work, further)
         read_lanes(y[n, c], z, pitch, sign)
