@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from varmorph.torch.backend.choice import compute_dtype, implementation, is_transformed
+from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, is_transformed
 from varmorph.torch.backend.ops import mixing as ops
 from varmorph.torch.backend.ops.calls import call, differentiable_as
 from varmorph.torch.separable import maxplus, minimisation
@@ -47,9 +47,11 @@ def extremum(x: Tensor, bias: Tensor, mixing: Mixing, sign: int) -> Tensor:
         return maxplus.dilate(x, bias[:, 0], mixing.geometry, 1)
     dtype, outside = compute_dtype(x), outside_value(mixing.geometry)
     image, function = x.to(dtype), bias.to(dtype)
-    if implementation("this max-plus convolution", x.device) == "cpu":
+    kernels = implementation("this max-plus convolution", x.device, DEVICES)
+    if kernels != "tensor":
         learning = is_transformed() or (torch.is_grad_enabled() and (image.requires_grad or function.requires_grad))
-        y, _ = call(ops.supremum, image, function.flatten(2), outside, sign, learning, *mixing.as_plain_numbers())
+        layout = mixing.as_plain_numbers()
+        y, _ = call(ops.supremum, image, function.flatten(2), outside, sign, learning, kernels, *layout)
         return y.to(x.dtype)
     values, weights = _pulls(image, function, torch.ones_like(function), mixing)
     values = (sign * values).masked_fill(weights <= 0, -torch.inf)
@@ -69,9 +71,10 @@ def minimise(
     dtype = compute_dtype(x)
     image, function, weights, logit = (tensor.to(dtype) for tensor in (x, bias, weight, level))
     mu = None if smoothing is None else smoothing.to(dtype)
-    if implementation("this variational convolution", x.device) == "cpu":
+    kernels = implementation("this variational convolution", x.device, DEVICES)
+    if kernels != "tensor":
         problem = image, function.flatten(2), weights.flatten(2), *sides_of(logit)
-        y = ops.minimise(problem, mu, penalty, outside_value(mixing.geometry), *mixing.as_plain_numbers())
+        y = ops.minimise(problem, mu, penalty, outside_value(mixing.geometry), kernels, *mixing.as_plain_numbers())
     else:
         y = minimisation.minimise_each(*_pulls(image, function, weights, mixing), logit, penalty, mu)
     return y.to(x.dtype)
@@ -110,7 +113,7 @@ def _mixing(x_shape: Any, bias: Tensor, outside: float | None, groups: int, *win
 
 
 def _supremum_backward(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, groups: int, x_shape: Any, *window: Any
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Any, *window: Any
 ) -> tuple[Tensor, ...]:
     """Give the gradient of y to the chosen pixel and element."""
     mixing = _mixing(x_shape, bias, 0.0, groups, *window)
@@ -126,7 +129,7 @@ def _supremum_backward(
 
 def _expectile_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None,
-    groups: int, *window: Any,
+    kernels: str, groups: int, *window: Any,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Give the gradients of x, bias, weight and tau: those of one more step of Newton's method."""
     mixing, fixed = _mixing(x.shape, bias, outside, groups, *window), tau.detach()
@@ -139,16 +142,16 @@ def _expectile_backward(
 
 
 def _quantile_backward(
-    grad_y: Tensor, endpoints: Tensor, bias: Tensor, groups: int, x_shape: Any, *window: Any
+    grad_y: Tensor, endpoints: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Any, *window: Any
 ) -> tuple[Tensor, ...]:
     """Give the gradient of y by halves to the two values."""
-    halves = [_supremum_backward(grad_y / 2, ends, bias, groups, x_shape, *window) for ends in endpoints]
+    halves = [_supremum_backward(grad_y / 2, ends, bias, kernels, groups, x_shape, *window) for ends in endpoints]
     return tuple(first + second for first, second in zip(*halves, strict=True))
 
 
 def _huber_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, endpoints: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
-    smoothing: Tensor, outside: float | None, groups: int, *window: Any,
+    smoothing: Tensor, outside: float | None, kernels: str, groups: int, *window: Any,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Give the gradients of x, bias, weight, tau and smoothing: those of the formula of the piece."""
     mixing, fixed = _mixing(x.shape, bias, outside, groups, *window), tau.detach()

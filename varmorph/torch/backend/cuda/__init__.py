@@ -1,1 +1,1 @@
-"""CUDA kernels of the separable window operators, compiled with Triton."""
+"""CUDA kernels of the separable window operators and of those that mix channels, compiled with Triton."""

@@ -1,12 +1,13 @@
-"""Operators that mix channels, by compiled CPU code: max-plus, and one for each penalty.
+"""Operators that mix channels: max-plus, and one for each penalty.
 
 bias and weight are (O, M, K), M = C / groups from x, and as many from -x if M is twice that; tau, cotau and smoothing (O,). The window comes as
-plain numbers, see `varmorph.torch.backend.ops.window`.
+plain numbers, see `varmorph.torch.backend.ops.window`. `kernels` says which compiled code runs, "cpu" or "cuda".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -42,80 +43,90 @@ def _result(x: Tensor, bias: Tensor, *window: Any) -> Tensor:
     return x.new_empty((x.shape[0], bias.shape[0], *output_shape(geometry_from(x.shape, *window))))
 
 
-@kernel_op("varmorph::mixing_supremum", device_types="cpu")
+def _run(function: str, kernels: str, *arguments: Any) -> Any:
+    """Call compiled code."""
+    if kernels == "cuda":
+        return getattr(import_module("varmorph.torch.backend.cuda.mixing.launchers"), function)(*arguments)
+    lanes = import_module("varmorph.kernels.mixing.lanes")  # numba is loaded by the first kernel that runs
+    return on_arrays(getattr(lanes, function), *arguments)
+
+
+@kernel_op("varmorph::mixing_supremum")
 def supremum(
-    x: Tensor, bias: Tensor, outside: float | None, sign: int, with_slots: bool, groups: int, size: Ints, stride: Ints, rate: Ints,
-    padding: str,
+    x: Tensor, bias: Tensor, outside: float | None, sign: int, with_slots: bool, kernels: str, groups: int, size: Ints,
+    stride: Ints, rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the greatest x + bias (the least for sign -1), and the number of the first edge that attains it, M K without any.
 
     The backward pass needs the numbers; without `with_slots` there are none, which is faster.
     """
-    from varmorph.kernels.mixing import lanes  # numba is loaded by the first kernel that runs
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
-    return on_arrays(lanes.supremum, x, bias, groups, geometry, outside, sign, with_slots)
+    return _run("supremum", kernels, x, bias, groups, geometry, outside, sign, with_slots)
 
 
 @supremum.register_fake
 def _(
-    x: Tensor, bias: Tensor, outside: float | None, sign: int, with_slots: bool, groups: int, *window: Any
+    x: Tensor, bias: Tensor, outside: float | None, sign: int, with_slots: bool, kernels: str, groups: int, *window: Any
 ) -> tuple[Tensor, Tensor]:
     y = _result(x, bias, *window)
     return y, y.new_empty(y.shape if with_slots else (0,), dtype=torch.int32)
 
 
-@kernel_op("varmorph::mixing_supremum_backward", device_types="cpu")
+@kernel_op("varmorph::mixing_supremum_backward")
 def supremum_backward(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, groups: int, x_shape: Ints, size: Ints, stride: Ints, rate: Ints, padding: str,
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Ints, size: Ints, stride: Ints,
+    rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
-    from varmorph.kernels.mixing import lanes
-
     signed = bias.shape[1] * groups != x_shape[1]
     geometry = geometry_from(x_shape, size, stride, rate, padding)
-    return on_arrays(lanes.supremum_backward, grad_y, chosen, bias, groups, signed, geometry)
+    return _run("supremum_backward", kernels, grad_y, chosen, bias, groups, signed, geometry)
 
 
 @supremum_backward.register_fake
-def _(grad_y: Tensor, chosen: Tensor, bias: Tensor, groups: int, x_shape: Ints, *window: Any) -> tuple[Tensor, Tensor]:
+def _(
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Ints, *window: Any
+) -> tuple[Tensor, Tensor]:
     return grad_y.new_empty(x_shape), torch.empty_like(bias)
 
 
 def _keep_for_supremum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, bias, _, _, _, groups, *window = inputs
+    x, bias, _, _, _, kernels, groups, *window = inputs
     ctx.save_for_backward(output[1], bias)
-    ctx.plain = (groups, x.shape, *window)
+    ctx.plain = (kernels, groups, x.shape, *window)
 
 
 def _supremum_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (*call(supremum_backward, grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 8)
+    return (*call(supremum_backward, grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 9)
 
 
 differentiable(supremum, _keep_for_supremum, _supremum_gradient)
 
 
 def minimise(
-    problem: tuple[Tensor, ...], smoothing: Tensor | None, penalty: str, outside: float | None, *layout: Any
+    problem: tuple[Tensor, ...],
+    smoothing: Tensor | None,
+    penalty: str,
+    outside: float | None,
+    kernels: str,
+    *layout: Any,
 ) -> Tensor:
     """Minimise the energy of each output; the problem is x, bias, weight, tau and 1 - tau, the layout groups and window."""
     if penalty == "expectile":
-        return call(expectile, *problem, outside, *layout)
+        return call(expectile, *problem, outside, kernels, *layout)
     if penalty == "quantile":
-        return call(quantile, *problem, outside, *layout)[0]
-    return call(huber, *problem, smoothing, outside, *layout)[0]
+        return call(quantile, *problem, outside, kernels, *layout)[0]
+    return call(huber, *problem, smoothing, outside, kernels, *layout)[0]
 
 
-@kernel_op("varmorph::mixing_expectile", device_types="cpu")
+@kernel_op("varmorph::mixing_expectile")
 def expectile(
-    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, groups: int, size: Ints,
-    stride: Ints, rate: Ints, padding: str,
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str, groups: int,
+    size: Ints, stride: Ints, rate: Ints, padding: str,
 ) -> Tensor:  # fmt: skip
     """Compute the weighted expectiles; edges from beyond the image are absent if `outside` is None."""
-    from varmorph.kernels.mixing import lanes
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
-    return on_arrays(lanes.expectile, x, bias, weight, tau, cotau, groups, geometry, outside)
+    return _run("expectile", kernels, x, bias, weight, tau, cotau, groups, geometry, outside)
 
 
 @expectile.register_fake
@@ -126,22 +137,21 @@ def _(
     tau: Tensor,
     cotau: Tensor,
     outside: float | None,
+    kernels: str,
     groups: int,
     *window: Any,
 ) -> Tensor:
     return _result(x, bias, *window)
 
 
-@kernel_op("varmorph::mixing_expectile_backward", device_types="cpu")
+@kernel_op("varmorph::mixing_expectile_backward")
 def expectile_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None,
-    groups: int, size: Ints, stride: Ints, rate: Ints, padding: str,
+    kernels: str, groups: int, size: Ints, stride: Ints, rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
-    from varmorph.kernels.mixing import lanes
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
-    return on_arrays(lanes.expectile_backward, grad_y, x, y, bias, weight, tau, cotau, groups, geometry, outside)
+    return _run("expectile_backward", kernels, grad_y, x, y, bias, weight, tau, cotau, groups, geometry, outside)
 
 
 @expectile_backward.register_fake
@@ -158,22 +168,20 @@ def _keep_for_expectile(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 
 
 def _expectile_gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return (*call(expectile_backward, grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 7)
+    return (*call(expectile_backward, grad_y, *ctx.saved_tensors, *ctx.plain), *(None,) * 8)
 
 
 differentiable(expectile, _keep_for_expectile, _expectile_gradient)
 
 
-@kernel_op("varmorph::mixing_quantile", device_types="cpu")
+@kernel_op("varmorph::mixing_quantile")
 def quantile(
-    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, groups: int, size: Ints,
-    stride: Ints, rate: Ints, padding: str,
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, outside: float | None, kernels: str, groups: int,
+    size: Ints, stride: Ints, rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantiles, and the slots of the two values whose middle each is."""
-    from varmorph.kernels.mixing import lanes
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
-    return on_arrays(lanes.quantile, x, bias, weight, tau, cotau, groups, geometry, outside)
+    return _run("quantile", kernels, x, bias, weight, tau, cotau, groups, geometry, outside)
 
 
 @quantile.register_fake
@@ -184,6 +192,7 @@ def _(
     tau: Tensor,
     cotau: Tensor,
     outside: float | None,
+    kernels: str,
     groups: int,
     *window: Any,
 ) -> tuple[Tensor, Tensor]:
@@ -191,73 +200,68 @@ def _(
     return y, y.new_empty((2, *y.shape), dtype=torch.int32)
 
 
-@kernel_op("varmorph::mixing_quantile_backward", device_types="cpu")
+@kernel_op("varmorph::mixing_quantile_backward")
 def quantile_backward(
-    grad_y: Tensor, endpoints: Tensor, bias: Tensor, groups: int, x_shape: Ints, size: Ints, stride: Ints, rate: Ints,
-    padding: str,
+    grad_y: Tensor, endpoints: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Ints, size: Ints, stride: Ints,
+    rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y by halves to the two values; weight and level get none."""
-    from varmorph.kernels.mixing import lanes
-
     signed = bias.shape[1] * groups != x_shape[1]
     geometry = geometry_from(x_shape, size, stride, rate, padding)
-    return on_arrays(lanes.quantile_backward, grad_y, endpoints, bias, groups, signed, geometry)
+    return _run("quantile_backward", kernels, grad_y, endpoints, bias, groups, signed, geometry)
 
 
 @quantile_backward.register_fake
 def _(
-    grad_y: Tensor, endpoints: Tensor, bias: Tensor, groups: int, x_shape: Ints, *window: Any
+    grad_y: Tensor, endpoints: Tensor, bias: Tensor, kernels: str, groups: int, x_shape: Ints, *window: Any
 ) -> tuple[Tensor, Tensor]:
     return grad_y.new_empty(x_shape), torch.empty_like(bias)
 
 
 def _keep_for_quantile(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, bias, weight, tau, _, _, groups, *window = inputs
+    x, bias, weight, tau, _, _, kernels, groups, *window = inputs
     ctx.save_for_backward(output[1], bias, weight, tau)
-    ctx.plain = (groups, x.shape, *window)
+    ctx.plain = (kernels, groups, x.shape, *window)
 
 
 def _quantile_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     endpoints, bias, weight, tau = ctx.saved_tensors
     by_x, by_bias = call(quantile_backward, grad_y, endpoints, bias, *ctx.plain)
-    return (by_x, by_bias, torch.zeros_like(weight), torch.zeros_like(tau), *(None,) * 7)
+    return (by_x, by_bias, torch.zeros_like(weight), torch.zeros_like(tau), *(None,) * 8)
 
 
 differentiable(quantile, _keep_for_quantile, _quantile_gradient)
 
 
-@kernel_op("varmorph::mixing_huber", device_types="cpu")
+@kernel_op("varmorph::mixing_huber")
 def huber(
-    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None, groups: int,
-    size: Ints, stride: Ints, rate: Ints, padding: str,
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None,
+    kernels: str, groups: int, size: Ints, stride: Ints, rate: Ints, padding: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty; on a flat piece, name the slots of the two values at its ends."""
-    from varmorph.kernels.mixing import lanes
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
-    return on_arrays(lanes.huber, x, bias, weight, tau, cotau, smoothing, groups, geometry, outside)
+    return _run("huber", kernels, x, bias, weight, tau, cotau, smoothing, groups, geometry, outside)
 
 
 @huber.register_fake
 def _(
-    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None, groups: int,
-    *window: Any,
+    x: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor, smoothing: Tensor, outside: float | None,
+    kernels: str, groups: int, *window: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     y = _result(x, bias, *window)
     return y, y.new_empty((2, *y.shape), dtype=torch.int32)
 
 
-@kernel_op("varmorph::mixing_huber_backward", device_types="cpu")
+@kernel_op("varmorph::mixing_huber_backward")
 def huber_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, endpoints: Tensor, bias: Tensor, weight: Tensor, tau: Tensor, cotau: Tensor,
-    smoothing: Tensor, outside: float | None, groups: int, size: Ints, stride: Ints, rate: Ints, padding: str,
+    smoothing: Tensor, outside: float | None, kernels: str, groups: int, size: Ints, stride: Ints, rate: Ints,
+    padding: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
-    from varmorph.kernels.mixing import lanes
-
     geometry = geometry_from(x.shape, size, stride, rate, padding)
     arrays = grad_y, x, y, endpoints, bias, weight, tau, cotau, smoothing
-    return on_arrays(lanes.huber_backward, *arrays, groups, geometry, outside)
+    return _run("huber_backward", kernels, *arrays, groups, geometry, outside)
 
 
 @huber_backward.register_fake
@@ -276,7 +280,7 @@ def _keep_for_huber(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 def _huber_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     by_x, by_bias, by_weight, by_tau, by_smoothing = call(huber_backward, grad_y, *ctx.saved_tensors, *ctx.plain)
-    return (by_x, by_bias, by_weight, by_tau, None, by_smoothing, *(None,) * 6)
+    return (by_x, by_bias, by_weight, by_tau, None, by_smoothing, *(None,) * 7)
 
 
 differentiable(huber, _keep_for_huber, _huber_gradient)

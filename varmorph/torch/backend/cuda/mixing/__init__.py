@@ -1,0 +1,1 @@
+"""CUDA kernels of the operators that mix channels, compiled with Triton."""
