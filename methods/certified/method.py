@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from morphobench.contract import Run, Split, Task
 from morphobench.training.loop import Outcome
 from morphobench.training.torch import learner as training
+from morphobench.training.torch.lipschitz import certified_by_margin, margins
 
 from .networks import network
 
@@ -27,6 +28,11 @@ def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     batches = -(-len(train.images) // run.budget.batch_size)
     steps = run.budget.epochs * min(batches, run.budget.steps_per_epoch or batches)
     training.fit(model, train, valid, run, learner=partial(MarginLearner, steps=steps))
+
+
+def certified(model: nn.Module, images: Tensor, truth: Tensor, epsilon: float) -> Tensor:
+    """Tell by the margin where no change of at most ``epsilon`` a pixel takes the prediction away from the truth."""
+    return certified_by_margin(model, images, truth, epsilon)
 
 
 class MarginLearner(training.TorchLearner):
@@ -57,9 +63,3 @@ class MarginLearner(training.TorchLearner):
         accuracy = super().objective(scores * self.model.log_scale.exp(), truth)
         wanted = torch.relu(1 - margins(scores, truth) / (3 * self.params["radius"])).mean()
         return share * wanted + (1 - share) * accuracy
-
-
-def margins(scores: Tensor, truth: Tensor) -> Tensor:
-    """Return how far the true score lies above the greatest other one (N,), negative where it does not."""
-    own = torch.nn.functional.one_hot(truth, scores.shape[1]).bool()
-    return scores[own] - scores.masked_fill(own, -torch.inf).amax(1)

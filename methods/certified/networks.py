@@ -17,6 +17,16 @@ MOMENTUM = 0.1
 WINDOWS = (5, 3)  # sides of the windows at stride 2
 
 
+class Pixels(nn.Module):
+    """Give back the pixels in [0, 1] of images that were centred to [-1, 1], so that the network has constant 1 in them."""
+
+    lipschitz = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shift and halve."""
+        return (x + 1) / 2
+
+
 class RunningMean(nn.Module):
     """Subtract the mean of each channel: in training that of the batch, in evaluation a constant, its running average."""
 
@@ -41,7 +51,7 @@ class CertifiedNetwork(nn.Module):
     Parameters
     ----------
     layers : Module
-        From images in [0, 1] to scores.
+        From centred images to scores.
     """
 
     def __init__(self, layers: nn.Module):
@@ -66,7 +76,7 @@ class CertifiedNetwork(nn.Module):
 def network(task: Task, params: Mapping[str, Any]) -> CertifiedNetwork:
     """Return the network of a task."""
     build = {"convolutional": _convolutional, "dense": _dense}[params["architecture"]]
-    return CertifiedNetwork(nn.Sequential(*build(task, params)))
+    return CertifiedNetwork(nn.Sequential(Pixels(), *build(task, params)))
 
 
 def _convolutional(task: Task, params: Mapping[str, Any]) -> list[nn.Module]:

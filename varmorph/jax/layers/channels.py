@@ -37,6 +37,7 @@ class _Mixing(eqx.Module):
     """What these layers share: offsets, drawn at first."""
 
     operator: ClassVar[Callable[..., jax.Array]]
+    lipschitz: ClassVar[float] = 1.0  # in the sup norm over all channels, for every value of the parameters
 
     bias: jax.Array
     signed: bool = eqx.field(static=True)

@@ -27,6 +27,7 @@ class _Mixing(nn.Module):
     """What these layers share: offsets, drawn at first, which for -x are the opposite of those for x."""
 
     operator: ClassVar[Callable[..., Tensor]]
+    lipschitz: ClassVar[float] = 1.0  # in the sup norm over all channels, for every value of the parameters
 
     def __init__(
         self,

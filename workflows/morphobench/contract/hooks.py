@@ -5,6 +5,11 @@ a `torch.nn.Module`; in JAX an `equinox.Module` that maps batches (N, C, H, W), 
 alone: ``scores, state = module(images, state)``. PyTorch's layers draw their first weights from a generator that the harness has
 seeded; JAX has none, so that ``params["stream"]`` holds one there, an `InitialWeights`, which gives the same numbers to the same
 layers made in the same order.
+
+A plugin in PyTorch that proves its predictions gives ``certified(model, images, truth, epsilon)``: the model in evaluation mode and
+float64, images (N, C, H, W) in [0, 1] of float64 on their way to the centring that the model expects, true classes (N,), and a number;
+it returns (N,) of bool, whether it is proven that no change of at most ``epsilon`` in any pixel takes the prediction away from the
+truth, rounding included. The study ``certified`` then attacks what was proven.
 """
 
 from __future__ import annotations
