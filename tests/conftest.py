@@ -44,7 +44,7 @@ TOY_METHOD_YAML = """\
 name: {name}
 title: Toy {name}
 family: control
-framework: numpy
+framework: {framework}
 tasks: [classification]
 """
 
@@ -89,11 +89,17 @@ class ScratchProject:
             (root / name).mkdir(parents=True)
 
     def add_method(
-        self, name: str, *, sleep: float = 0.0, scores: str = RANDOM_SCORES, code: str | None = None
+        self,
+        name: str,
+        *,
+        sleep: float = 0.0,
+        scores: str = RANDOM_SCORES,
+        code: str | None = None,
+        framework: str = "numpy",
     ) -> Path:
         folder = self.root / "methods" / name
         folder.mkdir(exist_ok=True)
-        (folder / "method.yaml").write_text(TOY_METHOD_YAML.format(name=name))
+        (folder / "method.yaml").write_text(TOY_METHOD_YAML.format(name=name, framework=framework))
         (folder / "method.py").write_text(code or TOY_METHOD.format(sleep=sleep, scores=scores))
         return folder
 

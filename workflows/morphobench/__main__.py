@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     command("collect", _collect, "collect records and scores into tables", "config")
     command("robustness", _robustness, "score the saved models of a cell on corrupted images", "config", *cell)
     command("collect-robustness", _collect_robustness, "collect the scores on corrupted images into a table", "config")
+    command("certified", _certified, "prove and attack the predictions of the saved models of a cell", "config", *cell)
+    command("collect-certified", _collect_certified, "collect proofs and attacks into a table", "config")
     study = "run a study in one framework, or tabulate the operator benchmarks (benchmarks)"
     command("study", _study, study, "study", "config").add_argument("--framework", choices=("torch", "jax"))
     command("collect-study", _collect_study, "collect the cells of a study into its tables", "study", "config")
@@ -175,6 +177,18 @@ def _collect_robustness(project: Project, options: argparse.Namespace) -> None:
     from morphobench.evaluation.robustness import collect_robustness
 
     collect_robustness(_plan(project, options))
+
+
+def _certified(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.certification import score_certified
+
+    score_certified(_plan(project, options), (options.dataset, options.method, options.variant))
+
+
+def _collect_certified(project: Project, options: argparse.Namespace) -> None:
+    from morphobench.evaluation.certification import collect_certified
+
+    collect_certified(_plan(project, options))
 
 
 def _study(project: Project, options: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ rule draw_figures:
         MANIFESTS,
         study_tables(),
         rules.collect_robustness.output,
+        rules.collect_certified.output,
     output:
         f"{REPORT}/figures/figures.json",
     log:

@@ -35,6 +35,7 @@ __all__ = [
     "collect_robustness",
     "corrupt",
     "noise_levels",
+    "saved_model",
     "score_corrupted",
 ]
 
@@ -185,7 +186,7 @@ def _rows_of_seed(
     status, message = record.status, record.message
     if status == "ok":
         try:
-            method, model = _saved_model(plan, manifest, record, folder)
+            method, model = saved_model(plan, manifest, record, folder)
             # A copy, since the images serve every seed and a plugin may write into what it is given.
             values = {case: judge(method.predict(model, images.copy())) for case, images in cases.items()}
         except FrameworkUnavailable as error:
@@ -197,7 +198,8 @@ def _rows_of_seed(
     return [{**case._asdict(), "value": value, "status": status, "message": message} for case, value in values.items()]
 
 
-def _saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
+def saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
+    """Return the method of a trial and the model that it saved."""
     info = plan.plugins.methods[record.method]
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(info.why)

@@ -35,6 +35,7 @@ def check_names(
         for name in entry.methods or []:
             _expect(name, methods, f"{source}: key 'datasets': {entry.name} names an unknown method {name!r}")
     _check_robustness(configuration, datasets, methods, f"{source}: key 'robustness")
+    _check_certified(configuration, datasets, f"{source}: key 'certified.datasets'")
     for named in configuration.methods.include or []:
         _check_method_entry(named, methods, configuration.dataset_ids, f"{source}: key 'methods.include'")
     for name in configuration.methods.exclude:
@@ -67,6 +68,18 @@ def _check_robustness(
         _expect(identifier, wanted.datasets, f"{key}.noise_datasets': {identifier!r} is not in robustness.datasets")
     for name in wanted.methods or []:
         _expect(name, methods, f"{key}.methods': unknown method {name!r}")
+
+
+def _check_certified(
+    configuration: Configuration, datasets: Mapping[str, DatasetInfo | BrokenPlugin], key: str
+) -> None:
+    for identifier in configuration.certified.datasets:
+        _expect(identifier, configuration.dataset_ids, f"{key}: {identifier!r} is no data set of this run")
+        name, variant = split_dataset_id(identifier)
+        info = datasets[name]
+        if isinstance(info, DatasetInfo) and info.variant_task(variant) not in ("classification", "ordinal"):
+            task = info.variant_task(variant)
+            raise UserError(f"{key}: {identifier!r} is a task of {task}, expected classes of images")
 
 
 def _check_method_entry(

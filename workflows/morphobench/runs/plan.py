@@ -13,6 +13,7 @@ from morphobench.plugins.discovery import (
     MethodInfo,
     Plugins,
     discover_plugins,
+    names_in,
     split_dataset_id,
 )
 from morphobench.project.files import write_json, write_text
@@ -111,6 +112,17 @@ class Plan:
             for cell in self.cells
             if cell[0] in wanted.datasets and (wanted.methods is None or cell[1] in wanted.methods)
         ]
+
+    @cached_property
+    def certified_cells(self) -> list[tuple[str, str, str]]:
+        """The cells whose models prove their predictions, and are attacked."""
+        return [
+            cell for cell in self.cells if cell[0] in self.configuration.certified.datasets and self._proves(cell[1])
+        ]
+
+    def _proves(self, method: str) -> bool:
+        info = self.methods[method]
+        return isinstance(info, MethodInfo) and "certified" in names_in(info.folder / "method.py")
 
     def written_out(self) -> dict[str, Any]:
         """Return the configuration with methods and variants named, so that one added while a run goes on does not join it."""

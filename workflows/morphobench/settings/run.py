@@ -105,6 +105,25 @@ class Robustness(Settings):
     """How many of the seeds are tried, from the first."""
 
 
+class Certification(Settings):
+    """Proofs and attacks of saved models in the sup norm, of the methods that give ``certified``; without data sets none."""
+
+    datasets: list[str] = []
+    """Data sets of the run, of images and classes, whose models are tried."""
+    epsilons: Distinct[list[Above0]] = Field(default=[0.05, 0.1, 0.2, 0.3], min_length=1)
+    """Greatest change of a pixel, in units of the range of grey values."""
+    images: Count = 10000
+    """How many of the test images are taken, from the first."""
+    proofs: Count = 10000
+    """How many of the proven images are attacked, from the first; those that are not proven are attacked all."""
+    steps: Count = 100
+    """Steps of each attack by projected gradients."""
+    restarts: Count = 5
+    """Random starts of the attack for each of its two losses, cross-entropy and margin."""
+    seeds: Count = 10
+    """How many of the seeds are tried, from the first."""
+
+
 class Comparison(Settings):
     """How methods are compared."""
 
@@ -151,6 +170,7 @@ class Configuration(Settings):
     tuning: Tuning = Tuning()
     studies: Studies = Studies()
     robustness: Robustness = Robustness()
+    certified: Certification = Certification()
     statistics: Comparison = Comparison()
     report: Report = Report()
     reference: Reference = Reference()

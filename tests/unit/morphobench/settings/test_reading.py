@@ -61,7 +61,7 @@ def message(model, values):
         ({"robustness": {"severities": [6]}}, "key 'robustness.severities.0': found 6, expected at most 5"),
         ({"budget": {1: 2}}, "key 'budget.1': found 1, expected text as a key"),
         ({"reference": {"tolerances": {3: 0.1}}}, "key 'reference.tolerances.3': found 3, expected text as a key"),
-        ({"treads": 1, "sedes": [1]}, "unknown key 'sedes', 'treads'; expected one of: budget, datasets"),
+        ({"treads": 1, "sedes": [1]}, "unknown key 'sedes', 'treads'; expected one of: budget, certified, datasets"),
     ],
 )
 def test_a_configuration_that_does_not_fit(given, expected):
