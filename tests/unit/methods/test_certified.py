@@ -90,7 +90,7 @@ def test_an_annealed_level_rises_to_its_last_value(info, plugin, tmp_path):
     levels, split = [], toy()
     for _ in range(3):
         learner.step(split.images[:8], split.labels[:8], 0.01)
-        levels.append(network.levelled()[0].logit_level[0].item())
+        levels.append(network.having("logit_level")[0].logit_level[0].item())
     assert levels == [3.0, 6.0, 9.0]
 
 

@@ -29,7 +29,7 @@ from varmorph.torch.energy.solvers import Solver
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
 from varmorph.torch.operators.graph import Structure, features_of, signals_of, structure_of
 from varmorph.torch.operators.nodes import minimise_each_node
-from varmorph.torch.operators.transforms import solved_under_transforms
+from varmorph.torch.energy.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.shapes import (
     EdgeList,
