@@ -36,7 +36,7 @@ __all__ = [
 
 Out = Sequence[np.ndarray] | None
 # Samples whose outputs fill a smaller share of the lanes are put side by side, up to about so many lanes.
-FILLED, LONG = 0.9, 256
+FILLED, LONG = 0.9, 512
 BATCHES = 32  # at most so many sums of the parameters' gradients, whatever the number of threads is
 
 

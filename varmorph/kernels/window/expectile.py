@@ -19,17 +19,20 @@ from varmorph.kernels.compilation import kernel, plus
 from varmorph.kernels.padded_plane import fill, read_lanes, rounded
 from varmorph.kernels.taps import TAPS, group, index, list_slots
 
-__all__ = ["BLOCK", "add_moments", "forward", "list_edges", "solve"]
+__all__ = ["ROOM", "add_moments", "forward", "list_edges", "solve"]
 
 BLOCK = 256  # lanes that iterate together: few, so that they need few rounds
 
-# Eight numbers for each lane of a block lie in one array, a block apart. One array rather than eight, because the compiler
+ROOM = 512  # for the lanes of a block of any length
+# Nine numbers for each lane of a block lie in one array, `ROOM` apart. One array rather than nine, because the compiler
 # proves then that writing to one part leaves the others alone, without which it does not vectorise.
 ESTIMATE = index(0)
-GREATEST, HEFT = index(BLOCK), index(2 * BLOCK)  # greatest value, and the weight of the edge that attains it
-PULL, STIFFNESS = index(3 * BLOCK), index(4 * BLOCK)  # (1 - tau) A and (1 - tau) W
-PULL_SUM, STIFFNESS_SUM = index(5 * BLOCK), index(6 * BLOCK)  # the same, and what edges above the estimate add
-MEAN = index(7 * BLOCK)
+GREATEST, HEFT = index(ROOM), index(2 * ROOM)  # greatest value, and the weight of the edge that attains it
+PULL, STIFFNESS = index(3 * ROOM), index(4 * ROOM)  # (1 - tau) A and (1 - tau) W
+PULL_SUM, STIFFNESS_SUM = index(5 * ROOM), index(6 * ROOM)  # the same, and what edges above the estimate add
+MEAN = index(7 * ROOM)
+GOAL = index(8 * ROOM)
+LEAP = 1.5  # where many edges compete the first step falls short by about so much
 
 
 @kernel
@@ -95,6 +98,15 @@ def _prepare(work: Any, start: int, lanes: int, a: Any, total: Any, low: Any, ga
 
 
 @kernel
+def _start_sums(work: Any, lanes: int) -> None:
+    """Begin the sums of a round with what all edges add."""
+    for lane in range(lanes):
+        work[index(lane) + PULL_SUM] = work[index(lane) + PULL]
+    for lane in range(lanes):
+        work[index(lane) + STIFFNESS_SUM] = work[index(lane) + STIFFNESS]
+
+
+@kernel
 def _sums_above(work: Any, j: Any, copy: Any, i: Any, shift: Any, b: Any, w: Any) -> Any:
     """Give the two sums of lane j, to which a group of edges adds w v and w where v is at least the estimate."""
     zero = work.dtype.type(0)
@@ -138,6 +150,29 @@ def _climb(work: Any, further: Any, start: int, lanes: int, copy: Any, shift: An
 
 
 @kernel
+def _leap(work: Any, further: Any, start: int, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+    """Add the last group and go further than the Newton step, perhaps beyond the root; the step itself is kept at `GOAL`."""
+    far = work.dtype.type(LEAP)
+    for lane in range(lanes):
+        j = index(lane)
+        z = work[j + ESTIMATE]
+        pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
+        step = pull / stiffness
+        further[j] = z + far * (step - z) if step > z else z
+        work[j + GOAL] = step if step > z else z
+
+
+@kernel
+def _land(work: Any, further: Any, start: int, lanes: int, copy: Any, shift: Any, b: Any, w: Any) -> None:
+    """Add the last group and take the Newton step from wherever the leap ended: from beyond the root it leads back below."""
+    for lane in range(lanes):
+        j = index(lane)
+        pull, stiffness = _sums_above(work, j, copy, index(lane + start), shift, b, w)
+        step, known = pull / stiffness, work[j + GOAL]
+        further[j] = step if step > known else known
+
+
+@kernel
 def _finish(z: Any, start: int, lanes: int, work: Any) -> None:
     """Keep the estimate off the greatest value, which it reaches by rounding only: see `minimise_expectile`."""
     unit = z.dtype.type(np.finfo(z.dtype).eps)
@@ -151,27 +186,32 @@ def _finish(z: Any, start: int, lanes: int, work: Any) -> None:
 @kernel
 def solve(
     z: Any, start: int, stop: int, copy: Any, shift: Any, b: Any, w: Any, present: Any, scaled: Any, count: int, a: Any, total: Any,
-    low: Any, gap: Any, never: Any, work: Any, further: Any,
+    low: Any, gap: Any, never: Any, work: Any, further: Any, block: int, leap: bool,
 ) -> None:  # fmt: skip
-    """Write the greatest root of the Newton map for the lanes start..stop, block by block.
+    """Write the greatest root of the Newton map for the lanes start..stop, in blocks of at most `block` of them.
+
+    leap : whether the first step is lengthened, which pays where many edges lie above the mean.
 
     present, scaled : b, or `never` where w is 0; and gap * w.
     """
     last = (count - 1) // TAPS * TAPS
-    for s in range(start, stop, BLOCK):
-        lanes = min(BLOCK, stop - s)
-        work[GREATEST : GREATEST + BLOCK] = 4 * never
-        work[HEFT : HEFT + BLOCK] = 0
+    for s in range(start, stop, block):
+        lanes = min(block, stop - s)
+        work[GREATEST : GREATEST + lanes] = 4 * never
+        work[HEFT : HEFT + lanes] = 0
         for t in range(0, count, TAPS):
             _find_greatest(work, s, lanes, copy, group(shift, t), group(present, t), group(w, t))
         _prepare(work, s, lanes, a, total, low, gap)
-        for _ in range(count):
-            for lane in range(2 * BLOCK):
-                work[index(lane) + PULL_SUM] = work[index(lane) + PULL]
+        for step in range(count + 2 if leap else count):
+            _start_sums(work, lanes)
             for t in range(0, last, TAPS):
                 _add_above(work, s, lanes, copy, group(shift, t), group(b, t), group(scaled, t))
             taps = group(shift, last), group(b, last), group(scaled, last)
-            if _climb(work, further, s, lanes, copy, *taps) == 0:
+            if leap and step == 0:
+                _leap(work, further, s, lanes, copy, *taps)
+            elif leap and step == 1:
+                _land(work, further, s, lanes, copy, *taps)
+            elif _climb(work, further, s, lanes, copy, *taps) == 0:
                 break
             for lane in range(lanes):
                 work[index(lane) + ESTIMATE] = further[lane]
@@ -208,7 +248,7 @@ def forward(
     fill(mask, np.ones((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), kind(0))
     fill(barrier, np.zeros((x.shape[2], x.shape[3]), dtype), rows, columns, kind(1), never)
     a, total, offset, z = np.empty(cells, dtype), np.empty(cells, dtype), np.empty(cells, dtype), np.empty(cells, dtype)
-    work, further = np.zeros(8 * BLOCK, dtype), np.zeros(BLOCK, dtype)
+    work, further = np.zeros(9 * ROOM, dtype), np.zeros(ROOM, dtype)
     room = offsets.size + TAPS
     slots, shift, b, w = np.zeros(room, np.int64), np.zeros(room, index), np.zeros(room, dtype), np.zeros(room, dtype)
     channel = -1
@@ -236,5 +276,25 @@ def forward(
                 copy[j] += barrier[j]
         low, gap = min(tau[c], cotau[c]), abs(tau[c] - cotau[c])
         present, scaled = np.where(w > 0, b, never), gap * w
-        solve(z, 0, cells, copy, shift, b, w, present, scaled, count, a, total, low, gap, never, work, further)
+        solve(
+            z,
+            0,
+            cells,
+            copy,
+            shift,
+            b,
+            w,
+            present,
+            scaled,
+            count,
+            a,
+            total,
+            low,
+            gap,
+            never,
+            work,
+            further,
+            BLOCK,
+            False,
+        )
         read_lanes(y[n, c], z, pitch, sign)

@@ -36,8 +36,8 @@ from varmorph.torch.energy.certificates import (
 )
 from varmorph.torch.energy.minimisation import Solution
 from varmorph.torch.energy.namespace import xp
-from varmorph.torch.lasso.supports import Systems, solve_on_supports
 from varmorph.torch.energy.transforms import solved_under_transforms
+from varmorph.torch.lasso.supports import Systems, solve_on_supports
 from varmorph.torch.shapes import Dictionary, PerAtom, Samples
 
 __all__ = ["Lasso", "sparse_code"]

@@ -29,8 +29,8 @@ from varmorph.torch.energy.incidence import DataEdges, GridEdges, WindowEdges
 from varmorph.torch.energy.minimisation import Solution, checked_methods, minimise_parts
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Newton, Solver
-from varmorph.torch.operators.planes import Planes, by_planes, minimise_planes
 from varmorph.torch.energy.transforms import solved_under_transforms
+from varmorph.torch.operators.planes import Planes, by_planes, minimise_planes
 from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.separable.minimisation import minimise as minimise_separable
 from varmorph.torch.separable.neighbours import inside_image, negative_offsets, per_edge, window_pulls

@@ -26,10 +26,10 @@ from varmorph.torch.energy.incidence import GraphDataEdges, GraphEdges
 from varmorph.torch.energy.minimisation import Solution, minimise_parts
 from varmorph.torch.energy.penalties import named_penalty
 from varmorph.torch.energy.solvers import Solver
+from varmorph.torch.energy.transforms import solved_under_transforms
 from varmorph.torch.operators.coupled import IMPLICIT, NEWTON
 from varmorph.torch.operators.graph import Structure, features_of, signals_of, structure_of
 from varmorph.torch.operators.nodes import minimise_each_node
-from varmorph.torch.energy.transforms import solved_under_transforms
 from varmorph.torch.separable.expectile import sides_of
 from varmorph.torch.shapes import (
     EdgeList,

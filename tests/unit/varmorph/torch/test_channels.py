@@ -325,3 +325,44 @@ def test_memory_is_that_of_input_output_and_parameters():
     tracemalloc.stop()
     assert peak <= 3 * (x.nbytes + y.nbytes + 2 * bias.nbytes)
     assert gradients[0].shape == x.shape
+
+
+@pytest.mark.parametrize("penalty", ["expectile", "quantile", "huber", "max-plus"])
+@pytest.mark.parametrize(("image", "stride"), [((7, 3, 5, 6), 1), ((7, 3, 12, 11), 2), ((70, 3, 3, 3), 1)])
+def test_a_sample_does_not_depend_on_its_batch(penalty, image, stride):
+    """Small images are computed side by side: the same bits as alone, and gradients that are the sums of those alone."""
+    x, bias, weight, level = drawn(signed=True, image=image, outputs=4, size=(3, 3)).values()
+
+    def operator(x, bias, weight, level):
+        if penalty == "max-plus":
+            return varmorph.torch.maxplus_conv2d(x, bias, signed=True, stride=stride)
+        smoothing = 0.4 if penalty == "huber" else None
+        options = {"weight": weight, "penalty": penalty, "smoothing": smoothing, "signed": True, "stride": stride}
+        return varmorph.torch.variational_conv2d(x, bias, level, **options)
+
+    leaves = [leaf.clone().requires_grad_() for leaf in (x, bias, weight, level)]
+    together = operator(*leaves)
+    apart = torch.cat([operator(one[None], bias, weight, level) for one in x])
+    assert torch.equal(together, apart)
+    q = torch.randn(together.shape, generator=torch.Generator().manual_seed(3), dtype=x.dtype)
+    found = torch.autograd.grad(together, leaves, q, allow_unused=True, materialize_grads=True)
+    expected = [torch.zeros_like(leaf) for leaf in leaves]
+    for n in range(len(x)):
+        alone = [leaf.detach().clone().requires_grad_() for leaf in (x[n : n + 1], bias, weight, level)]
+        one = torch.autograd.grad(operator(*alone), alone, q[n : n + 1], allow_unused=True, materialize_grads=True)
+        expected[0][n] = one[0][0]
+        for total, part in zip(expected[1:], one[1:], strict=True):
+            total += part
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", [-6.0, -3.0, 2.0, 4.0, 9.0])
+def test_many_edges_at_steep_levels(level):
+    """There the first step of Newton's method is lengthened, and may pass the root."""
+    x, bias, weight, levels = drawn(signed=True, image=(3, 16, 8, 8), outputs=4, size=(3, 3)).values()
+    levels = torch.full_like(levels, level)
+    found = varmorph.torch.variational_conv2d(x, bias, levels, weight=weight, signed=True)
+    with varmorph.torch.backend("tensor"):
+        expected = varmorph.torch.variational_conv2d(x, bias, levels, weight=weight, signed=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class RunningMean(nn.Module):
     """
 
     lipschitz = 1.0
+    mean: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -95,7 +97,7 @@ class BoundedNetwork(nn.Module):
         scores: Tensor = self.layers(x)
         return scores
 
-    def having(self, name: str) -> list[nn.Module]:
+    def having(self, name: str) -> list[Any]:
         """Return the layers that have an attribute."""
         return [layer for layer in self.layers if hasattr(layer, name)]
 
@@ -109,6 +111,7 @@ def bounded_network(
     scores: Linear | None = None,
 ) -> BoundedNetwork:
     """Return a network of the shared geometry, by functions that make its layers; ``scores`` makes the last one."""
+    layers: list[nn.Module]
     if architecture == "dense":
         layers, features = [nn.Flatten()], math.prod(task.input_shape)
         for width in widths:
@@ -140,7 +143,9 @@ def _after(size: Sequence[int], side: int, inside: bool) -> list[int]:
 class ScheduledLearner(learner.TorchLearner):
     """Knows ``progress``, the share of the steps of training that are over, and calls ``prepare`` ahead of each."""
 
-    def __init__(self, model: nn.Module, run: Run, steps: int):
+    model: BoundedNetwork
+
+    def __init__(self, model: BoundedNetwork, run: Run, steps: int):
         super().__init__(model, run)
         self.params, self.steps, self.done = run.params, steps, 0
 
@@ -161,12 +166,16 @@ class ScheduledLearner(learner.TorchLearner):
 
 
 def fit_by(
-    make: Callable[[nn.Module, Run, int], ScheduledLearner], model: nn.Module, train: Split, valid: Split, run: Run
+    make: Callable[[BoundedNetwork, Run, int], ScheduledLearner],
+    model: BoundedNetwork,
+    train: Split,
+    valid: Split,
+    run: Run,
 ) -> None:
     """Train by the suite's loop with a learner that is told the number of steps."""
     batches = -(-len(train.images) // run.budget.batch_size)
     steps = run.budget.epochs * min(batches, run.budget.steps_per_epoch or batches)
-    learner.fit(model, train, valid, run, learner=lambda model, run: make(model, run, steps))
+    learner.fit(model, train, valid, run, learner=lambda _, run: make(model, run, steps))
 
 
 def p_at(progress: float, first_share: float, last_share: float) -> float:
@@ -193,7 +202,7 @@ class RisingNormLearner(ScheduledLearner):
     Zhang et al. (ICML 2021, arXiv 2102.05363) and Zhang et al. (ICLR 2022, arXiv 2110.06850).
     """
 
-    def __init__(self, model: nn.Module, run: Run, steps: int):
+    def __init__(self, model: BoundedNetwork, run: Run, steps: int):
         super().__init__(model, run, steps)
         # As in the papers: where p is large most gradients are tiny.
         self.optimiser = torch.optim.Adam(
