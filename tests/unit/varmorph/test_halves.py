@@ -11,8 +11,8 @@ TORCH_ALONE = (
     "backend/ops/",
     "backend/precompile.py",
     "energy/hidden_parameters.py",
+    "energy/transforms.py",
     "lasso/",
-    "operators/transforms.py",
     "separable/second_derivatives.py",
 )
 JAX_ALONE = ("backend/ffi.py", "layers/single_images.py")

@@ -30,7 +30,15 @@ def drawn(made_up_figures):
 def test_every_figure_of_a_full_run_is_drawn(made_up_figures, drawn):
     assert {entry["name"] for entry in drawn} >= EXPECTED
     assert {entry["name"] for entry in made_up_figures if not entry["drawn"]} == {
-        *("robustness", "robustness-noise", "recovery", "recovery-success", "recovery-gradients", "nonsmooth"),
+        *(
+            "certified",
+            "robustness",
+            "robustness-noise",
+            "recovery",
+            "recovery-success",
+            "recovery-gradients",
+            "nonsmooth",
+        ),
     }
 
 
