@@ -30,10 +30,10 @@ def draw_certified(results: RunResults) -> Drawing | Absent:
         axis.set_ylim(0, 1)
     figure.axes[0].set_ylabel("share of the test images")
     entry_legend(figure, results, entries, line=True)
-    seeds = sentence_list(sorted({str(int(number)) for number in means["seeds"]}))
+    seeds = sentence_list([count(int(number), "seed") for number in sorted(means["seeds"].unique())])
     caption = (
         f"Share of the test images that are proven right for every change of at most epsilon a pixel (line), and up to which share is"
-        f" still right after an attack of that size (band); at epsilon 0 the share that is right. Mean over {seeds} seeds. What lies"
+        f" still right after an attack of that size (band); at epsilon 0 the share that is right. Mean over {seeds}. What lies"
         f" within the band is neither proven nor refuted."
     )
     alt = f"Line plots: {count(len(datasets), 'data set')}, one line and band a method, falling with epsilon."
