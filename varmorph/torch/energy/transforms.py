@@ -58,7 +58,7 @@ def solved_under_transforms(operator: Callable[Arguments, Solution]) -> Callable
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.solve, *tensors = inputs
     ctx.mark_non_differentiable(*output[1:])
-    ctx.results = len(output)
+    ctx.results, ctx.value = len(output), (output[0].shape, output[0].dtype)
     _save(ctx, tensors)
 
 
@@ -75,7 +75,8 @@ def _filled(tensors: Sequence[Tensor], changes: Sequence[Tensor | None]) -> list
 
 def _push(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
     changes = _filled(ctx.saved_tensors, tangents)
-    return call(_pushed_forward, ctx.solve, len(changes), *changes, *ctx.saved_tensors), *(None,) * (ctx.results - 1)
+    change = call(_pushed_forward, ctx.solve, ctx.value, len(changes), *changes, *ctx.saved_tensors)
+    return change, *(None,) * (ctx.results - 1)
 
 
 def _gradient(ctx: Any, grad_value: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -159,11 +160,17 @@ def _gradient_of_push(ctx: Any, grad_value: Tensor) -> tuple[Tensor | None, ...]
     of_changes = call(_pulled_back, ctx.solve, grad_value, *tensors)
     _, *moved = call(_pulled_back_twice, ctx.solve, count, *ctx.saved_tensors[:count], grad_value, *tensors)
     gradients = iter(moved)
-    return None, None, *of_changes, *(next(gradients) if tensor.is_floating_point() else None for tensor in tensors)
+    return (
+        None,
+        None,
+        None,
+        *of_changes,
+        *(next(gradients) if tensor.is_floating_point() else None for tensor in tensors),
+    )
 
 
 def _keep_count(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.solve, ctx.count, *tensors = inputs
+    ctx.solve, _, ctx.count, *tensors = inputs
     _save(ctx, tensors)
 
 
@@ -172,11 +179,11 @@ def _refuse_push(ctx: Any, *tangents: Tensor | None) -> Any:
 
 
 @python_op(_keep_count, _gradient_of_push, _refuse_push)
-def _pushed_forward(solve: Solve, count: int, *tensors: Tensor) -> Tensor:
-    """Give the change of the value for changes of the arguments, the first `count` tensors.
+def _pushed_forward(solve: Solve, value: tuple[torch.Size, torch.dtype], count: int, *tensors: Tensor) -> Tensor:
+    """Give the change of the value, of this shape and dtype, for changes of the arguments, the first `count` tensors.
 
     It is the gradient by `grad_value` of the results of `_pulled_back`, which are linear in it.
     """
-    with torch.no_grad():
-        grad_value = torch.zeros_like(solve(*tensors[count:]).value)
+    shape, dtype = value
+    grad_value = torch.zeros(shape, dtype=dtype, device=tensors[0].device)
     return _pulled_back_twice(solve, count, *tensors[:count], grad_value, *tensors[count:])[0]
