@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from morphobench.contract import FrameworkUnavailable, InvalidPlugin
+from morphobench.contract import InvalidPlugin
 from morphobench.data.preparation import Manifest, images_of_test, labels_of_test, read_manifest
-from morphobench.evaluation.robustness import saved_model
+from morphobench.evaluation.robustness import rows_of_saved_model
 from morphobench.plugins.loading import Method
 from morphobench.project.files import write_table
 from morphobench.runs.plan import Plan
-from morphobench.settings.records import Record
 from morphobench.settings.run import Certification
 
 if TYPE_CHECKING:
@@ -73,20 +72,10 @@ def collect_certified(plan: Plan) -> None:
 def _rows_of_seed(
     plan: Plan, manifest: Manifest, trial: tuple[str, str, str, int], images: np.ndarray, labels: np.ndarray
 ) -> list[dict[str, Any]]:
-    folder = plan.run.trial(*trial)
-    record = Record.read(folder / "record.json")
-    status, message = record.status, record.message
-    if status == "ok":
-        try:
-            method, model = saved_model(plan, manifest, record, folder)
-            return [
-                dict(row) for row in _measured(method, model, images, labels, plan.configuration.certified, trial[3])
-            ]
-        except FrameworkUnavailable as error:
-            status, message = "unavailable", str(error)
-        except Exception as error:  # a model that cannot be read is a row of the table
-            status, message = "error", f"{type(error).__name__}: {error}"
-    return [{"status": status, "message": message}]
+    def measure(method: Method, model: Any) -> list[dict[str, Any]]:
+        return _measured(method, model, images, labels, plan.configuration.certified, trial[3])
+
+    return rows_of_saved_model(plan, manifest, plan.run.trial(*trial), measure, {})
 
 
 def _measured(

@@ -35,7 +35,7 @@ __all__ = [
     "collect_robustness",
     "corrupt",
     "noise_levels",
-    "saved_model",
+    "rows_of_saved_model",
     "score_corrupted",
 ]
 
@@ -182,24 +182,38 @@ def _rows_of_seed(
     cases: Mapping[Case, np.ndarray],
     judge: Callable[[np.ndarray], float],
 ) -> list[dict[str, object]]:
+    def score(method: Method, model: Any) -> list[dict[str, object]]:
+        # A copy, since the images serve every seed and a plugin may write into what it is given.
+        return [
+            {**case._asdict(), "value": judge(method.predict(model, images.copy())), "status": "ok", "message": ""}
+            for case, images in cases.items()
+        ]
+
+    nothing = {**Case("none", 0, 0.0)._asdict(), "value": None}
+    return rows_of_saved_model(plan, manifest, folder, score, nothing)
+
+
+def rows_of_saved_model(
+    plan: Plan,
+    manifest: Manifest,
+    folder: Path,
+    measure: Callable[[Method, Any], list[dict[str, Any]]],
+    nothing: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Return what is measured on the model that a trial saved; where it cannot be, the row ``nothing`` with status and reason."""
     record = Record.read(folder / "record.json")
     status, message = record.status, record.message
     if status == "ok":
         try:
-            method, model = saved_model(plan, manifest, record, folder)
-            # A copy, since the images serve every seed and a plugin may write into what it is given.
-            values = {case: judge(method.predict(model, images.copy())) for case, images in cases.items()}
+            return measure(*_saved_model(plan, manifest, record, folder))
         except FrameworkUnavailable as error:
             status, message = "unavailable", str(error)
         except Exception as error:  # a model that cannot be read is a row of the table
             status, message = "error", f"{type(error).__name__}: {error}"
-    if status != "ok":
-        return [{**Case("none", 0, 0.0)._asdict(), "value": None, "status": status, "message": message}]
-    return [{**case._asdict(), "value": value, "status": status, "message": message} for case, value in values.items()]
+    return [{**nothing, "status": status, "message": message}]
 
 
-def saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
-    """Return the method of a trial and the model that it saved."""
+def _saved_model(plan: Plan, manifest: Manifest, record: Record, folder: Path) -> tuple[Method, Any]:
     info = plan.plugins.methods[record.method]
     if not isinstance(info, MethodInfo):
         raise InvalidPlugin(info.why)
