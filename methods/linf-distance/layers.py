@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from morphobench.training.torch.bounded import FIRST_P
+from morphobench.training.torch.bounded import Patterns
 
 from .distance import distance
 
 __all__ = ["DistanceConv2d", "DistanceLinear", "Scores"]
 
 
-class Distance(nn.Module):
-    """What both layers share: centres, and the p of training."""
+class Distance(Patterns):
+    """Distances from the patterns."""
 
-    lipschitz = 1.0  # in evaluation mode, in the sup norm over all channels
-
-    def __init__(self, outputs: int, edges: Sequence[int], initial_spread: float):
-        super().__init__()
-        self.p: float = FIRST_P
-        self.centres = nn.Parameter(initial_spread * torch.randn(outputs, *edges))
-
-    @property
-    def present_p(self) -> float:
-        """The p of the next pass."""
-        return self.p if self.training else math.inf
+    def respond(self, columns: Tensor) -> Tensor:
+        """Map what positions see (K, M) to (O, M)."""
+        return distance(columns, self.centres.flatten(1), self.p if self.training else math.inf)
 
 
 class DistanceLinear(Distance):
@@ -48,7 +38,7 @@ class DistanceLinear(Distance):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs) to (N, outputs)."""
-        return distance(x.T, self.centres, self.present_p).T
+        return self.of_features(x)
 
 
 class DistanceConv2d(Distance):
@@ -76,13 +66,7 @@ class DistanceConv2d(Distance):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, rows, columns)."""
-        if not self.inside:
-            (top, left), (height, width) = (side // 2 for side in self.size), self.size
-            x = F.pad(x, (left, width - 1 - left, top, height - 1 - top), mode="replicate")
-        rows, columns = ((x.shape[axis] - self.size[axis - 2]) // self.stride + 1 for axis in (2, 3))
-        seen = F.unfold(x, self.size, stride=self.stride).movedim(1, 0).flatten(1)
-        found = distance(seen, self.centres.flatten(1), self.present_p)
-        return found.view(-1, len(x), rows, columns).movedim(0, 1)
+        return self.of_windows(x, self.size, self.stride, self.inside)
 
 
 class Scores(DistanceLinear):

@@ -6,29 +6,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from morphobench.training.torch.bounded import FIRST_P
+from morphobench.training.torch.bounded import Patterns
 
 from .neuron import kept_distance, sorted_sum
 
 __all__ = ["Scores", "SortConv2d", "SortLinear", "Sorting"]
 
 
-class Sorting(nn.Module):
-    """What both layers share: centres, the share that is dropped, and the p of training."""
-
-    lipschitz = (
-        1.0  # in evaluation mode, in the sup norm over all channels: the weights are positive and sum to at most 1
-    )
+class Sorting(Patterns):
+    """Sorted sums of the distances from the patterns; their weights are positive and sum to at most 1."""
 
     def __init__(self, outputs: int, edges: Sequence[int], rho: float, initial_spread: float):
-        super().__init__()
-        self.p: float = FIRST_P
+        super().__init__(outputs, edges, initial_spread)
         self.rho = rho
-        self.centres = nn.Parameter(initial_spread * torch.randn(outputs, *edges))
 
-    def sort(self, columns: Tensor) -> Tensor:
+    def respond(self, columns: Tensor) -> Tensor:
         """Map what positions see (K, M) to (O, M)."""
         centres = self.centres.flatten(1)
         if not self.training:
@@ -55,7 +48,7 @@ class SortLinear(Sorting):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs) to (N, outputs)."""
-        return self.sort(x.T).T
+        return self.of_features(x)
 
 
 class SortConv2d(Sorting):
@@ -92,13 +85,7 @@ class SortConv2d(Sorting):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, rows, columns)."""
-        if not self.inside:
-            (top, left), (height, width) = (side // 2 for side in self.size), self.size
-            x = F.pad(x, (left, width - 1 - left, top, height - 1 - top), mode="replicate")
-        rows, columns = ((x.shape[axis] - self.size[axis - 2]) // self.stride + 1 for axis in (2, 3))
-        seen = F.unfold(x, self.size, stride=self.stride).movedim(1, 0).flatten(1)
-        found = self.sort(seen)
-        return found.view(-1, len(x), rows, columns).movedim(0, 1)
+        return self.of_windows(x, self.size, self.stride, self.inside)
 
 
 class Scores(SortLinear):

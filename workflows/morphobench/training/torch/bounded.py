@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from morphobench.contract import Run, Split, Task
 from morphobench.training.loop import Outcome
@@ -22,6 +23,7 @@ from morphobench.training.torch.lipschitz import margins
 __all__ = [
     "FIRST_P",
     "BoundedNetwork",
+    "Patterns",
     "Pixels",
     "RisingNormLearner",
     "RunningMean",
@@ -71,6 +73,47 @@ class RunningMean(nn.Module):
             mean = x.mean([axis for axis in range(x.ndim) if axis != 1])
             self.mean.lerp_(mean.detach(), MOMENTUM)
         return x - mean.view(-1, *(1,) * (x.ndim - 2))
+
+
+class Patterns(nn.Module):
+    """Neurons that compare what they see with learned patterns: what layers of features and of windows share.
+
+    Parameters
+    ----------
+    outputs : int
+        Patterns.
+    edges : sequence of int
+        Shape of one: features, or channels, height and width of a window.
+    initial_spread : float
+        Deviation of the normal distribution that they are drawn from.
+    """
+
+    lipschitz = 1.0  # in evaluation mode, in the sup norm over all channels
+
+    def __init__(self, outputs: int, edges: Sequence[int], initial_spread: float):
+        super().__init__()
+        self.p: float = FIRST_P
+        self.centres = nn.Parameter(initial_spread * torch.randn(outputs, *edges))
+
+    def respond(self, columns: Tensor) -> Tensor:
+        """Map what positions see (K, M) to (O, M)."""
+        raise NotImplementedError
+
+    def of_features(self, x: Tensor) -> Tensor:
+        """Map (N, K) to (N, O)."""
+        return self.respond(x.T).T
+
+    def of_windows(self, x: Tensor, size: tuple[int, int], stride: int, inside: bool) -> Tensor:
+        """Map (N, C, H, W) to (N, O, rows, columns).
+
+        inside : whether windows stay inside the image; otherwise their centres do, the pixel nearest to a window being repeated.
+        """
+        if not inside:
+            (top, left), (height, width) = (side // 2 for side in size), size
+            x = F.pad(x, (left, width - 1 - left, top, height - 1 - top), mode="replicate")
+        rows, columns = ((x.shape[axis] - size[axis - 2]) // stride + 1 for axis in (2, 3))
+        seen = F.unfold(x, size, stride=stride).movedim(1, 0).flatten(1)
+        return self.respond(seen).view(-1, len(x), rows, columns).movedim(0, 1)
 
 
 class BoundedNetwork(nn.Module):
