@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from morphobench.contract import Run, Split, Task
-from morphobench.training.torch.bounded import ScheduledLearner, fit_by
 from morphobench.training.torch.lipschitz import certified_by_margin, margins
+from morphobench.training.torch.scheduled import ScheduledLearner, fit_scheduled
 
 from .networks import network
 
@@ -22,7 +22,7 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
 
 def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     """Train by the suite's loop with the margin in the loss, the level rising along where it is annealed."""
-    fit_by(MarginLearner, model, train, valid, run)
+    fit_scheduled(MarginLearner, model, train, valid, run)
 
 
 def certified(model: nn.Module, images: Tensor, truth: Tensor, epsilon: float) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from morphobench.contract import Run, Split, Task
 from morphobench.training.loop import Outcome
-from morphobench.training.torch import learner as training
+from morphobench.training.torch.scheduled import ScheduledLearner, fit_scheduled
 
 from .networks import network
 
@@ -24,10 +23,7 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
 
 def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     """Train by the suite's loop, the radius rising along, and keep the last weights."""
-    batches = -(-len(train.images) // run.budget.batch_size)
-    steps = run.budget.epochs * min(batches, run.budget.steps_per_epoch or batches)
-    training.fit(model, train, valid, run, learner=partial(IntervalLearner, steps=steps))
-    run.best_epoch = run.budget.epochs
+    fit_scheduled(IntervalLearner, model, train, valid, run)
 
 
 def certified(model: nn.Module, images: Tensor, truth: Tensor, epsilon: float) -> Tensor:
@@ -41,23 +37,21 @@ def certified(model: nn.Module, images: Tensor, truth: Tensor, epsilon: float) -
     return ((gains < 0) | ~others).all(1)
 
 
-class IntervalLearner(training.TorchLearner):
-    """Mixes in the cross-entropy of the worst scores, of a radius that rises linearly.
-
-    It keeps the last weights, not those of the epoch with the highest accuracy, which the radius lowers as it rises.
-    """
+class IntervalLearner(ScheduledLearner):
+    """Mixes in the cross-entropy of the worst scores, of a radius that rises linearly."""
 
     def __init__(self, model: nn.Module, run: Run, steps: int):
-        super().__init__(model, run)
-        self.params, self.steps, self.done, self.risen = run.params, steps, 0, 0.0
-        self.pixels = torch.empty(0)
+        super().__init__(model, run, steps)
+        self.risen, self.pixels = 0.0, torch.empty(0)
+
+    def prepare(self) -> None:
+        """Set the share of the radius that the time has."""
+        begin, end = self.params["warm_up_share"], self.params["ramp_share"]
+        self.risen = min(max((self.progress - begin) / (end - begin), 0.0), 1.0)
 
     def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
-        """Take one step, with the radius that its time has."""
-        begin, end = self.params["warm_up_share"], self.params["ramp_share"]
-        self.risen = min(max((self.done / self.steps - begin) / (end - begin), 0.0), 1.0)
+        """Take one step; the bounds are of these images."""
         self.pixels = torch.from_numpy(images).to(self.device)
-        self.done += 1
         return super().step(images, labels, rate)
 
     def objective(self, scores: Tensor, truth: Tensor) -> Tensor:
@@ -68,9 +62,3 @@ class IntervalLearner(training.TorchLearner):
             return plain
         worst = self.model.greatest_gains(self.pixels, truth, self.risen * self.params["radius"])
         return kappa * plain + (1 - kappa) * super().objective(worst, truth)
-
-    def remember(self) -> None:
-        """Keep nothing."""
-
-    def recall(self) -> None:
-        """Stay with the last weights."""

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from morphobench.training.torch.bounded import Patterns
-
-from .distance import distance
+from morphobench.training.torch.distance import distance
 
 __all__ = ["DistanceConv2d", "DistanceLinear", "Scores"]
 

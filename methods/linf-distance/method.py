@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from morphobench.contract import Run, Split, Task
-from morphobench.training.torch.bounded import RisingNormLearner, fit_by
+from morphobench.training.torch.bounded import RisingNormLearner
 from morphobench.training.torch.lipschitz import certified_by_margin
+from morphobench.training.torch.scheduled import fit_scheduled
 
 from .networks import network
 
@@ -21,7 +22,7 @@ def build(task: Task, params: Mapping[str, Any]) -> nn.Module:
 
 def fit(model: nn.Module, train: Split, valid: Split, run: Run) -> None:
     """Train by the suite's loop, p rising along."""
-    fit_by(RisingNormLearner, model, train, valid, run)
+    fit_scheduled(RisingNormLearner, model, train, valid, run)
 
 
 def certified(model: nn.Module, images: Tensor, truth: Tensor, epsilon: float) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from morphobench.training.torch.bounded import Patterns
+from morphobench.training.torch.distance import distance
 
-from .neuron import kept_distance, sorted_sum
+from .neuron import sorted_sum
 
 __all__ = ["Scores", "SortConv2d", "SortLinear", "Sorting"]
 
@@ -27,7 +28,7 @@ class Sorting(Patterns):
         if not self.training:
             return sorted_sum(columns, centres, self.rho)
         kept = torch.rand(columns.shape, device=columns.device) >= self.rho
-        return kept_distance(columns, kept, centres, self.p)
+        return distance(columns, centres, self.p, kept)
 
 
 class SortLinear(Sorting):

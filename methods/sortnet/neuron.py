@@ -1,4 +1,4 @@
-"""The neuron of SortNet: a geometric sum of sorted distances, and the maximum over entries kept at random that has it as its mean."""
+"""The neuron of SortNet: a geometric sum of sorted distances, the mean of the greatest distance over entries kept at random."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from varmorph.torch import maxplus_conv2d
+from morphobench.training.torch.distance import ELEMENTS
 
-from .kernels import distances, gradients, sorted_sums, sorted_sums_gradients
+from .kernels import sorted_sums, sorted_sums_gradients
 
-__all__ = ["kept_distance", "sorted_sum"]
+__all__ = ["sorted_sum"]
 
-ELEMENTS = 1 << 24  # differences that a device other than the CPU holds at once
 SMALLEST = 2.0**-24  # the weights that are left out sum to less
 
 
@@ -61,9 +59,10 @@ class _SortedSum(torch.autograd.Function):
         return torch.from_numpy(sorted_sums(columns.detach().numpy(), centres.detach().numpy(), weights.numpy()))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        columns, centres, weights = (value.numpy() for value in ctx.saved_tensors)
+        if torch.is_grad_enabled():  # not `once_differentiable`, whose error autograd.grad leaves out
+            raise NotImplementedError("sorted sums have first derivatives alone: create_graph must be False")
+        columns, centres, weights = (value.detach().numpy() for value in ctx.saved_tensors)
         found = sorted_sums_gradients(columns, centres, weights, ctx.rho, grad_y.contiguous().numpy())
         return torch.from_numpy(found[0]), torch.from_numpy(found[1]), None, None
 
@@ -79,86 +78,3 @@ def sorted_sum_in_parts(columns: Tensor, centres: Tensor, weights: Tensor) -> Te
 def _sorted_sum(columns: Tensor, centres: Tensor, weights: Tensor) -> Tensor:
     greatest: Tensor = (columns.T - centres[:, None]).abs().topk(len(weights)).values  # (O, M, count)
     return greatest @ weights
-
-
-def kept_distance(columns: Tensor, kept: Tensor, centres: Tensor, p: float) -> Tensor:
-    """Return the l_p norms of the entries of x - a that are kept; 0 where none is. Differentiable once.
-
-    Parameters
-    ----------
-    columns : (K, M)
-        What M positions see.
-    kept : (K, M)
-        Of bool. If each is true with probability 1 - rho, the mean for p infinite is `sorted_sum`.
-    centres : (O, K)
-        One row for each output.
-    p : float
-        An integer above 1, or infinity.
-
-    Returns
-    -------
-    (O, M).
-    """
-    if math.isinf(p):
-        seen = torch.cat([columns, -columns]).masked_fill(~torch.cat([kept, kept]), -torch.inf)
-        offsets = torch.cat([-centres, centres], 1)[..., None, None]
-        return maxplus_conv2d(seen[None, :, None], offsets)[0, :, 0].clamp(min=0)
-    found: Tensor = _Distance.apply(columns, kept.to(columns.dtype), centres, int(p))
-    return found
-
-
-class _Distance(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, columns: Tensor, kept: Tensor, centres: Tensor, p: int) -> Tensor:
-        columns, kept, centres = columns.contiguous(), kept.contiguous(), centres.contiguous()
-        compute = _distances_on_the_cpu if columns.device.type == "cpu" else distances_in_parts
-        y = compute(columns, kept, centres, p)
-        ctx.save_for_backward(columns, kept, centres, y)
-        ctx.p = p
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        columns, kept, centres, y = ctx.saved_tensors
-        given = (columns, kept, centres, ctx.p, y, grad_y.contiguous())
-        compute = _gradients_on_the_cpu if columns.device.type == "cpu" else gradients_in_parts
-        by_columns, by_centres = compute(*given)
-        return by_columns, None, by_centres, None
-
-
-def _distances_on_the_cpu(columns: Tensor, kept: Tensor, centres: Tensor, p: int) -> Tensor:
-    return torch.from_numpy(distances(columns.detach().numpy(), kept.numpy(), centres.detach().numpy(), p))
-
-
-def _gradients_on_the_cpu(
-    columns: Tensor, kept: Tensor, centres: Tensor, p: int, y: Tensor, grad_y: Tensor
-) -> tuple[Tensor, Tensor]:
-    found = gradients(columns.numpy(), kept.numpy(), centres.numpy(), p, y.numpy(), grad_y.numpy())
-    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
-
-
-def distances_in_parts(columns: Tensor, kept: Tensor, centres: Tensor, p: int) -> Tensor:
-    """Compute the distances some outputs at a time, by PyTorch's operations."""
-    found, smallest = [], torch.finfo(columns.dtype).tiny
-    for some in centres.split(max(1, ELEMENTS // columns.numel())):
-        difference = (columns - some[:, :, None]).abs_().mul_(kept)
-        greatest = difference.amax(1)
-        powers = difference.div_(greatest.clamp(min=smallest)[:, None]).pow_(p)
-        found.append(greatest * powers.sum(1) ** (1 / p))
-    return torch.cat(found)
-
-
-def gradients_in_parts(
-    columns: Tensor, kept: Tensor, centres: Tensor, p: int, y: Tensor, grad_y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute the gradients some outputs at a time, by PyTorch's operations."""
-    by_columns, by_centres, size = torch.zeros_like(columns), [], max(1, ELEMENTS // columns.numel())
-    smallest = torch.finfo(columns.dtype).tiny
-    for some, distance, given in zip(centres.split(size), y.split(size), grad_y.split(size), strict=True):
-        difference = (columns - some[:, :, None]).mul_(kept)
-        share = difference.abs().div_(distance.clamp(min=smallest)[:, None]).pow_(p - 1)
-        by_edge = share.copysign_(difference).mul_(given[:, None])
-        by_columns += by_edge.sum(0)
-        by_centres.append(-by_edge.sum(2))
-    return by_columns, torch.cat(by_centres)

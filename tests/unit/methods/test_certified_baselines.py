@@ -12,7 +12,9 @@ import torch
 from morphobench.contract import Budget, Run, Split, Task
 from morphobench.plugins.discovery import discover_methods
 from morphobench.plugins.loading import load_method
+from morphobench.training.distances import gradients
 from morphobench.training.torch.bounded import p_at
+from morphobench.training.torch.distance import distance, distances_in_parts, gradients_in_parts
 from morphobench.training.torch.lipschitz import CENTRING, lipschitz_constant
 
 TASK = Task("classification", (1, 12, 10), 3)
@@ -71,56 +73,57 @@ def trained(plugin, params, tmp_path, epochs=4):
 
 
 @pytest.fixture(scope="module")
-def distance(loaded):
-    return loaded("linf-distance", "convolutional")[2]("distance")
-
-
-@pytest.fixture(scope="module")
 def neuron(loaded):
     return loaded("sortnet", "convolutional")[2]("neuron")
 
 
 @pytest.mark.parametrize("p", [2, 3, 8, 31, 1000])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_the_distance_is_the_norm_of_the_difference(distance, p, scale):
+def test_the_distance_is_the_norm_of_the_difference(p, scale):
     columns, centres = scale * doubles(7, 300), scale * doubles(4, 7, seed=1)
     gap = (columns - centres[..., None]).abs()
     logarithms = p * (gap / scale).log()
     expected = scale * (logarithms.logsumexp(1) / p).exp()
-    torch.testing.assert_close(distance.distance(columns, centres, p), expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(distance.distances_in_parts(columns, centres, p), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(distance(columns, centres, p), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(distances_in_parts(columns, centres, p), expected, rtol=1e-12, atol=0)
 
 
-def test_a_distance_of_0_has_no_gradient_and_nan_is_not_hidden(distance):
+def test_a_distance_of_0_has_no_gradient_and_nan_is_not_hidden():
     columns = torch.ones(3, 2, requires_grad=True)
-    y = distance.distance(columns, torch.ones(1, 3), 8)
+    y = distance(columns, torch.ones(1, 3), 8)
     y.sum().backward()
     assert y.tolist() == [[0.0, 0.0]]
     assert not columns.grad.any()
-    assert distance.distance(torch.full((3, 1), torch.nan), torch.ones(1, 3), 8).isnan().all()
+    assert distance(torch.full((3, 1), torch.nan), torch.ones(1, 3), 8).isnan().all()
 
 
 @pytest.mark.parametrize("p", [2, 5, 8])
-def test_the_gradient_of_the_distance(distance, p):
+def test_the_gradient_of_the_distance(p):
     columns, centres = doubles(5, 70).requires_grad_(), doubles(3, 5, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *given: distance.distance(*given, p), (columns, centres))
+    assert torch.autograd.gradcheck(lambda *given: distance(*given, p), (columns, centres))
 
 
-def test_both_ways_to_compute_the_gradient_agree(distance):
+def test_both_ways_to_compute_the_gradient_agree():
     columns, centres, given = doubles(5, 70), doubles(3, 5, seed=1), doubles(3, 70, seed=2)
-    y = distance.distance(columns, centres, 100)
-    arrays = (columns.numpy(), centres.numpy(), 100, y.numpy(), given.numpy())
-    for one, other in zip(
-        distance.gradients(*arrays), distance.gradients_in_parts(columns, centres, 100, y, given), strict=True
-    ):
+    y = distance(columns, centres, 100)
+    arrays = (columns.numpy(), centres.numpy(), 100, None, y.numpy(), given.numpy())
+    expected = gradients_in_parts(columns, centres, 100, None, y, given)
+    for one, other in zip(gradients(*arrays), expected, strict=True):
         torch.testing.assert_close(torch.from_numpy(one), other)
 
 
-def test_the_distance_at_1000_is_near_that_at_infinity_which_is_the_greatest_difference(distance):
+def test_second_derivatives_are_refused(neuron):
+    columns, centres = doubles(5, 70).requires_grad_(), doubles(3, 5, seed=1)
+    for y in (distance(columns, centres, 8), neuron.sorted_sum(columns, centres, 0.5)):
+        with pytest.raises(NotImplementedError, match="first derivatives alone"):
+            torch.autograd.grad(y.sum(), columns, create_graph=True)
+
+
+def test_the_distance_at_1000_is_near_that_at_infinity_which_is_the_greatest_difference():
     columns, centres = doubles(20, 50), doubles(4, 20, seed=1)
     expected = (columns - centres[..., None]).abs().amax(1)
-    torch.testing.assert_close(distance.distance(columns, centres, math.inf), expected, rtol=0, atol=0)
-    at_1000 = distance.distance(columns, centres, 1000) / expected
+    torch.testing.assert_close(distance(columns, centres, math.inf), expected, rtol=0, atol=0)
+    at_1000 = distance(columns, centres, 1000) / expected
     assert at_1000.min() >= 1 - 1e-14
     assert at_1000.max() <= 20 ** (1 / 1000)
 
@@ -147,35 +150,33 @@ def test_the_gradient_of_sorted_sums(neuron):
 def test_the_greatest_of_what_is_kept_has_the_sorted_sum_as_its_mean(neuron, rho):
     column, centres, draws = doubles(6, 1), doubles(2, 6, seed=1), 40_000
     kept = torch.rand(6, draws, generator=generator()) >= rho
-    found = neuron.kept_distance(column.expand(6, draws), kept, centres, math.inf)
+    found = distance(column.expand(6, draws), centres, math.inf, kept)
     deviation = found.std(1) / draws**0.5
     assert ((found.mean(1) - neuron.sorted_sum(column, centres, rho)[:, 0]).abs() < 4 * deviation).all()
 
 
-def test_what_is_dropped_neither_counts_nor_gets_a_gradient(neuron):
+def test_what_is_dropped_neither_counts_nor_gets_a_gradient():
     columns, centres = doubles(5, 70), doubles(3, 5, seed=1)
     kept = torch.rand(5, 70, generator=generator()) >= 0.5
     kept[:, 0] = False
     gap = (columns - centres[..., None]).abs() * kept
     for p, expected in ((8, (gap**8).sum(1) ** (1 / 8)), (math.inf, gap.amax(1))):
         given = columns.clone().requires_grad_()
-        found = neuron.kept_distance(given, kept, centres, p)
+        found = distance(given, centres, p, kept)
         torch.testing.assert_close(found, expected)
         found.sum().backward()
         assert not given.grad[~kept].any()
         assert given.grad.isfinite().all()
-    torch.testing.assert_close(
-        neuron.distances_in_parts(columns, kept.double(), centres, 8), (gap**8).sum(1) ** (1 / 8)
-    )
+    torch.testing.assert_close(distances_in_parts(columns, centres, 8, kept.double()), (gap**8).sum(1) ** (1 / 8))
 
 
-def test_the_gradient_of_what_is_kept(neuron):
+def test_the_gradient_of_what_is_kept():
     columns, centres = doubles(5, 70).requires_grad_(), doubles(3, 5, seed=1).requires_grad_()
     kept = torch.rand(5, 70, generator=generator()) >= 0.3
-    assert torch.autograd.gradcheck(lambda x, a: neuron.kept_distance(x, kept, a, 8), (columns, centres))
-    y, given = neuron.kept_distance(columns, kept, centres, 8), doubles(3, 70, seed=2)
+    assert torch.autograd.gradcheck(lambda x, a: distance(x, a, 8, kept), (columns, centres))
+    y, given = distance(columns, centres, 8, kept), doubles(3, 70, seed=2)
     found = torch.autograd.grad(y, (columns, centres), given)
-    expected = neuron.gradients_in_parts(columns, kept.double(), centres, 8, y, given)
+    expected = gradients_in_parts(columns, centres, 8, kept.double(), y, given)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other.detach())
 
@@ -257,7 +258,8 @@ def test_p_rises_from_8_to_1000_and_ends_infinite():
     assert (values[10], values[50], values[89], values[90]) == (8, 89, 941, math.inf)
 
 
-def test_the_network_by_interval_bounds_keeps_its_last_weights(loaded, tmp_path):
-    plugin, params, _ = loaded("ibp-cnn", "radius-tenth")
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_the_last_weights_are_kept(loaded, tmp_path, name, variant):
+    plugin, params, _ = loaded(name, variant)
     _, run = trained(plugin, params, tmp_path, epochs=3)
     assert run.best_epoch == 3

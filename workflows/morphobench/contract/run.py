@@ -24,6 +24,7 @@ class Budget:
     timeout_s: float = 600.0
     memory_mb: int = 6000
     steps_per_epoch: int | None = None  # None: every batch of the training split
+    shift: int = 0  # pixels by which training images are moved at most
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class BudgetSettings(Settings):
     """Limit of the resident memory of one trial in MiB."""
     steps_per_epoch: Count | None = Budget.steps_per_epoch
     """Largest number of batches in one epoch; null takes the whole training split."""
+    shift: Annotated[int, Field(ge=0), AsInteger] = Budget.shift
+    """Each time it is learned from, a training image (with its truth, where that is an image) is moved by a random number of pixels
+    up to this one along each axis, border pixels repeated; without meaning for graphs, and for methods with a solver of their own."""
 
 
 class BudgetChange(Partial, BudgetSettings):

@@ -24,10 +24,14 @@ __all__ = [
     "centred",
     "check_score_shape",
     "learning_rates",
+    "shifted",
     "train",
 ]
 
-SHUFFLING = 1  # names the random stream that orders the training images, beside the seed of the trial
+SHUFFLING, SHIFTING = (
+    1,
+    2,
+)  # name the random streams that order and shift the training images, beside the seed of the trial
 EVALUATION_BATCH = 256  # images scored at once in evaluation mode
 WHOLE = [slice(None)]  # the batches of a graph: each takes the whole graph through the model, however few its nodes
 
@@ -65,9 +69,9 @@ class Learner(Protocol):
 def train(learner: Learner, train: AnySplit, valid: AnySplit, run: Run) -> None:
     """Train and leave the learner with the weights of its best epoch.
 
-    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs; no augmentation. Images
-    come in batches of ``run.budget``; the training nodes of a graph are one batch, so that an epoch is one step. The best epoch has
-    the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the earliest.
+    Adam from ``run.learning_rate``, divided by ten after a half and after three quarters of the epochs. Images come in batches of
+    ``run.budget``, shifted at random where it says so, the only augmentation; the training nodes of a graph are one batch, so that
+    an epoch is one step. The best epoch has the highest validation metric (`contract.PRIMARY_METRIC`), among equals the lowest validation loss, then it is the earliest.
 
     Raises
     ------
@@ -76,10 +80,10 @@ def train(learner: Learner, train: AnySplit, valid: AnySplit, run: Run) -> None:
     OutOfTime
         If the deadline of the run passes.
     """
-    order = np.random.default_rng([run.seed, SHUFFLING])
+    order, moves = (np.random.default_rng([run.seed, stream]) for stream in (SHUFFLING, SHIFTING))
     best: tuple[float, float] | None = None
     for epoch, rate in enumerate(learning_rates(run.learning_rate, run.budget.epochs), start=1):
-        _learn(learner, train, order, run, epoch, rate)
+        _learn(learner, train, order, moves, run, epoch, rate)
         reached = _validate(learner, valid, run, epoch)
         if best is None or reached > best:
             best, run.best_epoch = reached, epoch
@@ -111,6 +115,22 @@ def batches_to_learn(images: int, budget: Budget, order: np.random.Generator) ->
     return batches[: budget.steps_per_epoch]
 
 
+def shifted(images: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Return images (N, ..., H, W) moved down and to the right by numbers of pixels (N, 2); border pixels are repeated.
+
+    Examples
+    --------
+    >>> shifted(np.arange(6).reshape(1, 2, 3), np.array([[0, 1]])).tolist()
+    [[[0, 0, 1], [3, 3, 4]]]
+    """
+    height, width = images.shape[-2:]
+    rows = (np.arange(height) - by[:, :1]).clip(0, height - 1)
+    columns = (np.arange(width) - by[:, 1:]).clip(0, width - 1)
+    # Indices of axes that are not next to each other come first in what they give.
+    found = images[np.arange(len(images))[:, None, None], ..., rows[:, :, None], columns[:, None, :]]
+    return np.ascontiguousarray(np.moveaxis(found, (1, 2), (-2, -1)))
+
+
 def batches_to_evaluate(images: int, size: int = EVALUATION_BATCH) -> list[slice]:
     """Return the batches of images that are scored in their own order.
 
@@ -139,11 +159,25 @@ def check_score_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None
         raise InvalidPlugin(f"the model returns scores of shape {tuple(found)}, expected {expected}")
 
 
-def _learn(learner: Learner, train: AnySplit, order: np.random.Generator, run: Run, epoch: int, rate: float) -> None:
+def _learn(
+    learner: Learner,
+    train: AnySplit,
+    order: np.random.Generator,
+    moves: np.random.Generator,
+    run: Run,
+    epoch: int,
+    rate: float,
+) -> None:
     started, tally = learner.seconds(), Tally(run.task)
     for chosen in WHOLE if isinstance(train, GraphSplit) else batches_to_learn(len(train), run.budget, order):
         run.check_deadline()
         samples, labels = train.samples[chosen], train.labels[chosen]
+        if run.budget.shift and not isinstance(train, GraphSplit):
+            by = moves.integers(-run.budget.shift, run.budget.shift, (len(samples), 2), endpoint=True)
+            samples, labels = (
+                shifted(samples, by),
+                shifted(labels, by) if run.task.kind in ("segmentation", "restoration") else labels,
+            )
         outcome = learner.step(samples, labels, rate)
         if not math.isfinite(outcome.loss):
             raise Diverged(f"epoch {epoch}: the training loss is {outcome.loss} at learning rate {run.learning_rate:g}")

@@ -43,9 +43,9 @@ def numbered(count):
     )
 
 
-def make_run(tmp_path, seconds=60.0, learning_rate=1.0, **budget):
+def make_run(tmp_path, seconds=60.0, learning_rate=1.0, kind="classification", **budget):
     budget = Budget(**{"epochs": 4, "batch_size": 8, **budget})
-    task = Task("classification", (1, 2, 2), 2)
+    task = Task(kind, (1, 2, 2), 2)
     return Run(0, time.monotonic() + seconds, tmp_path, lambda line: None, task, budget, learning_rate)
 
 
@@ -62,6 +62,46 @@ def test_the_order_depends_on_the_seed_alone(tmp_path):
     for learner in learners:
         loop.train(learner, numbered(20), numbered(5), make_run(tmp_path))
     assert learners[0].batches == learners[1].batches
+
+
+def test_shifted_images_are_slices_of_larger_ones_whose_border_is_repeated():
+    images = np.random.default_rng(0).random((6, 3, 4, 5))
+    by = np.array([[0, 0], [1, 0], [0, -1], [-2, 2], [2, 2], [-4, 1]])
+    found = loop.shifted(images, by)
+    for image, moved, (down, right) in zip(images, found, by, strict=True):
+        larger = np.pad(image, ((0, 0), (4, 4), (4, 4)), mode="edge")
+        np.testing.assert_array_equal(moved, larger[:, 4 - down : 8 - down, 4 - right : 9 - right])
+    np.testing.assert_array_equal(loop.shifted(images[:, 0], by), found[:, 0])
+
+
+class Keeper(Recorder):
+    """Keeps what it learns from."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def step(self, images, labels, rate):
+        self.seen.append((images, labels))
+        return super().step(images, labels, rate)
+
+
+@pytest.mark.parametrize("kind", ["classification", "segmentation", "restoration"])
+def test_training_images_are_shifted_afresh_each_time_and_the_truth_with_them(tmp_path, kind):
+    images = np.random.default_rng(0).random((8, 1, 6, 6)).astype(np.float32)
+    labels = {"classification": np.arange(8), "segmentation": (9 * images[:, 0]).astype(int), "restoration": images / 2}
+    split = Split(images, labels[kind])
+    plain, moved, again = Keeper(), Keeper(), Keeper()
+    for learner, shift in ((plain, 0), (moved, 2), (again, 2)):
+        loop.train(learner, split, split, make_run(tmp_path, epochs=3, kind=kind, shift=shift))
+    for (still, truth), (found, given), (same, _) in zip(plain.seen, moved.seen, again.seen, strict=True):
+        assert found.shape == still.shape
+        assert found.dtype == still.dtype
+        assert not np.array_equal(found, still)
+        np.testing.assert_array_equal(found, same)
+        expected = {"classification": truth, "segmentation": (9 * found[:, 0]).astype(int), "restoration": found / 2}
+        np.testing.assert_array_equal(given, expected[kind])
+    assert len({learned.tobytes() for learned, _ in moved.seen}) == 3
 
 
 @pytest.mark.parametrize("images", [8, 9, 17, 33, 100])

@@ -24,6 +24,7 @@ BUDGET = {
     "timeout_s": st.floats(1, 2),
     "memory_mb": sizes,
     "steps_per_epoch": st.none() | sizes,
+    "shift": sizes,
 }
 MANIFEST = {
     "id": words,

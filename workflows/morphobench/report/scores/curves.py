@@ -54,6 +54,7 @@ def draw_training(results: RunResults) -> Drawing | Absent:
     trials = sum(curve["seed"].nunique() for found in curves.values() for curve in found.values())
     caption = (
         f"Validation metric after each epoch: mean over seeds (line) and smallest to largest seed (band), from "
-        f"{count(trials, 'trial')}. The checkpoint with the highest validation metric is the one that is tested."
+        f"{count(trials, 'trial')}. The checkpoint with the highest validation metric is the one that is tested; methods that certify keep "
+        "their last weights."
     )
     return Drawing(name, title, caption, "Line plots of the validation metric.", "tables/trials.csv", figure)

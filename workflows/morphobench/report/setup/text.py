@@ -65,4 +65,6 @@ def _budget(budget: Mapping[str, Any]) -> str:
     }
     parts = [count(int(budget["epochs"]), "epoch")] if budget.get("epochs") else []
     parts += [text.format(budget[key]) for key, text in titles.items() if budget.get(key) is not None]
+    if budget.get("shift"):
+        parts.append(f"training images shifted by up to {count(int(budget['shift']), 'pixel')}")
     return ", ".join(parts) or "not stated"

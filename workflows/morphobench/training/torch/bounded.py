@@ -10,15 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from morphobench.contract import Run, Split, Task
-from morphobench.training.loop import Outcome
-from morphobench.training.torch import learner
+from morphobench.contract import Run, Task
 from morphobench.training.torch.lipschitz import margins
+from morphobench.training.torch.scheduled import ScheduledLearner
 
 __all__ = [
     "FIRST_P",
@@ -27,9 +25,7 @@ __all__ = [
     "Pixels",
     "RisingNormLearner",
     "RunningMean",
-    "ScheduledLearner",
     "bounded_network",
-    "fit_by",
     "p_at",
 ]
 
@@ -181,44 +177,6 @@ def bounded_network(
 def _after(size: Sequence[int], side: int, inside: bool) -> list[int]:
     """Give the size of an image after a window at stride 2."""
     return [-(-(length - (side - 1 if inside else 0)) // 2) for length in size]
-
-
-class ScheduledLearner(learner.TorchLearner):
-    """Knows ``progress``, the share of the steps of training that are over, and calls ``prepare`` ahead of each."""
-
-    model: BoundedNetwork
-
-    def __init__(self, model: BoundedNetwork, run: Run, steps: int):
-        super().__init__(model, run)
-        self.params, self.steps, self.done = run.params, steps, 0
-
-    @property
-    def progress(self) -> float:
-        """Share of the steps that are over, 1 at the last."""
-        return self.done / max(self.steps - 1, 1)
-
-    def prepare(self) -> None:
-        """Set what follows a schedule."""
-
-    def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> Outcome:
-        """Take one step."""
-        self.prepare()
-        outcome = super().step(images, labels, rate)
-        self.done += 1
-        return outcome
-
-
-def fit_by(
-    make: Callable[[BoundedNetwork, Run, int], ScheduledLearner],
-    model: BoundedNetwork,
-    train: Split,
-    valid: Split,
-    run: Run,
-) -> None:
-    """Train by the suite's loop with a learner that is told the number of steps."""
-    batches = -(-len(train.images) // run.budget.batch_size)
-    steps = run.budget.epochs * min(batches, run.budget.steps_per_epoch or batches)
-    learner.fit(model, train, valid, run, learner=lambda _, run: make(model, run, steps))
 
 
 def p_at(progress: float, first_share: float, last_share: float) -> float:

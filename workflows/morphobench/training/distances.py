@@ -12,7 +12,7 @@ import numpy as np
 from varmorph.kernels.compilation import kernel, part, plus
 from varmorph.kernels.threads import over_planes
 
-__all__ = ["distances", "gradients"]
+__all__ = ["blocks_of", "distances", "gradients", "rows_of"]
 
 LANES = 256  # positions of a block
 
@@ -34,8 +34,17 @@ def _power(base: Any, result: Any, exponent: int) -> None:
                 result[j] = result[j] * result[j]
 
 
+@part
+def _shares(x: Any, keep: Any, centre: Any, inverse: Any, share: Any) -> None:
+    """Divide the differences of a row by the norm, or by the greatest; what is not kept is 0."""
+    for j in range(share.size):
+        share[j] = abs(x[j] - centre) * inverse[j]
+        if keep is not None:
+            share[j] *= keep[j]
+
+
 @kernel
-def _forward(columns: Any, centres: Any, p: int, y: Any, start: int, stop: int) -> None:
+def _forward(columns: Any, kept: Any, centres: Any, p: int, y: Any, start: int, stop: int) -> None:
     """Divide by the greatest difference, sum the powers, multiply again."""
     kind, lanes = columns.dtype.type, columns.shape[2]
     root, smallest = kind(1 / p), np.finfo(columns.dtype).tiny
@@ -48,14 +57,14 @@ def _forward(columns: Any, centres: Any, p: int, y: Any, start: int, stop: int) 
                 x, centre = columns[block, k], centres[o, k]
                 for j in range(lanes):
                     difference = abs(x[j] - centre)
+                    if kept is not None:
+                        difference *= kept[block, k, j]
                     greatest[j] = greatest[j] if difference <= greatest[j] else difference  # NaN is taken
             for j in range(lanes):
                 inverse[j] = kind(0) if greatest[j] <= smallest else kind(1) / greatest[j]
             total[:] = 0
             for k in range(columns.shape[1]):
-                x, centre = columns[block, k], centres[o, k]
-                for j in range(lanes):
-                    share[j] = abs(x[j] - centre) * inverse[j]
+                _shares(columns[block, k], None if kept is None else kept[block, k], centres[o, k], inverse, share)
                 _power(share, power, p)
                 for j in range(lanes):
                     total[j] += power[j]
@@ -67,6 +76,7 @@ def _forward(columns: Any, centres: Any, p: int, y: Any, start: int, stop: int) 
 @kernel
 def _backward(
     columns: Any,
+    kept: Any,
     centres: Any,
     p: int,
     y: Any,
@@ -87,8 +97,7 @@ def _backward(
                 inverse[j] = kind(0) if row[j] <= smallest else kind(1) / row[j]  # 0 too beyond the last position
             for k in range(columns.shape[1]):
                 x, centre, found = columns[block, k], centres[o, k], grad_columns[block, k]
-                for j in range(lanes):
-                    share[j] = abs(x[j] - centre) * inverse[j]
+                _shares(x, None if kept is None else kept[block, k], centre, inverse, share)
                 _power(share, power, p - 1)
                 total = kind(0)
                 for j in range(lanes):
@@ -98,29 +107,30 @@ def _backward(
                 grad_centres[block, o, k] = -total
 
 
-def distances(columns: np.ndarray, centres: np.ndarray, p: int) -> np.ndarray:
-    """Return the distances (O, M) of M positions (K, M) from O centres (O, K), p >= 2."""
-    x = _blocks(columns)
+def distances(columns: np.ndarray, centres: np.ndarray, p: int, kept: np.ndarray | None = None) -> np.ndarray:
+    """Return the distances (O, M) of M positions (K, M) from O centres (O, K), p >= 2; ``kept`` (K, M) is 1 or 0."""
+    x, keep = blocks_of(columns), None if kept is None else blocks_of(kept)
     y = np.empty((len(x), len(centres), x.shape[2]), x.dtype)
-    over_planes(lambda start, stop: _forward(x, centres, p, y, start, stop), len(x), y.size * len(columns))
-    return _rows(y, columns.shape[1])
+    over_planes(lambda start, stop: _forward(x, keep, centres, p, y, start, stop), len(x), y.size * len(columns))
+    return rows_of(y, columns.shape[1])
 
 
 def gradients(
-    columns: np.ndarray, centres: np.ndarray, p: int, y: np.ndarray, grad_y: np.ndarray
+    columns: np.ndarray, centres: np.ndarray, p: int, kept: np.ndarray | None, y: np.ndarray, grad_y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradients by columns and centres."""
-    x, y, grad_y = _blocks(columns), _blocks(y), _blocks(grad_y)
+    x, y, grad_y = blocks_of(columns), blocks_of(y), blocks_of(grad_y)
+    keep = None if kept is None else blocks_of(kept)
     by_x, by_centres = np.empty_like(x), np.empty((len(x), *centres.shape), x.dtype)
 
     def run(start: int, stop: int) -> None:
-        _backward(x, centres, p, y, grad_y, by_x, by_centres, start, stop)
+        _backward(x, keep, centres, p, y, grad_y, by_x, by_centres, start, stop)
 
     over_planes(run, len(x), y.size * len(columns))
-    return _rows(by_x, columns.shape[1]), by_centres.sum(0)
+    return rows_of(by_x, columns.shape[1]), by_centres.sum(0)
 
 
-def _blocks(rows: np.ndarray) -> np.ndarray:
+def blocks_of(rows: np.ndarray) -> np.ndarray:
     """Cut rows (R, M) into blocks (blocks, R, lanes), the last filled up; by M alone, not by the number of threads."""
     positions = rows.shape[1]
     lanes = min(LANES, max(64, positions // 8))
@@ -128,6 +138,6 @@ def _blocks(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(filled.reshape(len(rows), -1, lanes).swapaxes(0, 1))
 
 
-def _rows(blocks: np.ndarray, positions: int) -> np.ndarray:
+def rows_of(blocks: np.ndarray, positions: int) -> np.ndarray:
     """Join blocks again, and leave off what filled the last."""
     return np.ascontiguousarray(blocks.swapaxes(0, 1).reshape(blocks.shape[1], -1)[:, :positions])
