@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from varmorph.arguments import (
     must_name_nodes,
     number_of,
 )
-from varmorph.torch.backend.choice import numbers_are_known
+from varmorph.torch.backend.choice import holds_numbers, numbers_are_known
 
 __all__ = [
     "check_bias",
@@ -66,21 +67,47 @@ def _check_tensor(name: str, value: object) -> Tensor:
     return value
 
 
-def _require(fulfilled: Tensor, expected: str, found: str | Callable[[], str]) -> None:
-    """Raise ValueError unless a condition holds everywhere, as far as the numbers are known.
+def _read(numbers: Tensor) -> Any:
+    """Give the numbers of a tensor as an array where that is possible, since NumPy is quicker on the few that there are."""
+    number = numbers.detach()
+    if torch.compiler.is_compiling() or type(number) is not Tensor or number.dtype == torch.bfloat16:
+        return number
+    return number.numpy() if number.device.type == "cpu" and holds_numbers(number) else number
+
+
+def _require(fulfilled: Any, expected: str, found: str | Callable[[], str]) -> None:
+    """Raise ValueError unless a condition on what `_read` gives holds everywhere, as far as the numbers are known.
 
     Compiled code has no values while it is traced: there the condition becomes an assertion of its own, a RuntimeError.
     """
-    if not numbers_are_known(fulfilled):
-        return
-    if torch.compiler.is_compiling():
-        torch._assert_async(fulfilled.all(), expected)
-    elif not bool(fulfilled.all()):
+    if isinstance(fulfilled, Tensor):
+        if not numbers_are_known(fulfilled):
+            return
+        if torch.compiler.is_compiling():
+            torch._assert_async(fulfilled.all(), expected)
+            return
+    if not bool(fulfilled.all()):
         raise ValueError(f"{expected}, found {found if isinstance(found, str) else found()}")
 
 
 def _require_weights(name: str, numbers: Tensor) -> None:
-    _require(torch.isfinite(numbers) & (numbers >= 0), *must_be_weights(name))
+    read = _read(numbers)
+    _require((read >= 0) & (read < math.inf), *must_be_weights(name))
+
+
+def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
+    """Require numbers that are finite or -inf, and not -inf alone in a row."""
+    read = _read(function)
+    rows = read.reshape(read.shape[0], -1)
+    greatest = rows.amax(1) if isinstance(rows, Tensor) else rows.max(1)  # NaN where an element is
+    _require(greatest < math.inf, *BIAS_NUMBERS)
+    _require(greatest > -math.inf, *absent)
+
+
+def _require_an_edge(weight: Tensor, bias: Tensor) -> None:
+    """Require a positive weight where the bias is finite, in each row of functions of the same shape."""
+    met = (_read(weight) > 0) & (_read(bias) > -math.inf)
+    _require(met.reshape(met.shape[0], -1).any(1), *ABSENT_WEIGHTS)
 
 
 def check_image(x: object, name: str = "x") -> Tensor:
@@ -100,18 +127,13 @@ def check_image_pair(first: object, second: object, names: tuple[str, str]) -> t
 def _per_channel(name: str, value: object, channels: int) -> Tensor:
     function = _check_tensor(name, value)
     check_function_shape(name, tuple(function.shape), channels)
-    return function.expand(channels, *function.shape[-2:])
+    return function if function.ndim == 3 else function.expand(channels, *function.shape)
 
 
 def check_bias(bias: object, channels: int) -> Tensor:
     """Require a structuring function (C, kh, kw) or (kh, kw), finite or -inf, not all -inf; return (C, kh, kw)."""
     function = _per_channel("bias", bias, channels)
-    greatest = function.detach().amax((1, 2))  # NaN where an element is
-    looked_at = numbers_are_known(greatest) and not torch.compiler.is_compiling()
-    if looked_at and all(map(math.isfinite, greatest.tolist())):
-        return function
-    _require(greatest < torch.inf, *BIAS_NUMBERS)
-    _require(greatest > -torch.inf, *ABSENT_CHANNEL)
+    _require_offsets(function, ABSENT_CHANNEL)
     return function
 
 
@@ -132,8 +154,7 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
     function = _per_channel("weight", weight, bias.shape[0])
     check_weight_shape(tuple(function.shape), tuple(bias.shape))
     _require_weights("weight", function)
-    positive = ((function > 0) & torch.isfinite(bias)).flatten(1).any(1)
-    _require(positive, *ABSENT_WEIGHTS)
+    _require_an_edge(function, bias)
     return function
 
 
@@ -141,9 +162,7 @@ def check_mixing_bias(bias: object, channels: int, groups: int, signed: bool) ->
     """Require offsets (O, S C / groups, kh, kw), finite or -inf, not all -inf for an output channel."""
     function = _check_tensor("bias", bias)
     check_mixing_shape("bias", tuple(function.shape), channels, groups, signed)
-    greatest = function.detach().flatten(1).amax(1)  # NaN where an element is
-    _require(greatest < torch.inf, *BIAS_NUMBERS)
-    _require(greatest > -torch.inf, *ABSENT_OUTPUT)
+    _require_offsets(function, ABSENT_OUTPUT)
     return function
 
 
@@ -155,7 +174,7 @@ def check_mixing_weight(weight: object, bias: Tensor) -> Tensor:
     if function.shape != bias.shape:
         raise ValueError(f"weight must have the shape of bias {tuple(bias.shape)}, found {tuple(function.shape)}")
     _require_weights("weight", function)
-    _require(((function > 0) & torch.isfinite(bias)).flatten(1).any(1), *ABSENT_WEIGHTS)
+    _require_an_edge(function, bias)
     return function
 
 
@@ -174,8 +193,8 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
         level = torch.as_tensor(number, dtype=like.dtype, device=like.device)
     logit = _check_tensor(name, level)
     check_channelwise_shape(name, tuple(logit.shape), channels)
-    _require(torch.isfinite(logit), must_be_finite(name), lambda: str(logit.tolist()))
-    return logit.expand(channels)
+    _require(abs(_read(logit)) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
+    return logit if logit.ndim else logit.expand(channels)
 
 
 def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: int, like: Tensor) -> Tensor | None:
@@ -189,14 +208,14 @@ def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: in
 def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers >= 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    _require(numbers >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
+    _require(_read(numbers) >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
     return numbers
 
 
 def check_positive(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers > 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    _require(numbers > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
+    _require(_read(numbers) > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
     return numbers
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "backend",
     "compute_dtype",
     "follows_derivatives",
+    "holds_numbers",
     "implementation",
     "is_transformed",
     "numbers_are_known",
@@ -140,6 +141,11 @@ def is_transformed() -> bool:
 def follows_derivatives() -> bool:
     """Tell whether a transform of `torch.func` or forward mode is under way, and has tensors without numbers of their own."""
     return is_transformed() or (not torch.compiler.is_compiling() and forward_ad._current_level >= 0)
+
+
+def holds_numbers(tensor: Tensor) -> bool:
+    """Tell whether a tensor has memory with its numbers in it: those that a transform or a trace follows do not."""
+    return numbers_are_known(tensor) and not follows_derivatives()
 
 
 def _transforms() -> list[TransformType]:

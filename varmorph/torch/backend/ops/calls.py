@@ -121,7 +121,7 @@ def one_after_the_other(function: Callable[..., Any]) -> Callable[..., tuple[Any
 
 
 class _Recorded(torch.autograd.Function):
-    """A call of an op, with its rule for autograd."""
+    """A call of an op, with its rule for autograd, that a transform may follow."""
 
     @staticmethod
     def forward(op: Op, *arguments: Any) -> Any:
@@ -157,6 +157,18 @@ class _Recorded(torch.autograd.Function):
         return one_after_the_other(call)(info, in_dims, *arguments)
 
 
+class _Alone(_Recorded):
+    """The same where no transform is under way: PyTorch looks up the signature of a function that has a `setup_context`."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Op, *arguments: Any) -> Any:  # type: ignore[override]
+        output = _functions[op](*arguments)
+        _Recorded.setup_context(ctx, (op, *arguments), output)
+        return output
+
+    setup_context = torch.autograd.Function.setup_context
+
+
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
     """Tell whether tensors hold numbers, and nothing watches what is done to them but autograd and `torch.func`."""
     return (
@@ -171,7 +183,8 @@ def call(op: Op, *arguments: Any) -> Any:
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     if torch.compiler.is_compiling() or not _is_plain(tensors):
         return op(*arguments)
-    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if recorded or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return _Recorded.apply(op, *arguments)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return _Alone.apply(op, *arguments)
     return _functions[op](*arguments)
