@@ -12,8 +12,9 @@ import numpy as np
 from varmorph.kernels.arrays import by_element, by_slot, over_samples, room, writes_into
 from varmorph.kernels.threads import over_planes
 from varmorph.kernels.window import expectile as expectile_kernel
-from varmorph.kernels.window import expectile_gradient, maxplus
+from varmorph.kernels.window import expectile_gradient, interleaved_expectile, maxplus
 from varmorph.kernels.window.flat import rows_of_slots
+from varmorph.kernels.window.interleaved import Bundles, bundles_of
 from varmorph.windows import Geometry, ShiftedWindow, shifted_window
 
 __all__ = ["expectile", "expectile_backward", "supremum", "supremum_backward"]
@@ -92,12 +93,32 @@ def expectile(
     y = room(out, 0, (samples, channels, *window.shape), x.dtype)
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
     where = _where(window, outside, x)
+    bundles = _bundles(x, bias, window)
+    if bundles is None:
 
-    def run(start: int, stop: int) -> None:
-        expectile_kernel.forward(x, *parameters, *where, y, start, stop)
+        def run(start: int, stop: int) -> None:
+            expectile_kernel.forward(x, *parameters, *where, y, start, stop)
 
-    over_planes(run, samples * channels, x.size)
+        over_planes(run, samples * channels, x.size)
+        return y
+    images, found, layout = _flat(x), _flat(y), (y.shape[3], bundles.planes, bundles.columns)
+
+    def run_bundles(start: int, stop: int) -> None:
+        interleaved_expectile.forward(images, x.shape[3], *parameters, *where, found, *layout, start, stop)
+
+    over_planes(run_bundles, bundles.number, x.size)
     return y
+
+
+def _bundles(x: np.ndarray, bias: np.ndarray, window: ShiftedWindow) -> Bundles | None:
+    """Choose bundles where planes are small, and every channel keeps all its elements."""
+    chosen = bundles_of(x.shape[0], x.shape[1], window.rows.size * window.columns.size)
+    return None if chosen is None or np.isneginf(bias).any() else chosen
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    """Lay out images plane by plane, pixel by pixel."""
+    return images.reshape(images.shape[0] * images.shape[1], -1)
 
 
 def _where(window: ShiftedWindow, outside: float | None, x: np.ndarray) -> tuple[object, ...]:
@@ -126,13 +147,22 @@ def expectile_backward(
     grad_x = room(out, 0, x.shape, x.dtype)
     grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
     grad_tau = np.zeros(samples * channels)
+    sums = grad_bias, grad_weight, grad_tau
+    bundles = _bundles(x, bias, window)
+    if bundles is None:
 
-    def run(start: int, stop: int) -> None:
-        expectile_gradient.backward(
-            grad_y, x, y, *parameters, *where, grad_x, grad_bias, grad_weight, grad_tau, start, stop
-        )
+        def run(start: int, stop: int) -> None:
+            expectile_gradient.backward(grad_y, x, y, *parameters, *where, grad_x, *sums, start, stop)
 
-    over_planes(run, samples * channels, x.size)
+        over_planes(run, samples * channels, x.size)
+    else:
+        images, found = tuple(map(_flat, (grad_y, x, y))), _flat(grad_x)
+        layout = y.shape[3], bundles.planes, bundles.columns
+
+        def run_bundles(start: int, stop: int) -> None:
+            interleaved_expectile.backward(*images, x.shape[3], *parameters, *where, *layout, found, *sums, start, stop)
+
+        over_planes(run_bundles, bundles.number, x.size)
     return (
         grad_x,
         by_element(grad_bias, window.elements, samples, bias),

@@ -203,7 +203,9 @@ class RisingNormLearner(ScheduledLearner):
     Zhang et al. (ICML 2021, arXiv 2102.05363) and Zhang et al. (ICLR 2022, arXiv 2110.06850).
     """
 
-    def __init__(self, model: BoundedNetwork, run: Run, steps: int):
+    model: BoundedNetwork
+
+    def __init__(self, model: nn.Module, run: Run, steps: int):
         super().__init__(model, run, steps)
         # As in the papers: where p is large most gradients are tiny.
         self.optimiser = torch.optim.Adam(
