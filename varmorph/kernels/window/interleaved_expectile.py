@@ -10,15 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from varmorph.kernels.compilation import kernel, part, plus
 from varmorph.kernels.taps import index
-from varmorph.kernels.window.interleaved import BLOCK, add_back, fill, read, write
+from varmorph.kernels.window.interleaved import BLOCK, FLUSHED, TAPS, add_back, fill, group, read, shifts_of, write
 
 __all__ = ["backward", "forward"]
 
-TAPS = 3  # edges of a group
 ROOM = index(BLOCK)
 # Rows of the parameters of a slot: offset, weight, offset or a number below all where the weight is 0, (2 tau - 1) weight.
 OFFSET, WEIGHT, PRESENT, SCALED, SLOT = index(0), index(BLOCK), index(2 * BLOCK), index(3 * BLOCK), index(4 * BLOCK)
@@ -30,13 +28,6 @@ PULL, STIFFNESS, FURTHER = index(9 * BLOCK), index(10 * BLOCK), index(11 * BLOCK
 CURVATURE, SPREAD, Q = index(4 * BLOCK), index(5 * BLOCK), index(6 * BLOCK)
 ROWS = 12
 MOVED, TURNED = index(0), index(BLOCK)  # rows of the sums of a slot
-FLUSHED = 16  # rows of outputs whose sums are added in the precision of the image
-_as_tuple: Any = to_fixed_tuple
-
-
-@part
-def _group(shift: Any, first: int) -> Any:
-    return _as_tuple(shift[first : first + TAPS], TAPS)
 
 
 @part
@@ -134,12 +125,12 @@ def _solve(work: Any, lanes: int, copy: Any, start: int, shift: Any, p: Any, nev
         work[index(lane) + GREATEST] = 4 * never
         work[index(lane) + HEFT] = 0
     for t in range(0, count, TAPS):
-        _find_greatest(work, lanes, copy, start, _group(shift, t), p[t * SLOT :])
+        _find_greatest(work, lanes, copy, start, group(shift, t), p[t * SLOT :])
     _prepare(work, lanes)
     for _ in range(count):
         _start_sums(work, lanes)
         for t in range(0, count, TAPS):
-            _add_above(work, lanes, copy, start, _group(shift, t), p[t * SLOT :])
+            _add_above(work, lanes, copy, start, group(shift, t), p[t * SLOT :])
         if _climb(work, lanes) == 0:
             break
         for lane in range(lanes):
@@ -216,15 +207,6 @@ def _inside(rows: Any, columns: Any, cut: bool) -> Any:
 
 
 @part
-def _shifts(offsets: Any, planes: int) -> Any:
-    """Give the distances of the edges' ends in a bundle; the last is repeated until groups are full."""
-    shift = np.empty((offsets.size + TAPS - 1) // TAPS * TAPS, index)
-    for t in range(shift.size):
-        shift[t] = offsets[min(t, offsets.size - 1)] * planes
-    return shift
-
-
-@part
 def _no_parameters(taps: int, never: Any) -> Any:
     """Make room for the parameters of so many slots, that say of each that it is absent."""
     p = np.zeros(taps * SLOT, type(never))
@@ -251,7 +233,7 @@ def forward(
     copy, inside, shift = (
         np.empty(rows.size * pitch * planes, dtype),
         _inside(rows, columns, cut),
-        _shifts(offsets, planes),
+        shifts_of(offsets, planes),
     )
     p = _no_parameters(shift.size, never)
     sign, work = np.empty(BLOCK, dtype), np.ones(ROWS * BLOCK, dtype)
@@ -275,7 +257,7 @@ def forward(
                 lane, lanes = (i * out_width + c) * planes, min(wide, out_width - c) * planes
                 cell = (i * pitch + c) * planes
                 for t in range(0, whole, TAPS):
-                    _add_moments(a, lane, lanes, copy, cell, _group(shift, t), p[t * SLOT :])
+                    _add_moments(a, lane, lanes, copy, cell, group(shift, t), p[t * SLOT :])
                 for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
                     _add_moments(a, lane, lanes, copy, cell, (shift[t],), p[t * SLOT :])
         if cut:
@@ -353,7 +335,7 @@ def backward(
     copy, inside, shift = (
         np.empty(rows.size * pitch * planes, dtype),
         _inside(rows, columns, cut),
-        _shifts(offsets, planes),
+        shifts_of(offsets, planes),
     )
     grad, p = np.empty_like(copy), _no_parameters(shift.size, never)
     sign, work = np.empty(BLOCK, dtype), np.ones(ROWS * BLOCK, dtype)

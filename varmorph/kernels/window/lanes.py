@@ -12,7 +12,7 @@ import numpy as np
 from varmorph.kernels.arrays import by_element, by_slot, over_samples, room, writes_into
 from varmorph.kernels.threads import over_planes
 from varmorph.kernels.window import expectile as expectile_kernel
-from varmorph.kernels.window import expectile_gradient, interleaved_expectile, maxplus
+from varmorph.kernels.window import expectile_gradient, interleaved_expectile, interleaved_maxplus, maxplus
 from varmorph.kernels.window.flat import rows_of_slots
 from varmorph.kernels.window.interleaved import Bundles, bundles_of
 from varmorph.windows import Geometry, ShiftedWindow, shifted_window
@@ -44,6 +44,18 @@ def supremum(
     chosen = room(out, 1, y.shape, numbers) if with_slots else np.empty((0, 0, 0, 0), numbers)
     grid = rows_of_slots(window.offsets, geometry.size, with_slots)
     kind = x.dtype.type
+    bundles = _bundles(x.shape, function, window) if grid == 0 else None
+    if bundles is not None:
+        images, found, slots = _flat(x), _flat(y), _flat(chosen) if with_slots else np.empty((0, 0), numbers)
+
+        def run_bundles(start: int, stop: int) -> None:
+            interleaved_maxplus.forward(
+                images, x.shape[3], kind(sign), function, window.rows, window.columns, window.offsets, kind(outside), found,
+                slots, y.shape[3], bundles.planes, bundles.columns, start, stop,
+            )  # fmt: skip
+
+        over_planes(run_bundles, bundles.number, x.size)
+        return y, chosen if with_slots else chosen.ravel()
 
     def run(start: int, stop: int) -> None:
         maxplus.forward(
@@ -65,13 +77,26 @@ def supremum_backward(
     samples, channels = grad_y.shape[:2]
     grad_x = room(out, 0, (samples, channels, *geometry.image), grad_y.dtype)
     grad_bias = np.zeros((samples * channels, window.offsets.size))
+    bundles = _bundles(grad_x.shape, function, window)
+    if bundles is None:
 
-    def run(start: int, stop: int) -> None:
-        maxplus.backward(
-            grad_y, chosen, function, window.rows, window.columns, window.offsets, grad_x, grad_bias, start, stop
-        )
+        def run(start: int, stop: int) -> None:
+            maxplus.backward(
+                grad_y, chosen, function, window.rows, window.columns, window.offsets, grad_x, grad_bias, start, stop
+            )
 
-    over_planes(run, samples * channels, grad_y.size)
+        over_planes(run, samples * channels, grad_y.size)
+    else:
+        given, slots, found = map(_flat, (grad_y, chosen, grad_x))
+        layout = grad_y.shape[3], bundles.planes, bundles.columns
+
+        def run_bundles(start: int, stop: int) -> None:
+            interleaved_maxplus.backward(
+                given, slots, geometry.image[1], window.rows, window.columns, window.offsets, *layout, found, grad_bias,
+                start, stop,
+            )  # fmt: skip
+
+        over_planes(run_bundles, bundles.number, grad_y.size)
     sums = by_element(grad_bias, window.elements, samples, bias)
     return grad_x, sums if sign > 0 else -sums
 
@@ -93,7 +118,7 @@ def expectile(
     y = room(out, 0, (samples, channels, *window.shape), x.dtype)
     parameters = (by_slot(bias, window.elements), by_slot(weight, window.elements), tau, cotau)
     where = _where(window, outside, x)
-    bundles = _bundles(x, bias, window)
+    bundles = _bundles(x.shape, bias, window)
     if bundles is None:
 
         def run(start: int, stop: int) -> None:
@@ -110,9 +135,9 @@ def expectile(
     return y
 
 
-def _bundles(x: np.ndarray, bias: np.ndarray, window: ShiftedWindow) -> Bundles | None:
+def _bundles(shape: Sequence[int], bias: np.ndarray, window: ShiftedWindow) -> Bundles | None:
     """Choose bundles where planes are small, and every channel keeps all its elements."""
-    chosen = bundles_of(x.shape[0], x.shape[1], window.rows.size * window.columns.size)
+    chosen = bundles_of(shape[0], shape[1], window.rows.size * window.columns.size)
     return None if chosen is None or np.isneginf(bias).any() else chosen
 
 
@@ -148,7 +173,7 @@ def expectile_backward(
     grad_bias, grad_weight = np.zeros((2, samples * channels, window.offsets.size))
     grad_tau = np.zeros(samples * channels)
     sums = grad_bias, grad_weight, grad_tau
-    bundles = _bundles(x, bias, window)
+    bundles = _bundles(x.shape, bias, window)
     if bundles is None:
 
         def run(start: int, stop: int) -> None:
