@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from morphobench.training.torch.bounded import Patterns
-from morphobench.training.torch.distance import distance
+from varmorph.torch.operators.distances import distance
 
 __all__ = ["DistanceConv2d", "DistanceLinear", "Scores"]
 

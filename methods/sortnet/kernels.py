@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from morphobench.training.distances import blocks_of, rows_of
 from varmorph.kernels.compilation import kernel, part, plus
+from varmorph.kernels.distances import blocks_of, rows_of
 from varmorph.kernels.threads import over_planes
 
 __all__ = ["sorted_sums", "sorted_sums_gradients"]

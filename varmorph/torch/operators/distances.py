@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphobench.training.distances import distances, gradients
-from varmorph.torch import maxplus_conv2d
+from varmorph.kernels.distances import distances, gradients
+from varmorph.torch.operators.channels import maxplus_conv2d
 
 __all__ = ["ELEMENTS", "distance"]
 
