@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from varmorph.kernels.compilation import kernel, part, plus
-from varmorph.kernels.distances import blocks_of, rows_of
+from varmorph.kernels.compilation import kernel, part
+from varmorph.kernels.distances import blocks_of, rows_of, send_back
 from varmorph.kernels.threads import over_planes
 
 __all__ = ["sorted_sums", "sorted_sums_gradients"]
@@ -76,12 +76,7 @@ def _sorted_backward(
                     row = greatest[i]
                     for j in range(lanes):
                         share[j] *= rho if row[j] > distance[j] else kind(1)
-                total = kind(0)
-                for j in range(lanes):
-                    to_edge = (share[j] if x[j] > centre else -share[j]) * given[j]
-                    found[j] += to_edge
-                    total = plus(total, to_edge)
-                grad_centres[block, o, k] = -total
+                grad_centres[block, o, k] = -send_back(x, centre, share, given, found)
 
 
 def sorted_sums(columns: np.ndarray, centres: np.ndarray, weights: np.ndarray) -> np.ndarray:

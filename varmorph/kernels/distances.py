@@ -12,7 +12,7 @@ import numpy as np
 from varmorph.kernels.compilation import kernel, part, plus
 from varmorph.kernels.threads import over_planes
 
-__all__ = ["blocks_of", "distances", "gradients", "rows_of"]
+__all__ = ["blocks_of", "distances", "gradients", "rows_of", "send_back"]
 
 LANES = 256  # positions of a block
 
@@ -41,6 +41,17 @@ def _shares(x: Any, keep: Any, centre: Any, inverse: Any, share: Any) -> None:
         share[j] = abs(x[j] - centre) * inverse[j]
         if keep is not None:
             share[j] *= keep[j]
+
+
+@part
+def send_back(x: Any, centre: Any, share: Any, given: Any, found: Any) -> Any:
+    """Add to the gradients of a row its share of those given, with the sign of x - centre; return the sum."""
+    total = found.dtype.type(0)
+    for j in range(found.size):
+        to_edge = (share[j] if x[j] > centre else -share[j]) * given[j]
+        found[j] += to_edge
+        total = plus(total, to_edge)
+    return total
 
 
 @kernel
@@ -99,12 +110,7 @@ def _backward(
                 x, centre, found = columns[block, k], centres[o, k], grad_columns[block, k]
                 _shares(x, None if kept is None else kept[block, k], centre, inverse, share)
                 _power(share, power, p - 1)
-                total = kind(0)
-                for j in range(lanes):
-                    to_edge = (power[j] if x[j] > centre else -power[j]) * given[j]
-                    found[j] += to_edge
-                    total = plus(total, to_edge)
-                grad_centres[block, o, k] = -total
+                grad_centres[block, o, k] = -send_back(x, centre, power, given, found)
 
 
 def distances(columns: np.ndarray, centres: np.ndarray, p: int, kept: np.ndarray | None = None) -> np.ndarray:

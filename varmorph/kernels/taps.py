@@ -15,10 +15,11 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from varmorph.kernels.compilation import kernel
 
-__all__ = ["FEW", "TAPS", "few", "group", "index", "list_slots", "replaced"]
+__all__ = ["FEW", "TAPS", "THREE", "few", "group", "index", "list_slots", "replaced", "three"]
 
 TAPS = 9
 FEW = 5  # for loops with so much to do for each tap that nine of them would not be unrolled
+THREE = 3  # for loops in which each lane has parameters of its own, so that a tap reads three arrays
 # Lanes are counted without sign: a negative index would count from the end, and looking for it stops the vectoriser.
 index = np.uint64
 # Numba's own building blocks, which type checkers misread: array, length -> tuple; tuple, place, value -> changed copy.
@@ -36,6 +37,12 @@ def group(values: Any, first: int) -> Any:
 def few(values: Any, first: int) -> Any:
     """Give the `FEW` taps that start at `first` as a tuple."""
     return _as_tuple(values[first : first + FEW], FEW)
+
+
+@kernel
+def three(values: Any, first: int) -> Any:
+    """Give the `THREE` taps that start at `first` as a tuple."""
+    return _as_tuple(values[first : first + THREE], THREE)
 
 
 @kernel

@@ -10,20 +10,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from varmorph.kernels.compilation import kernel, part
-from varmorph.kernels.taps import index
+from varmorph.kernels.compilation import part
+from varmorph.kernels.taps import THREE, index
 
 __all__ = [
     "BLOCK",
     "FLUSHED",
-    "TAPS",
     "Bundles",
     "add_back",
     "bundles_of",
     "fill",
-    "group",
     "read",
     "shifts_of",
     "write",
@@ -32,9 +29,7 @@ __all__ = [
 BLOCK = 128  # lanes that are computed together
 CELLS = 200  # of a padded copy: of larger ones the rows fill the vector unit by themselves
 FEWEST, MOST = 8, 64  # planes of a bundle
-TAPS = 3  # edges of a group, which a loop along the lanes handles at once
 FLUSHED = 16  # rows of outputs whose sums are added in the precision of the image
-_as_tuple: Any = to_fixed_tuple
 
 
 class Bundles(NamedTuple):
@@ -67,16 +62,10 @@ def bundles_of(samples: int, channels: int, cells: int) -> Bundles | None:
     return Bundles(size, -(-planes // size), max(1, BLOCK // size))
 
 
-@kernel
-def group(shift: Any, first: int) -> Any:
-    """Give the group of edges that starts at `first` as a tuple, see `taps`."""
-    return _as_tuple(shift[first : first + TAPS], TAPS)
-
-
 @part
 def shifts_of(offsets: Any, planes: int) -> Any:
     """Give the distances of the edges' ends in a bundle; the last is repeated until groups are full."""
-    shift = np.empty((offsets.size + TAPS - 1) // TAPS * TAPS, index)
+    shift = np.empty((offsets.size + THREE - 1) // THREE * THREE, index)
     for t in range(shift.size):
         shift[t] = offsets[min(t, offsets.size - 1)] * planes
     return shift

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part, plus
-from varmorph.kernels.taps import index
-from varmorph.kernels.window.interleaved import BLOCK, FLUSHED, TAPS, add_back, fill, group, read, shifts_of, write
+from varmorph.kernels.taps import THREE, index, three
+from varmorph.kernels.window.interleaved import BLOCK, FLUSHED, add_back, fill, read, shifts_of, write
 
 __all__ = ["backward", "forward"]
 
@@ -47,7 +47,7 @@ def _find_greatest(work: Any, lanes: int, copy: Any, start: int, shift: Any, p: 
     for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         most, weight = work[j + GREATEST], work[j + HEFT]
-        for k in range(TAPS):
+        for k in range(THREE):
             row = j + index(k) * SLOT
             v, w = copy[i + shift[k]] + p[row + PRESENT], p[row + WEIGHT]
             weight = w if v > most else weight
@@ -84,7 +84,7 @@ def _add_above(work: Any, lanes: int, copy: Any, start: int, shift: Any, p: Any)
     for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         z, pull, stiffness = work[j + ESTIMATE], work[j + PULL], work[j + STIFFNESS]
-        for k in range(TAPS):
+        for k in range(THREE):
             row = j + index(k) * SLOT
             v, scaled = copy[i + shift[k]] + p[row + OFFSET], p[row + SCALED]
             above = scaled if v >= z else zero
@@ -124,13 +124,13 @@ def _solve(work: Any, lanes: int, copy: Any, start: int, shift: Any, p: Any, nev
     for lane in range(lanes):
         work[index(lane) + GREATEST] = 4 * never
         work[index(lane) + HEFT] = 0
-    for t in range(0, count, TAPS):
-        _find_greatest(work, lanes, copy, start, group(shift, t), p[t * SLOT :])
+    for t in range(0, count, THREE):
+        _find_greatest(work, lanes, copy, start, three(shift, t), p[t * SLOT :])
     _prepare(work, lanes)
     for _ in range(count):
         _start_sums(work, lanes)
-        for t in range(0, count, TAPS):
-            _add_above(work, lanes, copy, start, group(shift, t), p[t * SLOT :])
+        for t in range(0, count, THREE):
+            _add_above(work, lanes, copy, start, three(shift, t), p[t * SLOT :])
         if _climb(work, lanes) == 0:
             break
         for lane in range(lanes):
@@ -238,7 +238,7 @@ def forward(
     p = _no_parameters(shift.size, never)
     sign, work = np.empty(BLOCK, dtype), np.ones(ROWS * BLOCK, dtype)
     totals, constants, a = np.empty(outputs, dtype), np.empty(outputs, dtype), np.empty(outputs, dtype)
-    whole = count // TAPS * TAPS
+    whole = count // THREE * THREE
     phase = -1
     for bundle in range(start, stop):
         first = bundle * planes
@@ -256,8 +256,8 @@ def forward(
             for c in range(0, out_width, wide):
                 lane, lanes = (i * out_width + c) * planes, min(wide, out_width - c) * planes
                 cell = (i * pitch + c) * planes
-                for t in range(0, whole, TAPS):
-                    _add_moments(a, lane, lanes, copy, cell, group(shift, t), p[t * SLOT :])
+                for t in range(0, whole, THREE):
+                    _add_moments(a, lane, lanes, copy, cell, three(shift, t), p[t * SLOT :])
                 for t in range(whole, count):  # not filled up: 0 times an infinite pixel would be NaN
                     _add_moments(a, lane, lanes, copy, cell, (shift[t],), p[t * SLOT :])
         if cut:

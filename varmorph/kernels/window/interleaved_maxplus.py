@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from varmorph.kernels.compilation import kernel, part
-from varmorph.kernels.taps import index
-from varmorph.kernels.window.interleaved import BLOCK, FLUSHED, TAPS, add_back, fill, group, read, shifts_of, write
+from varmorph.kernels.taps import THREE, index, three
+from varmorph.kernels.window.interleaved import BLOCK, FLUSHED, add_back, fill, read, shifts_of, write
 
 __all__ = ["backward", "forward"]
 
@@ -24,7 +24,7 @@ def _raise(work: Any, lanes: int, copy: Any, start: int, shift: Any, b: Any, fir
     for lane in range(lanes):
         j, i = index(lane), index(lane + start)
         m, s = work[j + BEST], work[j + SLOT]
-        for k in range(TAPS):
+        for k in range(THREE):
             v = copy[i + shift[k]] + b[j + index(k) * ROOM]
             take = (not (v <= m)) & (m == m)
             m = v if take else m
@@ -64,8 +64,8 @@ def forward(
                 for lane in range(lanes):
                     work[index(lane) + BEST] = -np.inf
                     work[index(lane) + SLOT] = count
-                for t in range(0, count, TAPS):
-                    _raise(work, lanes, copy, (i * columns.size + c) * planes, group(shift, t), b[t * BLOCK :], t)
+                for t in range(0, count, THREE):
+                    _raise(work, lanes, copy, (i * columns.size + c) * planes, three(shift, t), b[t * BLOCK :], t)
                 read(y, work, np.int64(BEST), first, planes, pixel, some, signs)
                 if chosen.size > 0:
                     read(chosen, work, np.int64(SLOT), first, planes, pixel, some, ones)
