@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from varmorph.torch.operators.distances import ELEMENTS
+from varmorph.torch.backend.ops.distances import ELEMENTS
 
 from .kernels import sorted_sums, sorted_sums_gradients
 

@@ -34,7 +34,8 @@ from varmorph.arguments import (
     must_name_nodes,
     number_of,
 )
-from varmorph.torch.backend.choice import holds_numbers, numbers_are_known
+from varmorph.torch.backend.choice import numbers_are_known
+from varmorph.torch.backend.ops.arrays import numbers_of
 
 __all__ = [
     "check_bias",
@@ -67,16 +68,8 @@ def _check_tensor(name: str, value: object) -> Tensor:
     return value
 
 
-def _read(numbers: Tensor) -> Any:
-    """Give the numbers of a tensor as an array where that is possible, since NumPy is quicker on the few that there are."""
-    number = numbers.detach()
-    if torch.compiler.is_compiling() or type(number) is not Tensor or number.dtype == torch.bfloat16:
-        return number
-    return number.numpy() if number.device.type == "cpu" and holds_numbers(number) else number
-
-
 def _require(fulfilled: Any, expected: str, found: str | Callable[[], str]) -> None:
-    """Raise ValueError unless a condition on what `_read` gives holds everywhere, as far as the numbers are known.
+    """Raise ValueError unless a condition on what `numbers_of` gives holds everywhere, as far as the numbers are known.
 
     Compiled code has no values while it is traced: there the condition becomes an assertion of its own, a RuntimeError.
     """
@@ -91,13 +84,13 @@ def _require(fulfilled: Any, expected: str, found: str | Callable[[], str]) -> N
 
 
 def _require_weights(name: str, numbers: Tensor) -> None:
-    read = _read(numbers)
+    read = numbers_of(numbers)
     _require((read >= 0) & (read < math.inf), *must_be_weights(name))
 
 
 def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
     """Require numbers that are finite or -inf, and not -inf alone in a row."""
-    read = _read(function)
+    read = numbers_of(function)
     rows = read.reshape(read.shape[0], -1)
     greatest = rows.amax(1) if isinstance(rows, Tensor) else rows.max(1)  # NaN where an element is
     _require(greatest < math.inf, *BIAS_NUMBERS)
@@ -106,7 +99,7 @@ def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
 
 def _require_an_edge(weight: Tensor, bias: Tensor) -> None:
     """Require a positive weight where the bias is finite, in each row of functions of the same shape."""
-    met = (_read(weight) > 0) & (_read(bias) > -math.inf)
+    met = (numbers_of(weight) > 0) & (numbers_of(bias) > -math.inf)
     _require(met.reshape(met.shape[0], -1).any(1), *ABSENT_WEIGHTS)
 
 
@@ -193,7 +186,7 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
         level = torch.as_tensor(number, dtype=like.dtype, device=like.device)
     logit = _check_tensor(name, level)
     check_channelwise_shape(name, tuple(logit.shape), channels)
-    _require(abs(_read(logit)) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
+    _require(abs(numbers_of(logit)) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
     return logit if logit.ndim else logit.expand(channels)
 
 
@@ -208,14 +201,14 @@ def check_smoothing(penalty: str, smoothing: Tensor | float | None, channels: in
 def check_nonnegative(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers >= 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    _require(_read(numbers) >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
+    _require(numbers_of(numbers) >= 0, f"{name} must be >= 0", lambda: str(numbers.tolist()))
     return numbers
 
 
 def check_positive(name: str, value: object, channels: int, like: Tensor) -> Tensor:
     """Require finite numbers > 0, scalar or (C,); return (C,)."""
     numbers = check_level(value, channels, like, name)
-    _require(_read(numbers) > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
+    _require(numbers_of(numbers) > 0, f"{name} must be positive", lambda: str(numbers.tolist()))
     return numbers
 
 

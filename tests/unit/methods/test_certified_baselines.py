@@ -15,7 +15,8 @@ from morphobench.plugins.loading import load_method
 from morphobench.training.torch.bounded import p_at
 from morphobench.training.torch.lipschitz import CENTRING, lipschitz_constant
 from varmorph.kernels.distances import gradients
-from varmorph.torch.operators.distances import distance, distances_in_parts, gradients_in_parts
+from varmorph.torch.backend.ops.distances import distances_in_parts, gradients_in_parts
+from varmorph.torch.operators.distances import distance
 
 TASK = Task("classification", (1, 12, 10), 3)
 SMALLER = {"linf-distance": [4, 6, 8], "sortnet": [4, 6, 8], "ibp-cnn": [4, 6, 8]}

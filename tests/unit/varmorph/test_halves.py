@@ -4,8 +4,9 @@ import ast
 
 import pytest
 
-# What PyTorch alone has: ops and programs for CUDA around the kernels, rules for its transforms, and the sparse layer. JAX calls
-# kernels by XLA's interface, has the rules for its transforms beside what they transform, and layers for single images.
+# What PyTorch alone has: ops and programs for CUDA around the kernels, rules for its transforms, the sparse layer, and the
+# distance of two methods' neurons. JAX calls kernels by XLA's interface, has the rules for its transforms beside what they
+# transform, and layers for single images.
 TORCH_ALONE = (
     "backend/cuda/",
     "backend/ops/",
@@ -13,6 +14,7 @@ TORCH_ALONE = (
     "energy/hidden_parameters.py",
     "energy/transforms.py",
     "lasso/",
+    "operators/distances.py",
     "separable/second_derivatives.py",
 )
 JAX_ALONE = ("backend/ffi.py", "layers/single_images.py")

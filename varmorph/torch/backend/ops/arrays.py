@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from varmorph.kernels.threads import POOL, Team, over_planes, working_in
+from varmorph.torch.backend.choice import holds_numbers
 
-__all__ = ["array_of", "in_threads", "on_arrays"]
+__all__ = ["array_of", "in_threads", "numbers_of", "on_arrays"]
 
 _PROCESS = os.getpid()
 _Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -50,6 +51,14 @@ _TEAM = Team(torch.get_num_threads, _run)
 def array_of(tensor: Tensor) -> np.ndarray:
     """Give the numbers of a tensor on the CPU, contiguous."""
     return tensor.detach().contiguous().numpy()
+
+
+def numbers_of(numbers: Tensor) -> Any:
+    """Give the numbers of a tensor as an array where that is possible, since NumPy is quicker on the few that there are."""
+    number = numbers.detach()
+    if torch.compiler.is_compiling() or type(number) is not Tensor or number.dtype == torch.bfloat16:
+        return number
+    return number.numpy() if number.device.type == "cpu" and holds_numbers(number) else number
 
 
 def _to_arrays(argument: Any) -> Any:
