@@ -109,6 +109,14 @@ def check_channels(channels: int) -> int:
     return count
 
 
+def check_dual(dual: int, channels: int) -> int:
+    """Require a number of channels out of so many."""
+    count = integer_of(dual)
+    if count is None or not 0 <= count <= channels:
+        raise ValueError(f"dual must be a number of channels, 0 to {channels}, found {dual!r}")
+    return count
+
+
 def check_connectivity(connectivity: int) -> int:
     """Require 4 or 8 neighbours of a pixel."""
     if connectivity not in (4, 8):
@@ -150,6 +158,16 @@ def initial_function(initial: npt.ArrayLike, channels: int) -> npt.NDArray[np.fl
     if not (function.max((-2, -1)) > -np.inf).all():
         raise ValueError("initial must keep at least one element in each channel, found a channel of -inf only")
     return function
+
+
+def initial_levels(initial: npt.ArrayLike, channels: int) -> float | tuple[float, ...]:
+    """Require the level that a layer begins with: a finite number, or one for each channel."""
+    levels = np.array(initial, dtype=np.float64)
+    if levels.shape not in ((), (channels,)):
+        raise ValueError(f"initial_level must be a number or ({channels},) of them, found shape {levels.shape}")
+    if not np.isfinite(levels).all():
+        raise ValueError(f"initial_level must be finite, found {initial!r}")
+    return float(levels) if levels.ndim == 0 else tuple(levels.tolist())
 
 
 def window_size(kernel_size: Size | None, initial: npt.NDArray[np.float64] | None) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import numpy as np
 __all__ = ["to_jax", "to_torch"]
 
 OPTIONS = (
-    "kernel_size", "stride", "rate", "padding", "penalty", "smoothing", "initial_level", "by", "initial_height", "connectivity",
+    "kernel_size", "stride", "rate", "padding", "penalty", "smoothing", "initial_level", "by", "initial_height", "connectivity", "dual",
     "groups", "signed", "initial_spread", "edge_penalty", "edge_smoothing", "ridge", "initial_coupling", "initial_eta", "adjoint", "solver",
 )  # fmt: skip
 MIXING = ("PlusConv2d", "PlusLinear", "VariationalConv2d", "VariationalLinear")  # layers that are made by two sizes

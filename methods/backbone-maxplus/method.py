@@ -1,23 +1,17 @@
 """The backbone with max-plus operators: dilations on one half of the channels, erosions on the other."""
 
-from functools import partial
-
 import torch
 from torch import nn
 
 from morphobench.contract import RecoveryOperator
-from morphobench.training.torch.backbones import ChannelHalves
 from varmorph.torch import Closing2d, Dilation2d, Erosion2d, Opening2d
 
 
 def operator(channels, kernel_size, params):
     """Return the operator with random structuring functions."""
-    halves = ChannelHalves(
-        channels, partial(Dilation2d, kernel_size=kernel_size), partial(Erosion2d, kernel_size=kernel_size)
-    )
-    for structuring_function in halves.parameters():
-        nn.init.normal_(structuring_function, std=params["bias_deviation"])
-    return halves
+    layer = Dilation2d(channels, kernel_size, dual=channels - channels // 2)
+    nn.init.normal_(layer.bias, std=params["bias_deviation"])
+    return layer
 
 
 def recover(operation, bias):

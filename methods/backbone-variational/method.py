@@ -1,12 +1,9 @@
 """The backbone with variational operators: dilations on one half of the channels, erosions on the other."""
 
-from functools import partial
-
 import torch
 from torch import nn
 
 from morphobench.contract import RecoveryOperator
-from morphobench.training.torch.backbones import ChannelHalves
 from varmorph.torch import VariationalClosing2d, VariationalDilation2d, VariationalErosion2d, VariationalOpening2d
 
 FIRST_LEVEL, LAST_LEVEL = (
@@ -16,14 +13,12 @@ FIRST_LEVEL, LAST_LEVEL = (
 
 
 def operator(channels, kernel_size, params):
-    """Return the operator with random offsets, equal weights and one level for all channels."""
-    options = {"kernel_size": kernel_size, "initial_level": params["initial_level"]}
-    halves = ChannelHalves(
-        channels, partial(VariationalDilation2d, **options), partial(VariationalErosion2d, **options)
-    )
-    for half in halves.children():
-        nn.init.normal_(half.bias, std=params["bias_deviation"])
-    return halves
+    """Return the operator with random offsets, equal weights and levels of one size: above 1/2, then below."""
+    level, dilated = params["initial_level"], channels // 2
+    levels = [level] * dilated + [-level] * (channels - dilated)
+    layer = VariationalDilation2d(channels, kernel_size, initial_level=levels)
+    nn.init.normal_(layer.bias, std=params["bias_deviation"])
+    return layer
 
 
 def recover(operation, bias):

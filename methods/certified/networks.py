@@ -36,7 +36,9 @@ def _variational(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(layer: nn.Module, params: Mapping[str, Any]) -> nn.Module:
-    """Leave the level, or the weights, as they are."""
+    """Draw the first weights; leave the level, or the weights, as they are."""
+    if params["initial_weight_spread"]:
+        nn.init.normal_(layer.log_weight, std=params["initial_weight_spread"])
     layer.logit_level.requires_grad_(params["level"] == "learned")
     layer.log_weight.requires_grad_(params["weights"] == "learned")
     return layer

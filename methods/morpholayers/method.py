@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from morphobench.contract import InvalidPlugin, Task
 from morphobench.training.torch import backbones
@@ -54,7 +54,31 @@ def halves(channels: int, kernel_size: int, params: Mapping[str, Any]) -> nn.Mod
         return layer(count, count if params["kind"] == "sum-merged" else 1, kernel_size, functions=functions)
 
     first, second = HALVES[params["kind"]]
-    return backbones.ChannelHalves(channels, partial(make, first), partial(make, second))
+    return Halves(channels, partial(make, first), partial(make, second))
+
+
+class Halves(nn.Module):
+    """One operator on the first half of the channels, another on the second half.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels; of an odd number the second half gets one more.
+    make_first, make_second : callable
+        Number of channels -> module.
+    """
+
+    def __init__(self, channels: int, make_first: Callable[[int], nn.Module], make_second: Callable[[int], nn.Module]):
+        super().__init__()
+        self.split = channels // 2
+        self.first = make_first(self.split) if self.split else None
+        self.second = make_second(channels - self.split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        if self.first is None:
+            return self.second(x)
+        return torch.cat([self.first(x[:, : self.split]), self.second(x[:, self.split :])], dim=1)
 
 
 def _known(key: str, value: str, known: Mapping[str, Any]) -> Any:

@@ -66,6 +66,7 @@ def _windows():
     for operator in ("dilation", "erosion", "opening", "closing", "gradient", "internal_gradient",
                      "external_gradient", "white_top_hat", "black_top_hat"):  # fmt: skip
         yield operator, Call(operator, IMAGE | FUNCTION, {})
+    yield "dilation, dual", Call("dilation", IMAGE | FUNCTION, {"dual": 1})
     for operator in ("variational_dilation", "variational_erosion", "variational_opening", "variational_closing"):
         level = LEVEL if operator in ("variational_dilation", "variational_erosion") else LEVELS
         for penalty in PENALTIES:

@@ -79,10 +79,10 @@ def assert_same(function, arrays, options, backend, value=VALUE, gradient=GRADIE
 @every_backend
 @pytest.mark.parametrize("ties", [False, True], ids=["generic", "ties"])
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("function", ["dilation", "erosion"])
-def test_max_plus_operators(function, padding, ties, backend):
+@pytest.mark.parametrize(("function", "more"), [("dilation", {}), ("erosion", {}), ("dilation", {"dual": 2})])
+def test_max_plus_operators(function, more, padding, ties, backend):
     arrays = first_two(draw(ties))
-    options = {"padding": padding, "stride": (2, 1), "rate": (1, 2)}
+    options = {"padding": padding, "stride": (2, 1), "rate": (1, 2), **more}
     y = assert_same(function, arrays, options, backend)
     np.testing.assert_allclose(y, getattr(reference, function)(**arrays, **options), rtol=0, atol=VALUE)
 

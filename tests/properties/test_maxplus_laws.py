@@ -54,6 +54,32 @@ def test_erosion_and_dilation_are_an_adjunction(drawn):
     torch.testing.assert_close(below, above, rtol=0, atol=SMALL)
 
 
+@given(images(), st.sampled_from([*INDEX_MAPS, "valid", 0.5]), st.integers(1, 2), st.data())
+def test_dual_channels_are_dilations_of_the_negative(drawn, padding, stride, data):
+    x, _, bias, how = drawn
+    how |= {"padding": padding, "stride": stride}
+    if padding == "valid":
+        how["rate"] = 1
+        bias = bias[..., : x.shape[2], : x.shape[3]]
+    dual = data.draw(st.integers(0, x.shape[1]))
+    if torch.isneginf(bias).flatten(1).all(1).any():
+        return
+    negative = how | ({"padding": -0.5} if padding == 0.5 else {})
+    turned = 0.0 - dilation(-x, bias, **negative)
+    expected = torch.cat([dilation(x, bias, **how)[:, : x.shape[1] - dual], turned[:, x.shape[1] - dual :]], 1)
+    assert torch.equal(dilation(x, bias, dual=dual, **how), expected)
+
+
+@given(images())
+def test_a_dual_dilation_is_the_erosion_by_the_transposed_function(drawn):
+    x, _, bias, how = drawn
+    bias = bias[..., : (bias.shape[1] - 1) // 2 * 2 + 1, : (bias.shape[2] - 1) // 2 * 2 + 1]  # odd
+    if torch.isneginf(bias).flatten(1).all(1).any() or how["padding"] != "geodesic":
+        return
+    transposed = dilation(x, bias.flip((1, 2)), dual=x.shape[1], **how)
+    torch.testing.assert_close(transposed, erosion(x, bias, **how), rtol=0, atol=0)
+
+
 @given(images())
 def test_opening_is_anti_extensive_and_closing_extensive(drawn):
     x, _, bias, how = drawn

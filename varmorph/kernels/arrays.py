@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["by_element", "by_slot", "over_samples", "room", "writes_into"]
+__all__ = ["by_element", "by_slot", "over_samples", "room", "signed_outside", "writes_into"]
 
 
 def writes_into(launcher: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,6 +24,11 @@ def room(out: Sequence[np.ndarray] | None, place: int, shape: Sequence[int], dty
 def by_slot(function: np.ndarray, elements: np.ndarray) -> np.ndarray:
     """Bring a structuring function (C, K) into the order of the slots, (C, T); `elements` (T,) names that of each."""
     return np.ascontiguousarray(function[:, elements])
+
+
+def signed_outside(outside: float | None, dtype: Any) -> np.ndarray:
+    """Give what a maximum meets beyond the image, and a minimum, turned upside down; -inf if that is None."""
+    return np.array([-np.inf] * 2 if outside is None else [outside, -outside], dtype)
 
 
 def by_element(per_plane: np.ndarray, elements: np.ndarray, samples: int, like: np.ndarray) -> np.ndarray:

@@ -17,15 +17,25 @@ def _supremum(x: Array, bias: Array, edges: Edges, padding: Padding) -> Array:
     return values.max(-1).reshape(*x.shape[:2], *edges.shape)
 
 
-def dilation(x: ArrayLike, bias: ArrayLike, *, stride: Any = 1, rate: Any = 1, padding: Padding = "geodesic") -> Array:
-    """y_i = max_k (x_{i+k} + b_k).
+def _infimum(x: Array, bias: Array, edges: Edges, padding: Padding) -> Array:
+    return 0.0 - _supremum(-x, bias, edges, -padding if isinstance(padding, (int, float)) else padding)
+
+
+def dilation(
+    x: ArrayLike, bias: ArrayLike, *, stride: Any = 1, rate: Any = 1, padding: Padding = "geodesic", dual: int = 0
+) -> Array:
+    """y_i = max_k (x_{i+k} + b_k); in the last `dual` channels y_i = min_k (x_{i+k} - b_k).
 
     >>> dilation([[[[0.0, 2.0, 0.0, 1.0]]]], [[0.0, 0.0, -0.5]])
     array([[[[1.5, 2. , 2. , 1. ]]]])
     """
     x = as_image(x)
     bias = as_function(bias, x.shape[1])
-    return _supremum(x, bias, window_edges(x.shape[2:], bias.shape[1:], stride, rate, padding, False), padding)
+    edges = window_edges(x.shape[2:], bias.shape[1:], stride, rate, padding, False)
+    y = _supremum(x, bias, edges, padding)
+    if dual:
+        y[:, -dual:] = _infimum(x[:, -dual:], bias[-dual:], edges, padding)
+    return y
 
 
 def erosion(x: ArrayLike, bias: ArrayLike, *, stride: Any = 1, rate: Any = 1, padding: Padding = "geodesic") -> Array:
@@ -33,7 +43,7 @@ def erosion(x: ArrayLike, bias: ArrayLike, *, stride: Any = 1, rate: Any = 1, pa
     x = as_image(x)
     bias = as_function(bias, x.shape[1])
     edges = window_edges(x.shape[2:], bias.shape[1:], stride, rate, padding, True)
-    return 0.0 - _supremum(-x, bias, edges, -padding if isinstance(padding, (int, float)) else padding)
+    return _infimum(x, bias, edges, padding)
 
 
 def opening(x: ArrayLike, bias: ArrayLike, *, stride: Any = 1, rate: Any = 1, padding: Padding = "geodesic") -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -34,7 +34,7 @@ class _Coupled2d(VariationalLayer2d):
         channels: int,
         kernel_size: Size | None = None,
         *,
-        initial_level: float,
+        initial_level: float | Sequence[float],
         penalty: str = "expectile",
         smoothing: float | None = None,
         rate: Size = 1,
@@ -98,7 +98,7 @@ class RegularisedDilation2d(_Coupled2d):
         channels: int,
         kernel_size: Size | None = None,
         *,
-        initial_level: float = 2.0,
+        initial_level: float | Sequence[float] = 2.0,
         initial_coupling: float = 1.0,
         edge_penalty: str = "quadratic",
         edge_smoothing: float | None = None,
@@ -110,7 +110,7 @@ class RegularisedDilation2d(_Coupled2d):
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be a number >= 0, found {ridge!r}")
         self.edge_penalty, self.edge_smoothing, self.ridge = edge_penalty, edge_smoothing, ridge
-        self.logit_level = jnp.full(channels, self.initial_level)
+        self.logit_level = jnp.asarray(self.initial_level, float) * jnp.ones(channels)
         self.initial_coupling = check_positive_number("initial_coupling", initial_coupling)
         self.log_coupling = jnp.full(channels, math.log(self.initial_coupling))
 
@@ -156,14 +156,16 @@ class _Joint2d(_Coupled2d):
         channels: int,
         kernel_size: Size | None = None,
         *,
-        initial_level: float = 4.0,
+        initial_level: float | Sequence[float] = 4.0,
         initial_eta: float = 0.1,
         penalty: str = "expectile",
         **options: Any,
     ) -> None:
         check_joint_penalty(penalty)
         super().__init__(channels, kernel_size, initial_level=initial_level, penalty=penalty, **options)
-        self.logit_levels = self.initial_level * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
+        self.logit_levels = (
+            jnp.asarray(self.initial_level, float) * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
+        )
         self.initial_eta = check_positive_number("initial_eta", initial_eta)
         self.log_eta = jnp.full(channels, math.log(self.initial_eta))
 

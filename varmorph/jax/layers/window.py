@@ -6,7 +6,7 @@ A layer is applied to a batch of images (N, C, H, W), or to a single one (C, H, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -17,9 +17,11 @@ import numpy.typing as npt
 from varmorph.arguments import (
     Size,
     check_channels,
+    check_dual,
     check_padding,
     check_penalty,
     initial_function,
+    initial_levels,
     pair,
     window_size,
 )
@@ -92,6 +94,8 @@ class Dilation2d(_Window2d):
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
         Size of the window; may be left out if `initial` is given.
+    dual : int
+        Number of channels, the last ones, that are eroded instead, by the transposed function.
     stride, rate, padding
         As in `varmorph.jax.dilation`.
     initial : (kh, kw) or (C, kh, kw), optional
@@ -114,41 +118,60 @@ class Dilation2d(_Window2d):
     Array([[[[2., 3., 3.]]]], dtype=float32)
     """
 
+    dual: int = eqx.field(static=True)
+
     operator = staticmethod(window.dilation)
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Size | None = None,
+        *,
+        dual: int = 0,
+        stride: Size = 1,
+        rate: Size = 1,
+        padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+    ) -> None:
+        super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding, initial=initial)
+        self.dual = check_dual(dual, self.channels)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "dual": self.dual}
 
 
 class Erosion2d(_Window2d):
-    """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function; arguments and attributes as there."""
+    """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function; arguments but for `dual` and attributes as there."""
 
     operator = staticmethod(window.erosion)
 
 
 class Opening2d(_Window2d):
-    """Opening: erosion, then dilation, by one structuring function; arguments and attributes as in `Dilation2d`."""
+    """Opening: erosion, then dilation, by one structuring function; arguments but for `dual` and attributes as in `Dilation2d`."""
 
     operator = staticmethod(window.opening)
 
 
 class Closing2d(_Window2d):
-    """Closing: dilation, then erosion, by one structuring function; arguments and attributes as in `Dilation2d`."""
+    """Closing: dilation, then erosion, by one structuring function; arguments but for `dual` and attributes as in `Dilation2d`."""
 
     operator = staticmethod(window.closing)
 
 
 class Gradient2d(_Window2d):
-    """Morphological gradient: dilation minus erosion; arguments and attributes as in `Dilation2d`."""
+    """Morphological gradient: dilation minus erosion; arguments but for `dual` and attributes as in `Dilation2d`."""
 
     operator = staticmethod(window.gradient)
 
 
 class WhiteTopHat2d(_Window2d):
-    """White top-hat: the image minus its opening; arguments and attributes as in `Dilation2d`."""
+    """White top-hat: the image minus its opening; arguments but for `dual` and attributes as in `Dilation2d`."""
 
     operator = staticmethod(window.white_top_hat)
 
 
 class BlackTopHat2d(_Window2d):
-    """Black top-hat: the closing minus the image; arguments and attributes as in `Dilation2d`."""
+    """Black top-hat: the closing minus the image; arguments but for `dual` and attributes as in `Dilation2d`."""
 
     operator = staticmethod(window.black_top_hat)
 
@@ -159,14 +182,14 @@ class VariationalLayer2d(_Window2d):
     log_weight: ChannelFunctions
     penalty: str = eqx.field(static=True)
     smoothing: float | None = eqx.field(static=True)
-    initial_level: float = eqx.field(static=True)
+    initial_level: float | tuple[float, ...] = eqx.field(static=True)
 
     def __init__(
         self,
         channels: int,
         kernel_size: Size | None = None,
         *,
-        initial_level: float = 2.0,
+        initial_level: float | Sequence[float] = 2.0,
         penalty: str = "expectile",
         smoothing: float | None = None,
         stride: Size = 1,
@@ -178,7 +201,7 @@ class VariationalLayer2d(_Window2d):
         super().__init__(channels, kernel_size, stride=stride, rate=rate, padding=padding, initial=initial)
         self.penalty = penalty
         self.smoothing = smoothing
-        self.initial_level = float(initial_level)
+        self.initial_level = initial_levels(initial_level, self.channels)
         self.log_weight = jnp.zeros(self.bias.shape)
 
     @property
@@ -195,7 +218,7 @@ class _SingleLevel2d(VariationalLayer2d):
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
-        self.logit_level = jnp.full(channels, self.initial_level)
+        self.logit_level = jnp.asarray(self.initial_level, float) * jnp.ones(channels)
 
     def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
@@ -212,8 +235,9 @@ class VariationalDilation2d(_SingleLevel2d):
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
         Size of the window; may be left out if `initial` is given.
-    initial_level : float, default 2
-        First value of `logit_level`: 0 gives the mean over the window, large values the dilation.
+    initial_level : float or (C,), default 2
+        First value of `logit_level`: 0 gives the mean over the window, large values the dilation, small ones the erosion by
+        the transposed function of opposite sign. Channels of both kinds may stand in one layer.
     penalty, smoothing, stride, rate, padding
         As in `varmorph.jax.variational_dilation`.
     initial
@@ -255,7 +279,9 @@ class _TwoLevels2d(VariationalLayer2d):
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
-        self.logit_levels = self.initial_level * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
+        self.logit_levels = (
+            jnp.asarray(self.initial_level, float) * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
+        )
 
     def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from varmorph.arguments import Size, geometry_of
+from varmorph.arguments import Size, check_dual, geometry_of
 from varmorph.differences import difference
 from varmorph.jax.arguments import check_bias, check_image
 from varmorph.jax.separable.maxplus import dilate
@@ -23,7 +23,13 @@ __all__ = [
 
 
 def dilation(
-    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+    x: Images,
+    bias: StructuringFunction,
+    *,
+    stride: Size = 1,
+    rate: Size = 1,
+    padding: Padding = "geodesic",
+    dual: int = 0,
 ) -> Outputs:
     """Max-plus dilation: y_i is the greatest x_{i+k} + bias_k over the window.
 
@@ -39,6 +45,9 @@ def dilation(
         What the window meets beyond the border. "geodesic" cuts the window there. "reflect" does not repeat the border
         pixel. "valid" gives only the outputs whose window lies in the image. A number breaks the laws that tie
         dilation and erosion together (adjunction, extensivity, idempotence), and invariance to added constants.
+    dual : int
+        Number of channels, the last ones, that get the dual under negation: y_i is the least x_{i+k} - bias_k, which is the
+        erosion by the transposed function. One call for a layer of both.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def dilation(
     TypeError
         If x or bias is not a floating point array.
     ValueError
-        If a shape does not fit, the bias of a channel is -inf everywhere, or an option is unknown.
+        If a shape does not fit, the bias of a channel is -inf everywhere, there are fewer than `dual` channels, or an option is unknown.
 
     Notes
     -----
@@ -65,7 +74,12 @@ def dilation(
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, False), 1)
+    return dilate(
+        x,
+        bias,
+        geometry_of(x.shape, bias.shape, stride, rate, padding, False),
+        x.shape[1] - check_dual(dual, x.shape[1]),
+    )
 
 
 def erosion(
@@ -89,7 +103,7 @@ def erosion(
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, True), -1)
+    return dilate(x, bias, geometry_of(x.shape, bias.shape, stride, rate, padding, True), 0)
 
 
 def opening(

@@ -43,7 +43,7 @@ class Mixing(NamedTuple):
 def extremum(x: jax.Array, bias: jax.Array, mixing: Mixing, sign: int) -> jax.Array:
     """Compute the greatest x + bias over the edges into each output, for sign -1 the least."""
     if mixing.is_depthwise(x, bias) and sign > 0:
-        return maxplus.dilate(x, bias[:, 0], mixing.geometry, 1)
+        return maxplus.dilate(x, bias[:, 0], mixing.geometry, x.shape[1])
     dtype = compute_dtype(x)
     image, function = x.astype(dtype), bias.astype(dtype)
     if kernels_are_excluded():

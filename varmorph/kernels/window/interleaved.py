@@ -75,7 +75,7 @@ def shifts_of(offsets: Any, planes: int) -> Any:
 def fill(
     copy: Any, x: Any, width: int, first: int, planes: int, rows: Any, columns: Any, sign: Any, outside: Any
 ) -> None:
-    """Write sign * x of a bundle into its padded copy, sign * outside where the index maps leave the image.
+    """Write sign * x of a bundle into its padded copy, what is `outside` where the index maps leave the image.
 
     Lanes beyond the last plane repeat it.
     """
@@ -86,7 +86,7 @@ def fill(
             line = copy[cell : cell + planes]
             if rows[r] < 0 or columns[c] < 0:
                 for k in range(planes):
-                    line[k] = sign[k] * outside
+                    line[k] = outside[k]
             else:
                 pixel = rows[r] * width + columns[c]
                 for k in range(planes):

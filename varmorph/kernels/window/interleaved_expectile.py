@@ -249,7 +249,7 @@ def forward(
                 for c in range(0, out_width, wide):
                     lane, some = (i * out_width + c) * planes, min(wide, out_width - c)
                     _sum_parameters(totals, constants, lane, inside, i * pitch + c, some, planes, offsets, p, count)
-        fill(copy, x, width, first, planes, rows, columns, sign, kind(0) if cut else outside)
+        fill(copy, x, width, first, planes, rows, columns, sign, sign * (kind(0) if cut else outside))
         for lane in range(outputs):
             a[lane] = constants[lane]
         for i in range(out_height):
@@ -346,7 +346,7 @@ def backward(
         if first % channels != phase:
             phase = first % channels
             _lay_out(first, planes, bias, weight, tau, cotau, wide * planes, False, never, p, work, sign)
-        fill(copy, x, width, first, planes, rows, columns, sign, outside)
+        fill(copy, x, width, first, planes, rows, columns, sign, sign * outside)
         grad[:] = 0
         for i in range(out_height):
             for c in range(0, out_width, wide):

@@ -35,28 +35,33 @@ def _raise(work: Any, lanes: int, copy: Any, start: int, shift: Any, b: Any, fir
 
 @kernel
 def forward(
-    x: Any, width: int, sign: Any, bias: Any, rows: Any, columns: Any, offsets: Any, outside: Any, y: Any, chosen: Any,
+    x: Any, width: int, raised: int, bias: Any, rows: Any, columns: Any, offsets: Any, beyond: Any, y: Any, chosen: Any,
     out_width: int, planes: int, wide: int, start: int, stop: int,
 ) -> None:  # fmt: skip
-    """Write y = sign * max(sign * x + bias) and the slot that attains it, for the bundles start..stop.
+    """Write max(x + bias), or min(x - bias) for channels from `raised` on, and the slot that attains it.
 
-    A window of -inf alone has no slot that attains anything: the number of slots is written. No slots are written if `chosen` is
-    empty.
+    Done for the bundles start..stop. A window of -inf alone has no slot that attains anything: the number of slots is
+    written. No slots are written if `chosen` is empty. `beyond` is what lies outside, times the signs 1 and -1.
     """
     dtype, count, channels = x.dtype, offsets.size, bias.shape[0]
     kind = dtype.type
     copy, shift = np.empty(rows.size * columns.size * planes, dtype), shifts_of(offsets, planes)
-    signs, ones, b = np.full(planes, sign), np.full(planes, kind(1)), np.zeros(shift.size * BLOCK, dtype)
+    signs, ends, ones = np.empty(planes, dtype), np.empty(planes, dtype), np.full(planes, kind(1))
+    b = np.zeros(shift.size * BLOCK, dtype)
     work = np.zeros(2 * BLOCK, dtype)
     phase = -1
     for bundle in range(start, stop):
         first = bundle * planes
         if first % channels != phase:
             phase = first % channels
+            for k in range(planes):
+                above = (first + k) % channels < raised
+                signs[k] = kind(1) if above else kind(-1)
+                ends[k] = beyond[0] if above else beyond[1]
             for t in range(shift.size):  # the last is repeated, and never greater than itself
                 for k in range(wide * planes):
                     b[t * BLOCK + k] = bias[(first + k % planes) % channels, min(t, count - 1)]
-        fill(copy, x, width, first, planes, rows, columns, signs, sign * outside)
+        fill(copy, x, width, first, planes, rows, columns, signs, ends)
         for i in range(y.shape[1] // out_width):
             for c in range(0, out_width, wide):
                 some, pixel = min(wide, out_width - c), i * out_width + c

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varmorph.kernels.arrays import by_element, by_slot, over_samples, room, writes_into
+from varmorph.kernels.arrays import by_element, by_slot, over_samples, room, signed_outside, writes_into
 from varmorph.kernels.threads import over_planes
 from varmorph.kernels.window import expectile as expectile_kernel
 from varmorph.kernels.window import expectile_gradient, interleaved_expectile, interleaved_maxplus, maxplus
@@ -27,14 +27,14 @@ def supremum(
     x: np.ndarray,
     bias: np.ndarray,
     geometry: Geometry,
-    outside: float,
-    sign: int,
+    outside: float | None,
+    raised: int,
     with_slots: bool = True,
     out: Out = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute sign * max(sign * x + bias) and the first slot that attains it, the number of slots where none does.
+    """Compute the greatest x + bias, of channels from `raised` on the least x - bias, and the first slot that attains it.
 
-    Without `with_slots` the second result is empty.
+    Where none does, the number of slots is given. Edges from beyond the image are absent if `outside` is None. Without `with_slots` the second result is empty.
     """
     window = shifted_window(geometry)
     function = by_slot(bias, window.elements)
@@ -43,14 +43,14 @@ def supremum(
     numbers = np.uint8 if window.offsets.size < 256 else np.int32
     chosen = room(out, 1, y.shape, numbers) if with_slots else np.empty((0, 0, 0, 0), numbers)
     grid = rows_of_slots(window.offsets, geometry.size, with_slots)
-    kind = x.dtype.type
+    beyond = signed_outside(outside, x.dtype)
     bundles = _bundles(x.shape, function, window) if grid == 0 else None
     if bundles is not None:
         images, found, slots = _flat(x), _flat(y), _flat(chosen) if with_slots else np.empty((0, 0), numbers)
 
         def run_bundles(start: int, stop: int) -> None:
             interleaved_maxplus.forward(
-                images, x.shape[3], kind(sign), function, window.rows, window.columns, window.offsets, kind(outside), found,
+                images, x.shape[3], raised, function, window.rows, window.columns, window.offsets, beyond, found,
                 slots, y.shape[3], bundles.planes, bundles.columns, start, stop,
             )  # fmt: skip
 
@@ -59,7 +59,7 @@ def supremum(
 
     def run(start: int, stop: int) -> None:
         maxplus.forward(
-            x, kind(sign), function, window.rows, window.columns, window.offsets, grid, kind(outside), y, chosen,
+            x, raised, function, window.rows, window.columns, window.offsets, grid, beyond, y, chosen,
             start, stop,
         )  # fmt: skip
 
@@ -69,7 +69,7 @@ def supremum(
 
 @writes_into
 def supremum_backward(
-    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int, out: Out = None
+    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, raised: int, out: Out = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give each gradient to the pixel and the element that were chosen."""
     window = shifted_window(geometry)
@@ -98,7 +98,8 @@ def supremum_backward(
 
         over_planes(run_bundles, bundles.number, grad_y.size)
     sums = by_element(grad_bias, window.elements, samples, bias)
-    return grad_x, sums if sign > 0 else -sums
+    np.negative(sums[raised:], out=sums[raised:])
+    return grad_x, sums
 
 
 @writes_into

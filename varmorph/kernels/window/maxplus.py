@@ -81,22 +81,23 @@ def search(best: Any, slot: Any, copy: Any, shift: Any, b: Any, number: Any, cou
 @kernel
 def forward(
     x: Any,
-    sign: Any,
+    raised: int,
     bias: Any,
     rows: Any,
     columns: Any,
     offsets: Any,
     grid: Any,
-    outside: Any,
+    beyond: Any,
     y: Any,
     chosen: Any,
     start: int,
     stop: int,
 ) -> None:
-    """Write y = sign * max(sign * x + bias) and the slot that attains it, for the planes start..stop.
+    """Write max(x + bias), or min(x - bias) for channels from `raised` on, and the slot that attains it.
 
-    A window of -inf alone has no slot that attains anything: the number of slots is written. No slots are written if
-    `chosen` is empty. `grid` is the number of rows of slots if they are evenly spaced (see `flat`), else 0.
+    Done for the planes start..stop. A window of -inf alone has no slot that attains anything: the number of slots is
+    written. No slots are written if `chosen` is empty. `beyond` is what lies outside, times the signs 1 and -1. `grid` is
+    the number of rows of slots if they are evenly spaced (see `flat`), else 0.
     """
     channels, dtype = x.shape[1], x.dtype
     kind = dtype.type
@@ -111,7 +112,8 @@ def forward(
     for p in range(start, stop):
         n, c = p // channels, p % channels
         count = list_slots(bias[c], offsets, slots, shift, b)
-        fill(copy, x[n, c], rows, columns, sign, outside)
+        sign = kind(1) if c < raised else kind(-1)
+        fill(copy, x[n, c], rows, columns, sign, beyond[0] if c < raised else beyond[1])
         slot[:] = offsets.size
         nan = holds_nan(x[n, c])
         if grid > 0 and not nan and count == offsets.size and is_flat(bias[c]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from varmorph.kernels.arrays import by_element, by_slot, over_samples
+from varmorph.kernels.arrays import by_element, by_slot, over_samples, signed_outside
 from varmorph.kernels.threads import over_planes
 from varmorph.kernels.window import block_expectile, block_expectile_gradient, huber_gradient, selection
 from varmorph.kernels.window import huber as huber_kernel
@@ -94,17 +94,21 @@ class _Sums:
 
 
 def supremum(
-    x: np.ndarray, bias: np.ndarray, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
+    x: np.ndarray, bias: np.ndarray, geometry: Geometry, outside: float | None, raised: int, with_slots: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute sign * max(sign * x + bias), and the first slot that attains it, the number of slots where none does.
+    """Compute the greatest x + bias, of channels from `raised` on the least x - bias, and the first slot that attains it.
 
-    Without `with_slots` the second result is empty.
+    Where none does, the number of slots is given. Edges from beyond the image are absent if `outside` is None. Without
+    `with_slots` the second result is empty.
     """
-    image, y, edges = _planes(x), _results(x, geometry), _edges(bias, np.ones_like(bias), geometry, outside)
+    image, y = _planes(x), _results(x, geometry)
+    edges, lower_edges = (
+        _edges(bias, np.ones_like(bias), geometry, beyond) for beyond in signed_outside(outside, x.dtype)
+    )
     chosen = np.empty(y.shape if with_slots else (0, 0), np.int32)
 
     def run(start: int, stop: int) -> None:
-        selection.supremum(image, edges, image.dtype.type(sign), y, chosen, start, stop)
+        selection.supremum(image, edges, lower_edges, raised, y, chosen, start, stop)
 
     over_planes(run, y.shape[0], y.size)
     size = window(geometry).shape
@@ -112,12 +116,14 @@ def supremum(
 
 
 def supremum_backward(
-    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, sign: int
+    grad_y: np.ndarray, chosen: np.ndarray, bias: np.ndarray, geometry: Geometry, raised: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the gradients of x and bias."""
     sums = _Sums(grad_y.shape[0], bias, geometry)
     sums.add_chosen(grad_y, chosen[None])
-    return sums.by_pixel(), sign * sums.by_element(sums.bias)
+    by_element = sums.by_element(sums.bias)
+    np.negative(by_element[raised:], out=by_element[raised:])
+    return sums.by_pixel(), by_element
 
 
 def expectile(

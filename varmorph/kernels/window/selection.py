@@ -31,20 +31,23 @@ def _choose(table: Any, state: Any, slots: Any, count: int, none: int) -> None:
 
 
 @kernel
-def supremum(x: Any, edges: Any, sign: Any, y: Any, chosen: Any, start: int, stop: int) -> None:
-    """Write sign * max(sign * x + bias) and the slot that attains it, the number of slots if none does.
+def supremum(x: Any, edges: Any, lower_edges: Any, raised: int, y: Any, chosen: Any, start: int, stop: int) -> None:
+    """Write max(x + bias), or min(x - bias) for channels from `raised` on, and the slot that attains it.
 
-    An empty `chosen` stays empty.
+    If none does, the number of slots is written. `lower_edges` are the edges with what lies outside turned upside down, for the
+    minimum. An empty `chosen` stays empty.
     """
     layout, dtype, at_most = edges.layout, x.dtype, edges.bias.shape[1]
     copy, image, slots = np.empty(layout.cells.size, dtype), np.empty(x.shape[1], dtype), np.empty(at_most, np.int64)
     table, state = np.empty((at_most, 2 * BLOCK), dtype), np.empty(PARTS, dtype)
     for p in range(start, stop):
-        fill(copy, x[p], layout.cells, sign, edges.outside)
+        above = p % edges.bias.shape[0] < raised
+        sign, own = (dtype.type(1), edges) if above else (dtype.type(-1), lower_edges)
+        fill(copy, x[p], layout.cells, sign, own.outside)
         for i in range(image.size):
             image[i] = sign * x[p, i]
         for s in range(0, layout.pixels.size, BLOCK):
-            count = read(table, slots, s, copy, image, edges, p % edges.bias.shape[0])
+            count = read(table, slots, s, copy, image, own, p % edges.bias.shape[0])
             _choose(table, state, slots, count, at_most)
             for j in range(BLOCK):
                 state[GREATEST + j] = sign * state[GREATEST + j] + dtype.type(0)  # adding 0 turns -0 into 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from varmorph.adjoints import Adjoint
-from varmorph.arguments import check_joint_penalty, check_positive_number
+from varmorph.arguments import check_joint_penalty, check_positive_number, initial_levels
 from varmorph.torch.arguments import check_edge_smoothing
 from varmorph.torch.energy.certificates import Certificate
 from varmorph.torch.energy.minimisation import Solution
@@ -105,7 +105,7 @@ class RegularisedDilation2d(_Coupled2d):
         channels: int,
         kernel_size: int | Sequence[int] | None = None,
         *,
-        initial_level: float = 2.0,
+        initial_level: float | Sequence[float] = 2.0,
         initial_coupling: float = 1.0,
         penalty: str = "expectile",
         smoothing: float | None = None,
@@ -128,7 +128,7 @@ class RegularisedDilation2d(_Coupled2d):
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be a number >= 0, found {ridge!r}")
         self.edge_penalty, self.edge_smoothing, self.ridge = edge_penalty, edge_smoothing, ridge
-        self.initial_level = float(initial_level)
+        self.initial_level = initial_levels(initial_level, self.channels)
         self.initial_coupling = check_positive_number("initial_coupling", initial_coupling)
         self.logit_level = nn.Parameter(self.bias.new_empty(channels))
         self.log_coupling = nn.Parameter(self.bias.new_empty(channels))
@@ -137,7 +137,8 @@ class RegularisedDilation2d(_Coupled2d):
     def reset_parameters(self) -> None:
         """Start with offsets 0, weights 1, and the initial level and coupling in every channel."""
         super().reset_parameters()
-        nn.init.constant_(self.logit_level, self.initial_level)
+        with torch.no_grad():
+            self.logit_level.copy_(torch.as_tensor(self.initial_level))
         nn.init.constant_(self.log_coupling, math.log(self.initial_coupling))
 
     @property
@@ -179,7 +180,7 @@ class _Joint2d(_Coupled2d):
         channels: int,
         kernel_size: int | Sequence[int] | None = None,
         *,
-        initial_level: float = 4.0,
+        initial_level: float | Sequence[float] = 4.0,
         initial_eta: float = 0.1,
         penalty: str = "expectile",
         smoothing: float | None = None,
@@ -196,7 +197,7 @@ class _Joint2d(_Coupled2d):
             channels, kernel_size, solver, adjoint, penalty=penalty, smoothing=smoothing, rate=rate, padding=padding,
             initial=initial, device=device, dtype=dtype,
         )  # fmt: skip
-        self.initial_level = float(initial_level)
+        self.initial_level = initial_levels(initial_level, self.channels)
         self.initial_eta = check_positive_number("initial_eta", initial_eta)
         self.logit_levels = nn.Parameter(self.bias.new_empty(2, channels))
         self.log_eta = nn.Parameter(self.bias.new_empty(channels))
@@ -208,7 +209,7 @@ class _Joint2d(_Coupled2d):
         nn.init.constant_(self.log_eta, math.log(self.initial_eta))
         with torch.no_grad():
             for row, sign in zip(self.logit_levels, self.signs, strict=True):
-                row.fill_(sign * self.initial_level)
+                row.copy_(sign * torch.as_tensor(self.initial_level))
 
     @property
     def eta(self) -> Channels:

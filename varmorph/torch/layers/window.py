@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from varmorph.arguments import (
     check_channels,
+    check_dual,
     check_padding,
     check_penalty,
     initial_function,
+    initial_levels,
     pair,
     window_size,
 )
@@ -123,6 +125,8 @@ class Dilation2d(_MaxPlus2d):
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
         Size of the window; may be left out if `initial` is given.
+    dual : int
+        Number of channels, the last ones, that are eroded instead, by the transposed function.
     stride, rate, padding
         As in `varmorph.torch.dilation`.
     initial : (kh, kw) or (C, kh, kw), optional
@@ -152,11 +156,43 @@ class Dilation2d(_MaxPlus2d):
 
     operator = staticmethod(window.dilation)
 
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Sequence[int] | None = None,
+        *,
+        dual: int = 0,
+        stride: int | Sequence[int] = 1,
+        rate: int | Sequence[int] = 1,
+        padding: Padding = "geodesic",
+        initial: npt.ArrayLike | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            channels,
+            kernel_size,
+            stride=stride,
+            rate=rate,
+            padding=padding,
+            initial=initial,
+            device=device,
+            dtype=dtype,
+        )
+        self.dual = check_dual(dual, channels)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "dual": self.dual}
+
+    def extra_repr(self) -> str:
+        """Show the arguments that make the layer, defaults left out."""
+        return super().extra_repr() + (f", dual={self.dual}" if self.dual else "")
+
 
 class Erosion2d(_MaxPlus2d):
     """Max-plus erosion, the adjoint of `Dilation2d` with the same structuring function.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.erosion`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.erosion`.
 
     Examples
     --------
@@ -171,7 +207,7 @@ class Erosion2d(_MaxPlus2d):
 class Opening2d(_MaxPlus2d):
     """Opening: erosion, then dilation, by one structuring function.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.opening`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.opening`.
 
     Examples
     --------
@@ -186,7 +222,7 @@ class Opening2d(_MaxPlus2d):
 class Closing2d(_MaxPlus2d):
     """Closing: dilation, then erosion, by one structuring function.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.closing`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.closing`.
 
     Examples
     --------
@@ -201,7 +237,7 @@ class Closing2d(_MaxPlus2d):
 class Gradient2d(_MaxPlus2d):
     """Morphological gradient: dilation minus erosion.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.gradient`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.gradient`.
 
     Examples
     --------
@@ -216,7 +252,7 @@ class Gradient2d(_MaxPlus2d):
 class WhiteTopHat2d(_MaxPlus2d):
     """White top-hat: the image minus its opening.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.white_top_hat`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.white_top_hat`.
 
     Examples
     --------
@@ -231,7 +267,7 @@ class WhiteTopHat2d(_MaxPlus2d):
 class BlackTopHat2d(_MaxPlus2d):
     """Black top-hat: the closing minus the image.
 
-    Arguments, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.black_top_hat`.
+    Arguments but for `dual`, attributes and errors are those of `Dilation2d`; the operator is `varmorph.torch.black_top_hat`.
 
     Examples
     --------
@@ -295,7 +331,7 @@ class _SingleLevel2d(VariationalLayer2d):
         channels: int,
         kernel_size: int | Sequence[int] | None = None,
         *,
-        initial_level: float = 2.0,
+        initial_level: float | Sequence[float] = 2.0,
         penalty: str = "expectile",
         smoothing: float | None = None,
         stride: int | Sequence[int] = 1,
@@ -309,14 +345,15 @@ class _SingleLevel2d(VariationalLayer2d):
             channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding,
             initial=initial, device=device, dtype=dtype,
         )  # fmt: skip
-        self.initial_level = float(initial_level)
+        self.initial_level = initial_levels(initial_level, self.channels)
         self.logit_level = nn.Parameter(self.bias.new_empty(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start with offsets 0, weights 1 and the initial level in every channel."""
         super().reset_parameters()
-        nn.init.constant_(self.logit_level, self.initial_level)
+        with torch.no_grad():
+            self.logit_level.copy_(torch.as_tensor(self.initial_level))
 
     def forward(self, x: Images) -> Outputs:
         """Apply the operator to (N, channels, H, W)."""
@@ -332,8 +369,9 @@ class VariationalDilation2d(_SingleLevel2d):
         Number of channels C of the images (N, C, H, W).
     kernel_size : int or pair
         Size of the window; may be left out if `initial` is given.
-    initial_level : float
-        First value of `logit_level`: 0 gives the mean over the window, large values the dilation.
+    initial_level : float or (C,)
+        First value of `logit_level`: 0 gives the mean over the window, large values the dilation, small ones the erosion by
+        the transposed function of opposite sign. Channels of both kinds may stand in one layer.
     penalty, smoothing, stride, rate, padding
         As in `varmorph.torch.variational_dilation`.
     initial, device, dtype
@@ -386,7 +424,7 @@ class _TwoLevels2d(VariationalLayer2d):
         channels: int,
         kernel_size: int | Sequence[int] | None = None,
         *,
-        initial_level: float = 2.0,
+        initial_level: float | Sequence[float] = 2.0,
         penalty: str = "expectile",
         smoothing: float | None = None,
         stride: int | Sequence[int] = 1,
@@ -400,7 +438,7 @@ class _TwoLevels2d(VariationalLayer2d):
             channels, kernel_size, penalty=penalty, smoothing=smoothing, stride=stride, rate=rate, padding=padding,
             initial=initial, device=device, dtype=dtype,
         )  # fmt: skip
-        self.initial_level = float(initial_level)
+        self.initial_level = initial_levels(initial_level, self.channels)
         self.logit_levels = nn.Parameter(self.bias.new_empty(2, channels))
         self.reset_parameters()
 
@@ -409,7 +447,7 @@ class _TwoLevels2d(VariationalLayer2d):
         super().reset_parameters()
         with torch.no_grad():
             for row, sign in zip(self.logit_levels, self.signs, strict=True):
-                row.fill_(sign * self.initial_level)
+                row.copy_(sign * torch.as_tensor(self.initial_level))
 
     def forward(self, x: Images) -> Outputs:
         """Apply the operator to (N, channels, H, W)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from varmorph.arguments import Size, geometry_of
+from varmorph.arguments import Size, check_dual, geometry_of
 from varmorph.differences import difference
 from varmorph.torch.arguments import check_bias, check_image
 from varmorph.torch.backend.choice import plain_shape
@@ -24,7 +24,13 @@ __all__ = [
 
 
 def dilation(
-    x: Images, bias: StructuringFunction, *, stride: Size = 1, rate: Size = 1, padding: Padding = "geodesic"
+    x: Images,
+    bias: StructuringFunction,
+    *,
+    stride: Size = 1,
+    rate: Size = 1,
+    padding: Padding = "geodesic",
+    dual: int = 0,
 ) -> Outputs:
     """Max-plus dilation: y_i is the greatest x_{i+k} + bias_k over the window.
 
@@ -40,6 +46,9 @@ def dilation(
         What the window meets beyond the border. "geodesic" cuts the window there. "reflect" does not repeat the border
         pixel. "valid" gives only the outputs whose window lies in the image. A number breaks the laws that tie
         dilation and erosion together (adjunction, extensivity, idempotence), and invariance to added constants.
+    dual : int
+        Number of channels, the last ones, that get the dual under negation: y_i is the least x_{i+k} - bias_k, which is the
+        erosion by the transposed function. One call for a layer of both.
 
     Returns
     -------
@@ -50,7 +59,7 @@ def dilation(
     TypeError
         If x or bias is not a floating point tensor.
     ValueError
-        If a shape does not fit, the bias of a channel is -inf everywhere, or an option is unknown.
+        If a shape does not fit, the bias of a channel is -inf everywhere, there are fewer than `dual` channels, or an option is unknown.
 
     Notes
     -----
@@ -66,7 +75,9 @@ def dilation(
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, False), 1)
+    shape = plain_shape(x)
+    raised = shape[1] - check_dual(dual, shape[1])
+    return dilate(x, bias, geometry_of(shape, plain_shape(bias), stride, rate, padding, False), raised)
 
 
 def erosion(
@@ -90,7 +101,7 @@ def erosion(
     """
     x = check_image(x)
     bias = check_bias(bias, x.shape[1])
-    return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, True), -1)
+    return dilate(x, bias, geometry_of(plain_shape(x), plain_shape(bias), stride, rate, padding, True), 0)
 
 
 def opening(

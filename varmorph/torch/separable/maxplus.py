@@ -8,7 +8,7 @@ from torch import Tensor
 from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, is_transformed
 from varmorph.torch.backend.ops import window as ops
 from varmorph.torch.backend.ops.calls import call, differentiable_as
-from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge
+from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge, signs_of
 from varmorph.torch.separable.second_derivatives import supremum_backward
 from varmorph.windows import Geometry, Window, outside_value
 
@@ -17,32 +17,31 @@ __all__ = ["dilate", "supremum"]
 differentiable_as(ops.supremum_backward, supremum_backward)
 
 
-def dilate(x: Tensor, bias: Tensor, geometry: Geometry, sign: int) -> Tensor:
-    """Compute sign * max(sign * x + bias) over the windows: the dilation for sign 1, the erosion for -1."""
-    dtype, beyond = compute_dtype(x), outside_value(geometry)
+def dilate(x: Tensor, bias: Tensor, geometry: Geometry, raised: int) -> Tensor:
+    """Compute the greatest x + bias over the windows in the first `raised` channels, the least x - bias in the others."""
+    dtype, outside = compute_dtype(x), outside_value(geometry)
     image, function = x.to(dtype), bias.to(dtype).flatten(1)
-    outside = -torch.inf if beyond is None else sign * beyond
     kernels = implementation("this dilation or erosion", x.device, DEVICES)
     if kernels != "tensor":
         learning = is_transformed() or (torch.is_grad_enabled() and (image.requires_grad or function.requires_grad))
-        y, _ = call(ops.supremum, image, function, outside, sign, learning, kernels, *ops.as_plain_numbers(geometry))
-    elif sign > 0:
-        y = supremum(image, function, edges_of(geometry), outside)
+        y, _ = call(ops.supremum, image, function, outside, raised, learning, kernels, *ops.as_plain_numbers(geometry))
     else:
-        y = 0.0 - supremum(-image, function, edges_of(geometry), outside)
+        y = supremum(image, function, edges_of(geometry), outside, raised)
     return y.to(x.dtype)
 
 
-def supremum(x: Tensor, bias: Tensor, window: Window, outside: float) -> Tensor:
-    """Take the greatest x + bias over each window, in plain tensor code; the first such edge in row-major order takes the gradient.
+def supremum(x: Tensor, bias: Tensor, window: Window, outside: float | None, raised: int) -> Tensor:
+    """Do so in plain tensor code; the first edge in row-major order that attains the value takes the gradient.
 
-    x : (N, C, H, W).  bias : (C, K), -inf leaves the element out.  outside : value beyond the image.
+    x : (N, C, H, W).  bias : (C, K), -inf leaves the element out.
+    outside : value beyond the image, or None where edges from beyond the image are absent.
     """
+    signs = signs_of(bias.shape[0], raised, x)
+    values = edge_values(signs * x, window, -torch.inf) if outside is None else signs * edge_values(x, window, outside)
     offset = per_edge(bias, window)
     absent = torch.isneginf(offset)
-    values = edge_values(x, window, outside) + offset.masked_fill(absent, 0.0)
-    values = values.masked_fill(absent, -torch.inf)
+    values = (values + offset.masked_fill(absent, 0.0)).masked_fill(absent, -torch.inf)
     first = values.detach().max(dim=0, keepdim=True).indices
     greatest = values.gather(0, first).squeeze(0)
     # An empty window, or one of -inf alone, has no edge that could take a gradient.
-    return greatest.masked_fill(torch.isneginf(greatest), -torch.inf)
+    return signs * greatest.masked_fill(torch.isneginf(greatest), -torch.inf) + 0.0

@@ -44,7 +44,7 @@ class Mixing(NamedTuple):
 def extremum(x: Tensor, bias: Tensor, mixing: Mixing, sign: int) -> Tensor:
     """Compute the greatest x + bias over the edges into each output, for sign -1 the least."""
     if mixing.is_depthwise(x, bias) and sign > 0:
-        return maxplus.dilate(x, bias[:, 0], mixing.geometry, 1)
+        return maxplus.dilate(x, bias[:, 0], mixing.geometry, x.shape[1])
     dtype, outside = compute_dtype(x), outside_value(mixing.geometry)
     image, function = x.to(dtype), bias.to(dtype)
     kernels = implementation("this max-plus convolution", x.device, DEVICES)

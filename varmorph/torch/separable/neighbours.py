@@ -18,6 +18,7 @@ __all__ = [
     "inside_image",
     "negative_offsets",
     "per_edge",
+    "signs_of",
     "window_pulls",
 ]
 
@@ -113,6 +114,13 @@ def flat_shifts(size: tuple[int, int], width: int, device: torch.device) -> Tens
     """Say how far from its pixel each element of a window lies (kh * kw,), in an image of this width laid out flat."""
     rows, columns = (torch.arange(length, device=device) - length // 2 for length in size)
     return (rows[:, None] * width + columns).flatten()
+
+
+def signs_of(channels: int, raised: int, like: Tensor) -> Tensor:
+    """Give 1 for the first `raised` channels, -1 for the others: (C, 1, 1)."""
+    signs = torch.ones(channels, 1, 1, dtype=like.dtype, device=like.device)
+    signs[raised:] = -1
+    return signs
 
 
 def negative_offsets(bias: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from varmorph.torch.backend.ops import window as ops
 from varmorph.torch.separable.expectile import frozen_newton_step
-from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge, window_pulls
+from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge, signs_of, window_pulls
 from varmorph.torch.separable.quantiles import minimise_huber
 
 __all__ = [
@@ -38,13 +38,14 @@ def pulled_back(function: Callable[..., Tensor], grad_y: Tensor, *at: Tensor) ->
 
 
 def supremum_backward(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Any, *window: Any
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, raised: int, kernels: str, x_shape: Any, *window: Any
 ) -> tuple[Tensor, ...]:
     """Give the gradient of y to the chosen pixel and element."""
     edges = edges_of(ops.from_plain_numbers(x_shape, *window))
+    signs = signs_of(bias.shape[0], raised, bias)[..., 0]
 
     def selected(x: Tensor, bias: Tensor) -> Tensor:
-        return chosen_values(edge_values(x, edges, 0.0) + sign * per_edge(bias, edges), chosen)
+        return chosen_values(edge_values(x, edges, 0.0) + per_edge(signs * bias, edges), chosen)
 
     return pulled_back(selected, grad_y, grad_y.new_zeros(x_shape), torch.zeros_like(bias))
 

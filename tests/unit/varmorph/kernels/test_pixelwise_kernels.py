@@ -37,7 +37,7 @@ GEOMETRIES = [  # with padding "valid", those whose window fits
     or all(r * (s - 1) < n for s, r, n in zip(geometry.size, geometry.rate, geometry.image, strict=True))
 ]
 LEVELS = torch.tensor([-40.0, -30.0, -1.3, 0.0, np.log(2), np.log(3), 3.0, 12.0, 40.0], dtype=torch.float64)
-OPERATORS = ["dilation", "erosion", "expectile", "quantile", "huber 0.05", "huber 0.7", "huber 30"]
+OPERATORS = ["dilation", "erosion", "half and half", "expectile", "quantile", "huber 0.05", "huber 0.7", "huber 30"]
 every_operator = pytest.mark.parametrize("operator", OPERATORS)
 every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: "-".join(map(str, g)).replace(" ", ""))
 some_geometries = pytest.mark.parametrize(
@@ -67,7 +67,12 @@ def outside_of(geometry):
 
 
 def is_max_plus(operator):
-    return operator in ("dilation", "erosion")
+    return operator in ("dilation", "erosion", "half and half")
+
+
+def raised_of(operator):
+    """The number of channels, the first, of which the greatest is taken."""
+    return {"dilation": 99, "erosion": 0, "half and half": 1}[operator]
 
 
 def by_tensor(operator, arguments, geometry):
@@ -75,9 +80,7 @@ def by_tensor(operator, arguments, geometry):
     x, bias, weight, level = (argument.detach().requires_grad_() for argument in arguments)
     edges, outside = window(geometry), outside_of(geometry)
     if is_max_plus(operator):
-        sign = 1 if operator == "dilation" else -1
-        beyond = -torch.inf if outside is None else sign * outside
-        return sign * maxplus.supremum(sign * x, bias, edges, beyond), (x, bias)
+        return maxplus.supremum(x, bias, edges, outside, raised_of(operator)), (x, bias)
     if not operator.startswith("huber"):
         y = separable.solve(x, bias, weight, level, edges, outside, operator)
         return y, (x, bias, weight, level) if operator == "expectile" else (x, bias)
@@ -95,10 +98,9 @@ def by_kernel(operator, arguments, geometry):
         return [*gradients[:3], gradients[3] * tau * (1 - tau), *gradients[4:]]
 
     if is_max_plus(operator):
-        sign = 1 if operator == "dilation" else -1
-        beyond = -torch.inf if outside is None else sign * outside
-        y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, beyond, sign, True)
-        return y, lambda cotangent: on_arrays(pixelwise.supremum_backward, cotangent, chosen, bias, geometry, sign)
+        raised = raised_of(operator)
+        y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, outside, raised, True)
+        return y, lambda cotangent: on_arrays(pixelwise.supremum_backward, cotangent, chosen, bias, geometry, raised)
     problem = bias, weight, tau, cotau
     if operator == "expectile":
         y = on_arrays(pixelwise.expectile, x, *problem, geometry, outside)
@@ -155,7 +157,7 @@ def test_ties_and_flat_pieces_are_treated_as_by_tensor_code(geometry, operator):
         assert_agreement(operator, [x, bias, weight, LEVELS], geometry, 1e-14, 1e-11)
 
 
-@pytest.mark.parametrize("operator", OPERATORS[2:])
+@pytest.mark.parametrize("operator", OPERATORS[3:])
 @pytest.mark.parametrize("integers", [True, False], ids=["ties", "generic"])
 @some_geometries
 def test_values_are_those_of_the_reference_at_all_levels(geometry, integers, operator):
@@ -183,7 +185,7 @@ def in_reference(operator, geometry, x, bias, weight, level, cotangent=None):
     return [torch.as_tensor(np.asarray(gradient)) for gradient in gradients]
 
 
-@pytest.mark.parametrize("operator", OPERATORS[2:])
+@pytest.mark.parametrize("operator", OPERATORS[3:])
 @every_geometry
 def test_values_and_gradients_are_those_of_the_reference(geometry, operator):
     arguments = drawn(geometry)
@@ -222,7 +224,7 @@ def test_nan_and_infinite_pixels_are_treated_as_by_tensor_code(numbers, geometry
             assert_same(ours, gradient, 1e-10)
 
 
-@pytest.mark.parametrize("operator", OPERATORS[2:])
+@pytest.mark.parametrize("operator", OPERATORS[3:])
 @pytest.mark.parametrize("level", [-800.0, 800.0])
 def test_levels_may_be_so_high_that_one_side_has_no_weight_left(level, operator):
     geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
@@ -246,7 +248,7 @@ def test_a_window_without_neighbours_gives_no_gradient(operator):
     assert all(gradient.isfinite().all() for gradient in others)
 
 
-@pytest.mark.parametrize("operator", OPERATORS[2:])
+@pytest.mark.parametrize("operator", OPERATORS[3:])
 def test_an_undefined_pixel_that_nobody_asks_for_spoils_no_gradient(operator):
     geometry = Geometry((4, 4), (2, 2), (2, 2), (1, 1), "valid", False)
     x, bias, weight, level = drawn(geometry, channels=1)
@@ -310,8 +312,8 @@ def test_a_batch_may_be_empty(operator):
 def test_slots_are_left_out_on_request():
     geometry = Geometry((6, 7), (3, 3), padding="reflect", reverse=True)
     x, bias, *_ = drawn(geometry)
-    y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, False)
-    assert torch.equal(y, on_arrays(pixelwise.supremum, x, bias, geometry, -torch.inf, 1, True)[0])
+    y, chosen = on_arrays(pixelwise.supremum, x, bias, geometry, None, 99, False)
+    assert torch.equal(y, on_arrays(pixelwise.supremum, x, bias, geometry, None, 99, True)[0])
     assert chosen.shape == (0,)
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 import varmorph.torch
-from varmorph.torch import Dilation2d, VariationalClosing2d, VariationalDilation2d, VariationalOpening2d
+from varmorph.torch import (
+    Dilation2d,
+    Erosion2d,
+    VariationalClosing2d,
+    VariationalDilation2d,
+    VariationalErosion2d,
+    VariationalOpening2d,
+)
 
 MAX_PLUS = ["Dilation2d", "Erosion2d", "Opening2d", "Closing2d", "Gradient2d", "WhiteTopHat2d", "BlackTopHat2d"]
 ONE_LEVEL = ["VariationalDilation2d", "VariationalErosion2d"]
@@ -51,6 +58,30 @@ def test_a_layer_applies_the_function_of_its_name(name, x):
         arguments |= {"weight": made.log_weight.exp(), level: getattr(made, level)}
     expected = getattr(varmorph.torch, FUNCTIONS[name])(x, **arguments, stride=2, padding="reflect")
     assert torch.equal(made(x), expected)
+
+
+def test_one_layer_holds_dilations_and_erosions(x):
+    maxplus = Dilation2d(3, (3, 3), dual=2)
+    assert repr(maxplus) == "Dilation2d(3, kernel_size=(3, 3), dual=2)"
+    assert torch.equal(maxplus(x)[:, 1:], Erosion2d(2, 3)(x[:, 1:]))  # flat and odd, so that it is its own transpose
+    made = VariationalDilation2d(3, 3, initial_level=[2.0, -2.0, -1.0])
+    torch.nn.init.normal_(made.bias, generator=torch.Generator().manual_seed(2))
+    eroding = VariationalErosion2d(2, 3, initial_level=(2.0, 1.0))
+    with torch.no_grad():
+        eroding.bias.copy_(-made.bias[1:].flip((1, 2)))
+    torch.testing.assert_close(made(x)[:, 1:], eroding(x[:, 1:]))
+
+
+@pytest.mark.parametrize("level", [[1.0, 2.0], [[1.0] * 3], [1.0, float("inf"), 0.0]])
+def test_first_levels_that_do_not_fit_are_refused(level):
+    with pytest.raises(ValueError, match="initial_level must be"):
+        VariationalDilation2d(3, 3, initial_level=level)
+
+
+@pytest.mark.parametrize("dual", [-1, 4, 1.5, True])
+def test_a_number_of_dual_channels_that_does_not_fit_is_refused(dual):
+    with pytest.raises(ValueError, match=f"dual must be a number of channels, 0 to 3, found {dual}"):
+        Dilation2d(3, 3, dual=dual)
 
 
 @every_layer

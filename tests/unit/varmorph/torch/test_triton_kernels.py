@@ -77,8 +77,8 @@ for size in ((3, 3), (1, 31))[: int(sys.argv[2])]:
     problem = bias, bias, tau, tau
     y = cuda.expectile(x, *problem, geometry, None)
 cuda.expectile_backward(y, x, y, *problem, geometry, None)
-y, chosen = cuda.supremum(x, bias, geometry, 0.0, 1)
-cuda.supremum_backward(y, chosen, bias, geometry, 1)
+y, chosen = cuda.supremum(x, bias, geometry, 0.0, 2)
+cuda.supremum_backward(y, chosen, bias, geometry, 2)
 y, ends = cuda.quantile(x, *problem, geometry, None)
 y, ends = cuda.huber(x, *problem, tau, geometry, None)
 cuda.huber_backward(y, x, y, ends, *problem, tau, geometry, None)

@@ -18,6 +18,8 @@ DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
+ALL = 99  # channels, more than there are
+
 GEOMETRIES = {  # image, window, stride, rate, padding, reversed
     "one pixel": Geometry((1, 1), (3, 3), (1, 1), (1, 1), "geodesic", False),
     "1x1": Geometry((4, 5), (1, 1), (1, 1), (1, 1), "geodesic", False),
@@ -79,27 +81,24 @@ def assert_close(found, expected):
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=unit * scale, equal_nan=True)
 
 
-def supremum_in_tensor_code(x, bias, geometry, outside, sign):
-    y = maxplus.supremum(sign * x, bias, window(geometry), outside)
-    return y if sign > 0 else 0.0 - y
-
-
 def cotangent(y):
     return torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(y.dtype)
 
 
 @every_geometry
 @pytest.mark.parametrize(
-    ("sign", "dtype", "outside"), [(1, torch.float32, -torch.inf), (-1, torch.float64, 0.1)], ids=["largest", "least"]
+    ("raised", "dtype", "outside"),
+    [(ALL, torch.float32, None), (0, torch.float64, 0.1), (1, torch.float32, None), (1, torch.float64, -0.1)],
+    ids=["largest", "least", "both", "both, with a value outside"],
 )
-def test_supremum_agrees_with_tensor_code(cuda, geometry, dtype, sign, outside):
+def test_supremum_agrees_with_tensor_code(cuda, geometry, dtype, raised, outside):
     x, (bias, _, _) = image(geometry, dtype).requires_grad_(), parameters(geometry, dtype)
     bias.requires_grad_()
-    expected = supremum_in_tensor_code(x, bias, geometry, outside, sign)
-    y, chosen = cuda.supremum(*on_device(x, bias), geometry, outside, sign)
+    expected = maxplus.supremum(x, bias, window(geometry), outside, raised)
+    y, chosen = cuda.supremum(*on_device(x, bias), geometry, outside, raised)
     assert torch.equal(y.cpu(), expected.detach())
     gradients = torch.autograd.grad(expected, (x, bias), cotangent(expected))
-    found = cuda.supremum_backward(cotangent(expected).to(DEVICE), chosen, bias.detach().to(DEVICE), geometry, sign)
+    found = cuda.supremum_backward(cotangent(expected).to(DEVICE), chosen, bias.detach().to(DEVICE), geometry, raised)
     for one, other in zip(found, gradients, strict=True):
         assert_close(one, other)
 
@@ -113,8 +112,8 @@ def test_supremum_names_the_slots_that_the_kernel_for_the_cpu_names(cuda, name):
     x = image(geometry, torch.float32).round()  # ties
     x[0, 0, 2, 2], x[1, 1, 1, 1], x[1, 0] = torch.nan, torch.inf, -torch.inf
     bias = torch.zeros(2, math.prod(geometry.size))
-    expected, slots = on_arrays(lanes.supremum, x, bias, geometry, -torch.inf, 1, True)
-    y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
+    expected, slots = on_arrays(lanes.supremum, x, bias, geometry, None, ALL, True)
+    y, chosen = cuda.supremum(*on_device(x, bias), geometry, None, ALL)
     torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(chosen.cpu().long(), slots.long())
     assert (chosen[1, 0] == bias.shape[1]).all()  # no slot attains -inf
@@ -123,15 +122,15 @@ def test_supremum_names_the_slots_that_the_kernel_for_the_cpu_names(cuda, name):
 def test_supremum_leaves_slots_out_where_nobody_asks_for_them(cuda):
     geometry = GEOMETRIES["2x3 stride"]
     x, (bias, _, _) = image(geometry, torch.float32), parameters(geometry, torch.float32)
-    y, none = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1, with_slots=False)
-    assert torch.equal(y, cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)[0])
+    y, none = cuda.supremum(*on_device(x, bias), geometry, None, ALL, with_slots=False)
+    assert torch.equal(y, cuda.supremum(*on_device(x, bias), geometry, None, ALL)[0])
     assert none.shape == (0,)
 
 
 def test_supremum_of_a_large_window_keeps_its_slots_apart(cuda):
     geometry = Geometry((1, 2), (1, 257), padding="circular")  # more slots than a byte can number
     x, bias = torch.zeros(1, 1, 1, 2), torch.linspace(-1, 1, 257)[None]
-    y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
+    y, chosen = cuda.supremum(*on_device(x, bias), geometry, None, ALL)
     assert y.tolist() == [[[[1.0, 1.0]]]]
     assert chosen.tolist() == [[[[256, 256]]]]
 
@@ -140,11 +139,11 @@ def test_supremum_of_images_that_many_programs_share(cuda):
     geometry = Geometry((9, 140), (1, 2), (1, 1), (1, 1), "geodesic", False)
     x = image(geometry, torch.float64, 3).requires_grad_()
     bias = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
-    expected = supremum_in_tensor_code(x, bias, geometry, -torch.inf, 1)
-    y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
+    expected = maxplus.supremum(x, bias, window(geometry), None, ALL)
+    y, chosen = cuda.supremum(*on_device(x, bias), geometry, None, ALL)
     assert torch.equal(y.cpu(), expected.detach())
     gradients = torch.autograd.grad(expected, (x, bias), cotangent(expected))
-    found = cuda.supremum_backward(cotangent(expected).to(DEVICE), chosen, bias.detach().to(DEVICE), geometry, 1)
+    found = cuda.supremum_backward(cotangent(expected).to(DEVICE), chosen, bias.detach().to(DEVICE), geometry, ALL)
     for one, other in zip(found, gradients, strict=True):
         assert_close(one, other)
 
@@ -299,8 +298,8 @@ def test_a_batch_may_be_empty(cuda, penalty):
     y, backward = solve(cuda, penalty, x, bias, weight, level, geometry, None, torch.ones(2))
     assert y.shape == x.shape
     assert all(not gradient.any() for gradient in backward(torch.ones_like(y)))
-    y, chosen = cuda.supremum(*on_device(x, bias), geometry, -torch.inf, 1)
-    assert not cuda.supremum_backward(y, chosen, bias.to(DEVICE), geometry, 1)[1].any()
+    y, chosen = cuda.supremum(*on_device(x, bias), geometry, None, ALL)
+    assert not cuda.supremum_backward(y, chosen, bias.to(DEVICE), geometry, ALL)[1].any()
 
 
 def test_memory_layout_does_not_matter(cuda):

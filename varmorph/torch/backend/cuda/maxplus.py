@@ -17,16 +17,17 @@ __all__ = ["collect", "sum_by_slot", "supremum"]
 def supremum(
     x: tl.tensor, bias: tl.tensor, outside: tl.tensor, y: tl.tensor, chosen: tl.tensor,
     rows: tl.tensor, columns: tl.tensor, row_slots: tl.tensor, column_slots: tl.tensor,
-    samples: tl.tensor, channels: tl.tensor, pixels: tl.tensor, height: tl.tensor, width: tl.tensor,
-    SIGN: tl.constexpr, WITH_SLOTS: tl.constexpr, LEAVES_IMAGE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    samples: tl.tensor, channels: tl.tensor, pixels: tl.tensor, raised: tl.tensor, height: tl.tensor, width: tl.tensor,
+    WITH_SLOTS: tl.constexpr, LEAVES_IMAGE: tl.constexpr, CUT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write y = sign * max(sign * x + bias) and the slot that attains it; `outside` already has the sign.
+    """Write max(x + bias), or min(x - bias) for channels from `raised` on, and the slot that attains it.
 
-    A window of -inf alone has no slot that attains anything: the number of slots is written.
+    Edges from `outside` are absent if they are CUT. A window of -inf alone has no slot that attains anything: the number of slots is written.
     """
     channel, plane, i, j, exists = tile(samples, channels, height, width, ROWS, COLUMNS)
     image = x + (plane * pixels)[:, None]
-    beyond = SIGN * tl.load(outside)
+    beyond = tl.load(outside)
+    sign = tl.where(channel < raised, 1.0, -1.0).to(x.dtype.element_ty)
     slot = 0
     bias += channel * row_slots * column_slots
     best = tl.full((ROWS, COLUMNS), float("-inf"), x.dtype.element_ty)
@@ -37,13 +38,15 @@ def supremum(
             b = tl.load(bias + slot)
             if b != float("-inf"):
                 at = row[:, None] + tl.load(columns + c * width + j)[None, :]
-                v = SIGN * read(image, at, beyond, LEAVES_IMAGE) + b
+                v = sign * read(image, at, beyond, LEAVES_IMAGE) + b
+                if CUT:
+                    v = tl.where(at >= 0, v, float("-inf"))
                 above = (best == best) & ~(v <= best)  # the first NaN stays
                 best = tl.where(above, v, best)
                 found = tl.where(above, slot, found)
             slot += 1
     to = (plane * height + i)[:, None] * width + j[None, :]
-    tl.store(y + to, SIGN * best + 0.0, mask=exists)  # adding 0 turns -0 into 0
+    tl.store(y + to, sign * best + 0.0, mask=exists)  # adding 0 turns -0 into 0
     if WITH_SLOTS:
         tl.store(chosen + to, found, mask=exists)
 

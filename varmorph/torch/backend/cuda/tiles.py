@@ -13,7 +13,7 @@ import triton.language as tl
 __all__ = ["SIZES", "divide", "extent", "pulls", "read", "tile"]
 
 # Arguments that differ from image to image: a program that is compiled once serves them all.
-SIZES = ["samples", "channels", "pixels", "outputs", "height", "width", "slots", "row_slots", "column_slots"]
+SIZES = ["samples", "channels", "pixels", "outputs", "height", "width", "slots", "row_slots", "column_slots", "raised"]
 
 
 @triton.jit

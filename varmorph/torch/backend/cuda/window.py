@@ -53,9 +53,9 @@ def _parameters(maps: IndexMaps, bias: Tensor, weight: Tensor, *of_channels: Ten
 
 
 def supremum(
-    x: Tensor, bias: Tensor, geometry: Geometry, outside: float, sign: int, with_slots: bool = True
+    x: Tensor, bias: Tensor, geometry: Geometry, outside: float | None, raised: int, with_slots: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Compute sign * max(sign * x + bias) over each window, and the number of the first slot that attains it.
+    """Compute max(x + bias) over each window, min(x - bias) for channels from `raised` on, and the first slot that attains it.
 
     A window of -inf alone gets the number of slots, and so takes no gradient. Without `with_slots` the second result is
     empty.
@@ -65,19 +65,19 @@ def supremum(
     chosen = y.new_empty(y.shape if with_slots else 0, dtype=torch.uint8 if maps.size < 256 else torch.int32)
     launch(
         maxplus_program.supremum, y.shape, LANES,
-        x.contiguous(), maps.by_slot(bias), kept(outside, x.dtype, x.device), y, chosen,
-        maps.rows, maps.columns, *maps.counts,
-        pixels=x.shape[2] * x.shape[3], SIGN=sign, WITH_SLOTS=with_slots, LEAVES_IMAGE=maps.leaves_image,
+        x.contiguous(), maps.by_slot(bias), kept(outside or 0.0, x.dtype, x.device), y, chosen,
+        maps.rows, maps.columns, *maps.counts, **_edges(x, maps, outside), raised=raised, WITH_SLOTS=with_slots,
     )  # fmt: skip
     return y, chosen
 
 
 def supremum_backward(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, geometry: Geometry, sign: int
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, geometry: Geometry, raised: int
 ) -> tuple[Tensor, Tensor]:
     """Give the gradient of each output to the pixel and the element that attain it: gradients of x and bias."""
     grad_x, grad_bias = _give_to_chosen(grad_y.contiguous(), chosen.contiguous(), bias, geometry)
-    return grad_x, sign * grad_bias
+    grad_bias[raised:].neg_()
+    return grad_x, grad_bias
 
 
 def _give_to_chosen(grad_y: Tensor, chosen: Tensor, bias: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

@@ -70,21 +70,21 @@ def _slot_dtype(geometry: Geometry) -> torch.dtype:
 
 @kernel_op("varmorph::supremum")
 def supremum(
-    x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str,
+    x: Tensor, bias: Tensor, outside: float | None, raised: int, with_slots: bool, kernels: str,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Compute sign * max(sign * x + bias) over each window, and the number of the first slot that attains it.
+    """Compute max(x + bias) over each window, min(x - bias) for channels from `raised` on, and the first slot that attains it.
 
     The backward pass needs the slots; without `with_slots` there are none, which is faster.
     """
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, sign, with_slots)
+    y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, raised, with_slots)
     return y, chosen.to(_slot_dtype(geometry))
 
 
 @supremum.register_fake
 def _(
-    x: Tensor, bias: Tensor, outside: float, sign: int, with_slots: bool, kernels: str, *window: Any
+    x: Tensor, bias: Tensor, outside: float | None, raised: int, with_slots: bool, kernels: str, *window: Any
 ) -> tuple[Tensor, Tensor]:
     y = _result(x, *window)
     return y, y.new_empty(y.shape if with_slots else (0,), dtype=_slot_dtype(from_plain_numbers(x.shape, *window)))
@@ -92,26 +92,26 @@ def _(
 
 @kernel_op("varmorph::supremum_backward")
 def supremum_backward(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Ints,
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, raised: int, kernels: str, x_shape: Ints,
     size: Ints, stride: Ints, rate: Ints, padding: str, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
     geometry = from_plain_numbers(x_shape, size, stride, rate, padding, reverse)
-    gradients = _run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, sign)
+    gradients = _run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, raised)
     return gradients
 
 
 @supremum_backward.register_fake
 def _(
-    grad_y: Tensor, chosen: Tensor, bias: Tensor, sign: int, kernels: str, x_shape: Ints, *window: Any
+    grad_y: Tensor, chosen: Tensor, bias: Tensor, raised: int, kernels: str, x_shape: Ints, *window: Any
 ) -> tuple[Tensor, Tensor]:
     return grad_y.new_empty(x_shape), torch.empty_like(bias)
 
 
 def _keep_for_supremum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, bias, _, sign, _, kernels, *window = inputs
+    x, bias, _, raised, _, kernels, *window = inputs
     ctx.save_for_backward(output[1], bias)
-    ctx.plain = (sign, kernels, x.shape, *window)
+    ctx.plain = (raised, kernels, x.shape, *window)
 
 
 def _supremum_gradient(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:

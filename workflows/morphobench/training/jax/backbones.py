@@ -17,7 +17,7 @@ from morphobench.contract import InvalidPlugin, Task
 from morphobench.training.jax.initial_weights import InitialWeights
 from morphobench.training.jax.layers import BatchNorm2d, Conv2d, Linear
 
-__all__ = ["ChannelHalves", "Classifier", "Operator", "Segmenter", "SpatialBlock", "build", "describe"]
+__all__ = ["Classifier", "Operator", "Segmenter", "SpatialBlock", "build", "describe"]
 
 Operator = Callable[[int, int, Mapping[str, Any]], eqx.Module]
 MakeOperator = Callable[[int], Any]
@@ -168,25 +168,6 @@ class Segmenter(eqx.Module):
             x, state = mix(self.merge[level], jnp.concatenate([skip, double(x, skip.shape[2:])], axis=1), state)
             x, state = self.decoder[level](x, state)
         return self.scores(x), state
-
-
-class ChannelHalves(eqx.Module):
-    """One operator on the first half of the channels, another on the second half; arguments as in `morphobench.training.torch.backbones`."""
-
-    first: Any
-    second: Any
-    split: int = eqx.field(static=True)
-
-    def __init__(self, channels: int, make_first: MakeOperator, make_second: MakeOperator):
-        self.split = channels // 2
-        self.first = make_first(self.split) if self.split else None
-        self.second = make_second(channels - self.split)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map (N, C, H, W) to the same shape."""
-        if self.first is None:
-            return self.second(x)
-        return jnp.concatenate([self.first(x[:, : self.split]), self.second(x[:, self.split :])], axis=1)
 
 
 def halve(x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from morphobench.contract import InvalidPlugin, Task
 
-__all__ = ["ChannelHalves", "Classifier", "Operator", "Segmenter", "SpatialBlock", "build", "describe"]
+__all__ = ["Classifier", "Operator", "Segmenter", "SpatialBlock", "build", "describe"]
 
 Operator = Callable[[int, int, Mapping[str, Any]], nn.Module]
 MakeOperator = Callable[[int], nn.Module]
@@ -166,30 +166,6 @@ class Segmenter(nn.Module):
             x = self.merge[level](torch.cat([skip, double(x, skip.shape[2:])], dim=1))
             x = self.decoder[level](x)
         return self.scores(x)
-
-
-class ChannelHalves(nn.Module):
-    """One operator on the first half of the channels, another on the second half.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels; of an odd number the second half gets one more.
-    make_first, make_second : callable
-        Number of channels -> module.
-    """
-
-    def __init__(self, channels: int, make_first: MakeOperator, make_second: MakeOperator):
-        super().__init__()
-        self.split = channels // 2
-        self.first = make_first(self.split) if self.split else None
-        self.second = make_second(channels - self.split)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape."""
-        if self.first is None:
-            return self.second(x)
-        return torch.cat([self.first(x[:, : self.split]), self.second(x[:, self.split :])], dim=1)
 
 
 def halve(x: Tensor) -> Tensor:

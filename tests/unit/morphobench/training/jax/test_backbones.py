@@ -79,17 +79,6 @@ def test_operators_get_the_window_and_the_parameters(kind):
     assert set(seen) == {(5, 2)}
 
 
-def test_channel_halves_apply_each_operator_to_its_half():
-    halves = jax_backbones.ChannelHalves(5, lambda n: Threshold(), lambda n: Identity())
-    found = halves(np.ones((1, 5, 2, 2), np.float32))
-    assert found[0, :, 0, 0].tolist() == [0, 0, 1, 1, 1]
-
-
-def test_one_channel_has_no_first_half():
-    halves = jax_backbones.ChannelHalves(1, lambda n: Threshold(), lambda n: Identity())
-    assert halves(np.ones((1, 1, 2, 2), np.float32)).tolist() == [[[[1, 1], [1, 1]]]]
-
-
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1)])
 def test_doubling_undoes_the_halving_of_a_constant(size):
     image = np.full((1, 2, *size), 3.0, np.float32)

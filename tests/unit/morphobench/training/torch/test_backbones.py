@@ -80,17 +80,6 @@ def test_the_operator_alone_makes_the_difference_in_parameters():
     assert count(depthwise) - count(identity) == (4 + 8 + 16 + 16) * (9 + 1)
 
 
-def test_channel_halves_apply_each_operator_to_its_half():
-    halves = backbones.ChannelHalves(5, lambda n: nn.Threshold(1, 0), lambda n: nn.Identity())
-    expected = torch.cat([torch.zeros(1, 2, 2, 2), torch.ones(1, 3, 2, 2)], dim=1)
-    assert torch.equal(halves(torch.ones(1, 5, 2, 2)), expected)
-
-
-def test_one_channel_has_no_first_half():
-    halves = backbones.ChannelHalves(1, lambda n: nn.Threshold(1, 0), lambda n: nn.Identity())
-    assert torch.equal(halves(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
-
-
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1)])
 def test_doubling_undoes_the_halving_of_a_constant(size):
     image = torch.full((1, 2, *size), 3.0)
