@@ -83,23 +83,42 @@ def _require(fulfilled: Any, expected: str, found: str | Callable[[], str]) -> N
         raise ValueError(f"{expected}, found {found if isinstance(found, str) else found()}")
 
 
+def _range_of(read: Any) -> tuple[float, float]:
+    """Give the least and the greatest number of an array, NaN where there is one or where the numbers are not read.
+
+    Two numbers tell at once that all is well; only where they do not is looked closer.
+    """
+    if isinstance(read, Tensor) or not read.size:
+        return math.nan, math.nan
+    return read.min(), read.max()
+
+
 def _require_weights(name: str, numbers: Tensor) -> None:
     read = numbers_of(numbers)
+    least, greatest = _range_of(read)
+    if least >= 0 and greatest < math.inf:
+        return
     _require((read >= 0) & (read < math.inf), *must_be_weights(name))
 
 
 def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
     """Require numbers that are finite or -inf, and not -inf alone in a row."""
     read = numbers_of(function)
+    least, greatest = _range_of(read)
+    if least > -math.inf and greatest < math.inf:
+        return
     rows = read.reshape(read.shape[0], -1)
-    greatest = rows.amax(1) if isinstance(rows, Tensor) else rows.max(1)  # NaN where an element is
-    _require(greatest < math.inf, *BIAS_NUMBERS)
-    _require(greatest > -math.inf, *absent)
+    of_rows = rows.amax(1) if isinstance(rows, Tensor) else rows.max(1)  # NaN where an element is
+    _require(of_rows < math.inf, *BIAS_NUMBERS)
+    _require(of_rows > -math.inf, *absent)
 
 
 def _require_an_edge(weight: Tensor, bias: Tensor) -> None:
     """Require a positive weight where the bias is finite, in each row of functions of the same shape."""
-    met = (numbers_of(weight) > 0) & (numbers_of(bias) > -math.inf)
+    read = numbers_of(weight)
+    if _range_of(read)[0] > 0:  # and an offset is finite
+        return
+    met = (read > 0) & (numbers_of(bias) > -math.inf)
     _require(met.reshape(met.shape[0], -1).any(1), *ABSENT_WEIGHTS)
 
 
@@ -186,7 +205,10 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
         level = torch.as_tensor(number, dtype=like.dtype, device=like.device)
     logit = _check_tensor(name, level)
     check_channelwise_shape(name, tuple(logit.shape), channels)
-    _require(abs(numbers_of(logit)) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
+    read = numbers_of(logit)
+    least, greatest = _range_of(read)
+    if not (least > -math.inf and greatest < math.inf):
+        _require(abs(read) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
     return logit if logit.ndim else logit.expand(channels)
 
 

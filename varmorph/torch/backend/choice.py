@@ -27,6 +27,7 @@ __all__ = [
     "implementation",
     "is_transformed",
     "numbers_are_known",
+    "of_one_type",
     "plain_shape",
     "refuse_to_be_written_down",
     "refuse_transforms",
@@ -171,6 +172,11 @@ def refuse_transforms(operator: str) -> None:
             f"{operator} cannot be transformed by torch.func: what it is given holds tensors out of sight of the transform."
             " Use torch.autograd.grad, and a batch (N, ...) in place of vmap"
         )
+
+
+def of_one_type(*tensors: Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether tensors on the CPU have this type already."""
+    return all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
 
 
 def plain_shape(tensor: Tensor) -> tuple[int, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, is_transformed
+from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, is_transformed, of_one_type
+from varmorph.torch.backend.ops import alone
 from varmorph.torch.backend.ops import window as ops
-from varmorph.torch.backend.ops.calls import call, differentiable_as
+from varmorph.torch.backend.ops.calls import call, differentiable_as, is_alone
 from varmorph.torch.separable.neighbours import edge_values, edges_of, per_edge, signs_of
 from varmorph.torch.separable.second_derivatives import supremum_backward
 from varmorph.windows import Geometry, Window, outside_value
@@ -20,8 +21,11 @@ differentiable_as(ops.supremum_backward, supremum_backward)
 def dilate(x: Tensor, bias: Tensor, geometry: Geometry, raised: int) -> Tensor:
     """Compute the greatest x + bias over the windows in the first `raised` channels, the least x - bias in the others."""
     dtype, outside = compute_dtype(x), outside_value(geometry)
-    image, function = x.to(dtype), bias.to(dtype).flatten(1)
     kernels = implementation("this dilation or erosion", x.device, DEVICES)
+    if kernels == "cpu" and is_alone(x, bias) and of_one_type(x, bias, dtype=dtype):
+        learning = torch.is_grad_enabled() and (x.requires_grad or bias.requires_grad)
+        return alone.supremum(x, bias, geometry, outside, raised, learning)
+    image, function = x.to(dtype), bias.to(dtype).flatten(1)
     if kernels != "tensor":
         learning = is_transformed() or (torch.is_grad_enabled() and (image.requires_grad or function.requires_grad))
         y, _ = call(ops.supremum, image, function, outside, raised, learning, kernels, *ops.as_plain_numbers(geometry))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation
+from varmorph.torch.backend.choice import DEVICES, compute_dtype, implementation, of_one_type
+from varmorph.torch.backend.ops import alone
 from varmorph.torch.backend.ops import window as ops
-from varmorph.torch.backend.ops.calls import differentiable_as
+from varmorph.torch.backend.ops.calls import differentiable_as, is_alone
 from varmorph.torch.separable.expectile import frozen_newton_step, minimise_expectile, sides_of
 from varmorph.torch.separable.neighbours import edges_of, window_pulls
 from varmorph.torch.separable.quantiles import minimise_huber, minimise_quantile
@@ -34,11 +35,13 @@ def minimise(
     smoothing: Tensor | None,
 ) -> Tensor:
     """Minimise the separable energy with offsets `bias` (-inf: absent) and edge level `level`."""
-    dtype = compute_dtype(x)
+    dtype, outside = compute_dtype(x), outside_value(geometry)
+    kernels = implementation(f"this variational operator with penalty {penalty!r}", x.device, DEVICES)
+    given = (x, bias, weight, level)
+    if penalty == "expectile" and kernels == "cpu" and is_alone(*given) and of_one_type(*given, dtype=dtype):
+        return alone.expectile(*given, geometry, outside)
     image, function, weights = x.to(dtype), bias.to(dtype).flatten(1), weight.to(dtype).flatten(1)
     logit, mu = level.to(dtype), None if smoothing is None else smoothing.to(dtype)
-    outside = outside_value(geometry)
-    kernels = implementation(f"this variational operator with penalty {penalty!r}", x.device, DEVICES)
     if kernels == "tensor":
         y = solve(image, function, weights, logit, edges_of(geometry), outside, penalty, mu)
     else:

@@ -16,6 +16,7 @@ from varmorph.torch import (
     variational_dilation,
     variational_erosion,
 )
+from varmorph.torch.backend.ops import alone
 from varmorph.torch.backend.ops import window as ops
 from varmorph.windows import Geometry, output_shape, window
 
@@ -46,6 +47,38 @@ def test_max_plus_is_a_lawful_op(geometry):
     opcheck(ops.supremum, (x, bias, None, 1, False, "cpu", *geometry))
     y, chosen = ops.supremum(x, bias, None, 1, True, "cpu", *geometry)
     opcheck(ops.supremum_backward, (y, chosen, bias, 1, "cpu", x.shape, *geometry))
+
+
+def differentiated(y, inputs):
+    """The gradients, the same with a graph of their own, and those of their squares by what they depend on."""
+    cotangent = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    plain = torch.autograd.grad(y, inputs, cotangent, retain_graph=True)
+    first = torch.autograd.grad(y, inputs, cotangent.requires_grad_(), create_graph=True)
+    second = torch.autograd.grad(sum((g**2).sum() for g in first), (*inputs, cotangent), materialize_grads=True)
+    return plain, first, second
+
+
+@every_geometry
+@pytest.mark.parametrize("outside", [None, 0.5])
+def test_alone_the_operators_and_their_derivatives_are_the_same(geometry, outside):
+    x, bias, weight, *_ = leaves(geometry)
+    level = torch.tensor([2.0, -1.0, 0.5], dtype=x.dtype, requires_grad=True)
+    size, window = geometry[0], Geometry((6, 5), *map(tuple, geometry[:3]), *geometry[3:])
+    function, weights = bias.view(3, *size), weight.view(3, *size)
+    sides = level.sigmoid(), (-level).sigmoid()
+    inputs = x, bias, weight, level
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    y = alone.expectile(x, function, weights, level, window, outside)
+    expected = ops.expectile(x, bias, weight, *sides, outside, "cpu", *geometry)
+    assert torch.equal(y, expected)
+    torch.testing.assert_close(differentiated(y, inputs), differentiated(expected, inputs), **close)
+    for raised in (0, 2, 3):
+        y = alone.supremum(x, function, window, outside, raised, True)
+        expected = ops.supremum(x, bias, outside, raised, True, "cpu", *geometry)[0]
+        without = alone.supremum(x.detach(), function.detach(), window, outside, raised, False)
+        assert torch.equal(y, expected)
+        assert torch.equal(without, expected)
+        torch.testing.assert_close(differentiated(y, inputs[:2]), differentiated(expected, inputs[:2]), **close)
 
 
 @every_geometry

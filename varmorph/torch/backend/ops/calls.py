@@ -20,6 +20,7 @@ __all__ = [
     "call",
     "differentiable",
     "differentiable_as",
+    "is_alone",
     "kernel_op",
     "one_after_the_other",
     "python_op",
@@ -178,12 +179,21 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
+def is_alone(*tensors: Tensor) -> bool:
+    """Tell whether nothing watches a call on these tensors but autograd, in its backward mode."""
+    return not torch.compiler.is_compiling() and _is_plain(tensors) and not _is_followed()
+
+
+def _is_followed() -> bool:
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
 def call(op: Op, *arguments: Any) -> Any:
     """Call an op, by the shortest way."""
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     if torch.compiler.is_compiling() or not _is_plain(tensors):
         return op(*arguments)
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if _is_followed():
         return _Recorded.apply(op, *arguments)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Alone.apply(op, *arguments)

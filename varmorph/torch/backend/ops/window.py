@@ -30,6 +30,7 @@ __all__ = [
     "minimise",
     "quantile",
     "quantile_backward",
+    "run",
     "supremum",
     "supremum_backward",
 ]
@@ -55,8 +56,8 @@ def _result(x: Tensor, *description: Any) -> Tensor:
     return x.new_empty((*x.shape[:2], *output_shape(geometry)))
 
 
-def _run(function: str, kernels: str, geometry: Geometry, *arguments: Any) -> Any:
-    """Call compiled code."""
+def run(function: str, kernels: str, geometry: Geometry, *arguments: Any) -> Any:
+    """Call compiled code with the numbers of tensors, which give its results."""
     if kernels == "cuda":
         return getattr(import_module("varmorph.torch.backend.cuda.window"), function)(*arguments)
     module = import_module(f"varmorph.kernels.{module_of(function, geometry)}")
@@ -78,7 +79,7 @@ def supremum(
     The backward pass needs the slots; without `with_slots` there are none, which is faster.
     """
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    y, chosen = _run("supremum", kernels, geometry, x, bias, geometry, outside, raised, with_slots)
+    y, chosen = run("supremum", kernels, geometry, x, bias, geometry, outside, raised, with_slots)
     return y, chosen.to(_slot_dtype(geometry))
 
 
@@ -97,7 +98,7 @@ def supremum_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y to the chosen pixel and element."""
     geometry = from_plain_numbers(x_shape, size, stride, rate, padding, reverse)
-    gradients = _run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, raised)
+    gradients = run("supremum_backward", kernels, geometry, grad_y, chosen, bias, geometry, raised)
     return gradients
 
 
@@ -145,7 +146,7 @@ def expectile(
 ) -> Tensor:  # fmt: skip
     """Compute the weighted expectile of each window; edges from beyond the image are absent if `outside` is None."""
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    return _run("expectile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
+    return run("expectile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @expectile.register_fake
@@ -163,7 +164,7 @@ def expectile_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Differentiate implicitly: the gradients of x, bias, weight and tau."""
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    gradients = _run("expectile_backward", kernels, geometry, grad_y, x, y, bias, weight, tau, cotau, geometry, outside)
+    gradients = run("expectile_backward", kernels, geometry, grad_y, x, y, bias, weight, tau, cotau, geometry, outside)
     return gradients
 
 
@@ -194,7 +195,7 @@ def quantile(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the weighted quantile of each window, and the slots of the two neighbours whose middle it is."""
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    return _run("quantile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
+    return run("quantile", kernels, geometry, x, bias, weight, tau, cotau, geometry, outside)
 
 
 @quantile.register_fake
@@ -213,7 +214,7 @@ def quantile_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Give the gradient of y by halves to the two neighbours and their elements; weight and level get none."""
     geometry = from_plain_numbers(x_shape, size, stride, rate, padding, reverse)
-    return _run("quantile_backward", kernels, geometry, grad_y, endpoints, bias, geometry)
+    return run("quantile_backward", kernels, geometry, grad_y, endpoints, bias, geometry)
 
 
 @quantile_backward.register_fake
@@ -245,7 +246,7 @@ def huber(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Minimise Huber's penalty in each window; on a flat piece, name the slots of the two neighbours at its ends."""
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
-    return _run("huber", kernels, geometry, x, bias, weight, tau, cotau, smoothing, geometry, outside)
+    return run("huber", kernels, geometry, x, bias, weight, tau, cotau, smoothing, geometry, outside)
 
 
 @huber.register_fake
@@ -266,7 +267,7 @@ def huber_backward(
     """Differentiate implicitly: the gradients of x, bias, weight, tau and smoothing."""
     geometry = from_plain_numbers(x.shape, size, stride, rate, padding, reverse)
     arrays = grad_y, x, y, endpoints, bias, weight, tau, cotau, smoothing
-    gradients = _run("huber_backward", kernels, geometry, *arrays, geometry, outside)
+    gradients = run("huber_backward", kernels, geometry, *arrays, geometry, outside)
     return gradients
 
 
