@@ -50,7 +50,7 @@ def test_the_constant_is_1_and_no_change_of_a_pixel_moves_a_score_further(info, 
     for size in (1e-3, 0.1):
         change = size * (2 * torch.rand(x.shape, generator=generator, dtype=torch.float64) - 1).sign()
         moved = (network(2 * (x + change) - 1) - network(2 * x - 1)).abs().amax()
-        assert 0 < moved <= constant * size + 1e-12
+        assert 1e-6 * size < moved <= constant * size + 1e-12  # of a network that is constant at first nothing moves
 
 
 def run(info, tmp_path, variant, **changed):
