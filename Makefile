@@ -1,5 +1,6 @@
 # make reproduce   set up, run the default tier, say where the report is        make smoke   the same with the smoke tier
 # make test        set up, run every test                                       make env     the set-up alone
+# make gpu-check   set up, then check and time the programs for CUDA where there is a GPU, within ten minutes
 # make check       what continuous integration runs: format, lint, types, tests, smoke tier
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,11 +10,11 @@ CORES ?= all
 BIN := $(VENV)/bin
 PYTHON_FILES := varmorph workflows/morphobench methods datasets tests
 
-.PHONY: reproduce smoke test check env format lint types clean
+.PHONY: reproduce smoke test gpu-check check env format lint types clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -3
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
 
 env: $(VENV)/.installed
 
@@ -34,6 +35,9 @@ smoke: env
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+gpu-check: env
+	PYTHONPATH=workflows $(BIN)/python -m morphobench gpu-check
 
 format: env
 	$(BIN)/ruff format --check $(PYTHON_FILES)

@@ -362,7 +362,9 @@ def test_config_on_the_command_line_changes_the_default_tier(odd):
     assert "results/mine/trials/toy/coin" in done.stdout
 
 
-@pytest.mark.parametrize("tier", ["smoke", "default", "full", "tuning", "implicit", "superpixels", "recovery"])
+@pytest.mark.parametrize(
+    "tier", ["smoke", "default", "full", "tuning", "implicit", "superpixels", "recovery", "certified", "gpu"]
+)
 def test_every_tier_of_the_project_is_planned(project, tier, tmp_path):
     # One seed, since Snakemake takes a minute to plan the thousands of trials of the full tier.
     one_seed = tmp_path / "one-seed.yaml"

@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     command("figures", _figures, "draw the figures", "config").add_argument("--processes", type=int, default=1)
     command("report", _report, "write the report", "config")
     command("expect", _expect, "write the scores of a run, or the rates it tried, to results/reference", "config")
+    command("gpu-check", _gpu_check, "check and time the programs for CUDA, within ten minutes")
     command("verify", _verify, "print the comparison with the reference; exit 1 on drift", "config")
     return parser
 
@@ -125,6 +126,12 @@ def _schemas(project: Project, options: argparse.Namespace) -> None:
 
     for path in write_schemas(project.schemas):
         print(f"wrote {path}")
+
+
+def _gpu_check(project: Project, options: argparse.Namespace) -> int:
+    from morphobench.runs.gpu_check import check_gpu
+
+    return check_gpu(project)
 
 
 def _prepare(project: Project, options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from morphobench.report.measurements import (
     time_cell,
 )
 from morphobench.report.results import RunResults
+from morphobench.report.solvers.networks import networks
 from morphobench.report.solvers.rows import OURS, layer_ratios, layer_rows, solver_table, solver_title
 from morphobench.report.table import Cell, ReportTable, number_cell
 
@@ -28,9 +29,9 @@ SOURCE = "solvers.csv"
 
 
 def tables(results: RunResults) -> list[ReportTable]:
-    """Return layers, solvers of coupled operators, other libraries, and the cells without a measurement."""
+    """Return networks, layers, solvers of coupled operators, other libraries, and the cells without a measurement."""
     failed = failed_cells(solver_table(results), "solver-failures", SOURCE)
-    return [layers(results), coupled(results), peers(results), failed]
+    return [networks(results), layers(results), coupled(results), peers(results), failed]
 
 
 def _time_cells(row: Any) -> list[Cell]:

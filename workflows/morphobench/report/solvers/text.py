@@ -19,6 +19,7 @@ from morphobench.report.measurements import (
 )
 from morphobench.report.results import RunResults
 from morphobench.report.sections import Answer
+from morphobench.report.solvers.networks import network_sentence
 from morphobench.report.solvers.rows import (
     OURS,
     PEER,
@@ -51,13 +52,18 @@ __all__ = [
 
 
 def answer(results: RunResults) -> list[Answer]:
-    """Return the time of the variational dilation."""
+    """Return the time of the variational network, or of its layer where no network was trained."""
     return [Answer(sentence) for sentence in solver_sentences(results)[:1]]
 
 
 def solver_sentences(results: RunResults) -> list[str]:
-    """Cost of the variational dilation beside a depthwise convolution, and of solvers and peers; empty without a study."""
-    sentences = [_layer_sentence(results), fastest_sentence(results), _peer_sentence(results)]
+    """Cost of the variational network and its layer beside a depthwise convolution, and of solvers and peers."""
+    sentences = [
+        network_sentence(results),
+        _layer_sentence(results),
+        fastest_sentence(results),
+        _peer_sentence(results),
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
