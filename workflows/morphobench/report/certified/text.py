@@ -14,6 +14,8 @@ from morphobench.report.sections import Answer
 
 __all__ = ["answer", "certified_sentences"]
 
+MAJORITY = "majority"
+
 
 def answer(results: RunResults) -> list[Answer]:
     """Who proves most, at each epsilon; before all that, proofs that do not hold."""
@@ -24,7 +26,7 @@ def answer(results: RunResults) -> list[Answer]:
 def certified_sentences(results: RunResults) -> list[str]:
     """What holds, who proves most, the variational networks beside the others, and what could not be tried."""
     means = certified_means(results)
-    sentences = [*_false_proofs(results), *_leaders(results), *_beside_others(results, means)]
+    sentences = [*_false_proofs(results), *_leaders(results), *_constants(results), *_beside_others(results, means)]
     if len(means):
         attacked = int(means["proofs_attacked"].sum())
         sentences.append(
@@ -58,6 +60,23 @@ def _leaders(results: RunResults) -> Iterator[str]:
                 f"{score(best['clean'], 'accuracy')})"
             )
         yield f"{results.dataset_title(dataset)}: the highest certified accuracy is {sentence_list(told)}."
+
+
+def _constants(results: RunResults) -> Iterator[str]:
+    """Which networks are right no more often than the commonest class is: their proofs are those of one answer for all images."""
+    means = results.means
+    means = means[(means["split"] == "test") & (means["metric"] == "accuracy")]
+    certifying = set(map(entry_of, certified_means(results).to_dict("records")))
+    for dataset in results.datasets_in(certified_means(results)):
+        rows = means[means["dataset"] == dataset].to_dict("records")
+        common = max((row["mean"] for row in rows if row["method"] == MAJORITY), default=0.0)
+        no_better = [row for row in rows if entry_of(row) in certifying and row["mean"] <= common]
+        if no_better:
+            names = sentence_list(f"“{results.title(entry_of(row))}”" for row in no_better)
+            yield (
+                f"{results.dataset_title(dataset)}: {names} are right no more often than the commonest class is"
+                f" ({score(common, 'accuracy')} of the test images): what they prove is one answer for all images."
+            )
 
 
 def _beside_others(results: RunResults, means: pd.DataFrame) -> Iterator[str]:

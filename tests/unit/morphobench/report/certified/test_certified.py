@@ -60,6 +60,16 @@ def test_sentences_say_where_the_variational_network_leads_and_where_not(made):
     assert len(answer(made())) == 1
 
 
+def test_networks_that_give_one_answer_for_all_images_are_named(made):
+    results = made()
+    assert "one answer for all images" not in " ".join(certified_sentences(results))
+    first = results.tables["certified"].iloc[0]
+    rows = results.means[(results.means["dataset"] == first["dataset"]) & (results.means["metric"] == "accuracy")]
+    common = rows[rows["method"] == first["method"]].assign(method="majority", variant="default")
+    said = " ".join(certified_sentences(replace(results, means=pd.concat([results.means, common]))))
+    assert "are right no more often than the commonest class is" in said
+
+
 def test_a_false_proof_comes_first_and_takes_the_method_out(made):
     def change(table):
         table.loc[0, ["status", "message"]] = "error", "false proof at epsilon 0.1: test images [3] are proven"
