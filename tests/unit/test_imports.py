@@ -205,3 +205,20 @@ assert varmorph.{half}.dilation({array}, {array}[0]).shape == (1, 1, 3, 3)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_compiler_of_pytorch_is_imported_by_those_who_compile_alone():
+    code = """
+import sys, torch, varmorph.torch
+x, bias = torch.rand(1, 1, 4, 4), torch.zeros(1, 3, 3)
+def value(x):
+    return varmorph.torch.regularised_dilation(varmorph.torch.dilation(x, bias), bias, 1.0, 1.0).value
+with varmorph.torch.backend("tensor"):
+    expected = value(x.requires_grad_())
+    expected.sum().backward()
+    assert "torch._dynamo" not in sys.modules  # which takes longer to import than the library
+    assert torch.equal(torch.compile(value, backend="eager")(x), expected)
+assert "torch._dynamo" in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

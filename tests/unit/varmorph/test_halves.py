@@ -4,10 +4,11 @@ import ast
 
 import pytest
 
-# What PyTorch alone has: ops and programs for CUDA around the kernels, rules for its transforms, the sparse layer, and the
+# What PyTorch alone has: words to its compiler, ops and programs for CUDA around the kernels, rules for its transforms, the sparse layer, and the
 # distance of two methods' neurons. JAX calls kernels by XLA's interface, has the rules for its transforms beside what they
 # transform, and layers for single images.
 TORCH_ALONE = (
+    "backend/compilation.py",
     "backend/cuda/",
     "backend/ops/",
     "backend/precompile.py",

@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
+
+from varmorph.torch.backend.compilation import constant_when_compiled
 
 __all__ = [
     "DEVICES",
@@ -69,7 +71,7 @@ def backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _choice() -> str:
     """Read the override; code of torch.compile keeps the one it was traced under."""
     return _chosen.get()
@@ -91,7 +93,7 @@ def implementation(
     unless
         Why they do not apply to the arguments of this call; None if they do.
     """
-    chosen = _choice()
+    chosen: Any = _choice()
     if chosen == "tensor" or (chosen == "auto" and _needs_tensor_code(device)):
         return "tensor"
     if chosen == "auto":
@@ -188,13 +190,13 @@ def plain_shape(tensor: Tensor) -> tuple[int, ...]:
         return tuple(int(length) for length in tensor.shape)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _interpreted() -> bool:
     """Tell whether programs for CUDA run in Triton's interpreter, which takes tensors on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _can_compile(name: str) -> bool:
     return _has_compiler(name)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from varmorph.adjoints import Adjoint, LinearAdjoint
 from varmorph.torch.backend.choice import refuse_to_be_written_down, refuse_transforms
+from varmorph.torch.backend.compilation import never_compiled
 from varmorph.torch.energy.adjoints import Truncated, certify, checked_adjoint, resolved_tolerance
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate
@@ -31,7 +32,7 @@ __all__ = ["equilibrium"]
 Function = Callable[[AnyShape], AnyShape]
 
 
-@torch.compiler.disable
+@never_compiled
 def equilibrium(
     function: Function,
     start: AnyShape,

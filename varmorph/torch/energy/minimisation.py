@@ -12,6 +12,7 @@ from varmorph.adjoints import Adjoint
 from varmorph.convergence import check_start
 from varmorph.formulas.per_problem import spread_over
 from varmorph.torch.backend.choice import implementation, refuse_to_be_written_down, refuse_transforms
+from varmorph.torch.backend.compilation import never_compiled
 from varmorph.torch.energy.adjoints import attach, checked_adjoint
 from varmorph.torch.energy.certificates import ActiveSet, Certificate, ForwardCertificate, apply_policy
 from varmorph.torch.energy.energy import Energy
@@ -106,7 +107,7 @@ def checked_methods(solver: Solver | None, adjoint: Adjoint | None) -> tuple[Sol
     return solver, adjoint
 
 
-@torch.compiler.disable
+@never_compiled
 def minimise_parts(
     energy: Energy, z0: Tensor | None, solver: Solver | None, adjoint: Adjoint | None, shape: tuple[int, ...]
 ) -> Solution:

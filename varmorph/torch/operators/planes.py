@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from varmorph.adjoints import Adjoint, LinearAdjoint
+from varmorph.torch.backend.compilation import never_compiled
 from varmorph.torch.backend.ops.coupled import regularised_adjoint, regularised_minimum
 from varmorph.torch.energy.adjoints import apply_failure_policy as apply_backward_policy
 from varmorph.torch.energy.adjoints import certify, implicit_gradients, linear_solve, resolved_tolerance
@@ -50,7 +51,7 @@ def _plain_numbers(geometry: Geometry) -> tuple[list[int], list[int], str, float
     return list(geometry.size), list(geometry.rate), name, outside_value(geometry)
 
 
-@torch.compiler.disable
+@never_compiled
 def minimise_planes(
     planes: Planes,
     geometry: Geometry,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from varmorph.torch.backend.compilation import constant_when_compiled
 from varmorph.windows import OUTSIDE, AxisSlots, Geometry, Window, window
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _edges_of(*fields: Any) -> Window:
     return window(Geometry(*fields))
 
