@@ -14,6 +14,11 @@ from typing import Any
 import numba
 from numba.core import config
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where processes that compile at once are on their own
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["cache_folder", "kernel", "part", "plus"]
 
 SOURCES = Path(__file__).parent
@@ -57,11 +62,31 @@ def kernel(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     configured["CACHE_DIR"] = folder or before
     try:
         jit: Any = numba.njit  # whose stubs do not name all options
-        return jit(
+        compiled = jit(
             function, cache=folder is not None, nogil=True, error_model="numpy", fastmath={"contract"}, **options
         )
     finally:
         configured["CACHE_DIR"] = before
+    if folder is not None:
+        _save_one_by_one(compiled._cache, Path(folder) / "lock")
+    return compiled
+
+
+def _save_one_by_one(cache: Any, lock: Path) -> None:
+    """Let one process at a time add to what is kept of a function.
+
+    Numba reads the list of its signatures, adds one, and writes list and code one after the other. Two processes that did so at once
+    could leave a list that names the code of one for the signature of the other.
+    """
+    save = cache.save_overload
+
+    def save_alone(signature: Any, code: Any) -> None:
+        with lock.open("w") as held:
+            if fcntl is not None:
+                fcntl.flock(held, fcntl.LOCK_EX)
+            save(signature, code)
+
+    cache.save_overload = save_alone
 
 
 def part(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 
-__all__ = ["warm_cache"]
+__all__ = ["warm_cache", "warm_side_by_side"]
 
 
 def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
@@ -37,6 +40,16 @@ def warm_cache(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64))
             varmorph.graph_dilation(x[0, 0], torch.tensor([[0, 1], [1, 2]])).sum().backward()
 
 
+def warm_side_by_side() -> None:
+    """Do so in a process for each type: what is kept of a kernel is written by one process at a time."""
+    code = "import sys, torch; from {0} import warm_cache; warm_cache((getattr(torch, sys.argv[1]),))"
+    command = [sys.executable, "-c", code.format("varmorph.torch.backend.precompile")]
+    processes = [subprocess.Popen([*command, name]) for name in ("float32", "float64")]
+    failed = [process.args for process in processes if process.wait() != 0]
+    if failed:
+        raise RuntimeError(f"the kernels could not be compiled: {failed}")
+
+
 if __name__ == "__main__":
-    warm_cache()
+    warm_side_by_side()
     print("varmorph: kernels compiled")

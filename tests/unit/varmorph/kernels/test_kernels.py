@@ -4,6 +4,8 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -341,3 +343,21 @@ assert compiled() == warm, compiled() - warm
 def test_after_warming_nothing_is_left_to_compile():
     result = run(WARM)
     assert result.returncode == 0, result.stderr
+
+
+def test_compiled_code_is_kept_by_one_process_at_a_time(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    from varmorph.kernels import compilation
+
+    saved = []
+    cache = SimpleNamespace(save_overload=lambda signature, code: saved.append((signature, code)))
+    compilation._save_one_by_one(cache, tmp_path / "lock")
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as another process that saves at this moment
+        waiting = threading.Thread(target=cache.save_overload, args=("signature", "code"))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert saved == []
+    waiting.join(10)
+    assert saved == [("signature", "code")]
