@@ -17,10 +17,8 @@ from morphobench.settings.reading import read_yaml
 
 SPLIT_SEED = 20261201
 VALIDATION = 5000
-FOLDERS = {
-    "digits": "mnist",
-    "fashion": "fashion-mnist",
-}  # below MORPHOBENCH_DATA: both sets have files of the same names
+# Below MORPHOBENCH_DATA: both sets have files of the same names.
+FOLDERS = {"digits": "mnist", "fashion": "fashion-mnist"}
 
 
 def prepare(variant: str, cache: Path) -> None:

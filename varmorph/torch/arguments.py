@@ -93,19 +93,25 @@ def _range_of(read: Any) -> tuple[float, float]:
     return read.min(), read.max()
 
 
-def _require_weights(name: str, numbers: Tensor) -> None:
+def _is_finite(read: Any) -> bool:
+    """Tell whether an array is seen to hold finite numbers alone."""
+    least, greatest = _range_of(read)
+    return least > -math.inf and greatest < math.inf
+
+
+def _require_weights(name: str, numbers: Tensor) -> bool:
+    """Require finite numbers >= 0; tell whether all are seen to be positive."""
     read = numbers_of(numbers)
     least, greatest = _range_of(read)
-    if least >= 0 and greatest < math.inf:
-        return
-    _require((read >= 0) & (read < math.inf), *must_be_weights(name))
+    if not (least >= 0 and greatest < math.inf):
+        _require((read >= 0) & (read < math.inf), *must_be_weights(name))
+    return least > 0
 
 
 def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
     """Require numbers that are finite or -inf, and not -inf alone in a row."""
     read = numbers_of(function)
-    least, greatest = _range_of(read)
-    if least > -math.inf and greatest < math.inf:
+    if _is_finite(read):
         return
     rows = read.reshape(read.shape[0], -1)
     of_rows = rows.amax(1) if isinstance(rows, Tensor) else rows.max(1)  # NaN where an element is
@@ -115,10 +121,7 @@ def _require_offsets(function: Tensor, absent: tuple[str, str]) -> None:
 
 def _require_an_edge(weight: Tensor, bias: Tensor) -> None:
     """Require a positive weight where the bias is finite, in each row of functions of the same shape."""
-    read = numbers_of(weight)
-    if _range_of(read)[0] > 0:  # and an offset is finite
-        return
-    met = (read > 0) & (numbers_of(bias) > -math.inf)
+    met = (numbers_of(weight) > 0) & (numbers_of(bias) > -math.inf)
     _require(met.reshape(met.shape[0], -1).any(1), *ABSENT_WEIGHTS)
 
 
@@ -165,8 +168,8 @@ def check_weight(weight: object, bias: Tensor) -> Tensor:
         return torch.ones_like(bias)
     function = _per_channel("weight", weight, bias.shape[0])
     check_weight_shape(tuple(function.shape), tuple(bias.shape))
-    _require_weights("weight", function)
-    _require_an_edge(function, bias)
+    if not _require_weights("weight", function):  # of positive ones each row has an edge, since an offset is finite
+        _require_an_edge(function, bias)
     return function
 
 
@@ -185,8 +188,8 @@ def check_mixing_weight(weight: object, bias: Tensor) -> Tensor:
     function = _check_tensor("weight", weight)
     if function.shape != bias.shape:
         raise ValueError(f"weight must have the shape of bias {tuple(bias.shape)}, found {tuple(function.shape)}")
-    _require_weights("weight", function)
-    _require_an_edge(function, bias)
+    if not _require_weights("weight", function):  # of positive ones each row has an edge, since an offset is finite
+        _require_an_edge(function, bias)
     return function
 
 
@@ -206,8 +209,7 @@ def check_level(level: object, channels: int, like: Tensor, name: str = "logit_l
     logit = _check_tensor(name, level)
     check_channelwise_shape(name, tuple(logit.shape), channels)
     read = numbers_of(logit)
-    least, greatest = _range_of(read)
-    if not (least > -math.inf and greatest < math.inf):
+    if not _is_finite(read):
         _require(abs(read) < math.inf, must_be_finite(name), lambda: str(logit.tolist()))
     return logit if logit.ndim else logit.expand(channels)
 

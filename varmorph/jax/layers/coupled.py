@@ -110,7 +110,7 @@ class RegularisedDilation2d(_Coupled2d):
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be a number >= 0, found {ridge!r}")
         self.edge_penalty, self.edge_smoothing, self.ridge = edge_penalty, edge_smoothing, ridge
-        self.logit_level = jnp.asarray(self.initial_level, float) * jnp.ones(channels)
+        self.logit_level = self._first_levels()
         self.initial_coupling = check_positive_number("initial_coupling", initial_coupling)
         self.log_coupling = jnp.full(channels, math.log(self.initial_coupling))
 
@@ -163,9 +163,7 @@ class _Joint2d(_Coupled2d):
     ) -> None:
         check_joint_penalty(penalty)
         super().__init__(channels, kernel_size, initial_level=initial_level, penalty=penalty, **options)
-        self.logit_levels = (
-            jnp.asarray(self.initial_level, float) * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
-        )
+        self.logit_levels = jnp.array(self.signs, float)[:, None] * self._first_levels()
         self.initial_eta = check_positive_number("initial_eta", initial_eta)
         self.log_eta = jnp.full(channels, math.log(self.initial_eta))
 

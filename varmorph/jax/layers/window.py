@@ -204,6 +204,10 @@ class VariationalLayer2d(_Window2d):
         self.initial_level = initial_levels(initial_level, self.channels)
         self.log_weight = jnp.zeros(self.bias.shape)
 
+    def _first_levels(self) -> jax.Array:
+        """Give the initial level of each channel, (channels,)."""
+        return jnp.asarray(self.initial_level, float) * jnp.ones(self.channels)
+
     @property
     def weight(self) -> ChannelFunctions:
         """The weights (channels, kh, kw), positive."""
@@ -218,7 +222,7 @@ class _SingleLevel2d(VariationalLayer2d):
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
-        self.logit_level = jnp.asarray(self.initial_level, float) * jnp.ones(channels)
+        self.logit_level = self._first_levels()
 
     def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
@@ -279,9 +283,7 @@ class _TwoLevels2d(VariationalLayer2d):
 
     def __init__(self, channels: int, kernel_size: Size | None = None, **options: Any) -> None:
         super().__init__(channels, kernel_size, **options)
-        self.logit_levels = (
-            jnp.asarray(self.initial_level, float) * jnp.array(self.signs, float)[:, None] * jnp.ones(channels)
-        )
+        self.logit_levels = jnp.array(self.signs, float)[:, None] * self._first_levels()
 
     def __call__(self, x: Images | Image, *, key: Key | None = None) -> Outputs | Output:
         """Apply the operator to (N, channels, H, W) or (channels, H, W); no key is needed."""
