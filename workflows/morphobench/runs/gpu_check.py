@@ -19,10 +19,11 @@ from typing import Any
 from morphobench.project.files import write_json
 from morphobench.project.paths import Project
 from morphobench.project.provenance import gpus, provenance
+from morphobench.runs.processes import kill_group
 
 __all__ = ["LIMIT_S", "check_gpu"]
 
-LIMIT_S = 600.0
+LIMIT_S, GRACE_S = 600.0, 20.0
 PROGRAMS = ("tests/unit/varmorph/torch/triton_kernels.py", "tests/unit/varmorph/torch/triton_mixing.py")
 STEPS: Mapping[str, Sequence[str]] = {
     "programs agree with tensor code": ("-m", "pytest", "-q", "-p", "no:cacheprovider", *PROGRAMS),
@@ -40,9 +41,10 @@ def run_within(command: Sequence[str], folder: Path, limit_s: float) -> int | No
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)  # on which Snakemake unlocks the folder
+            process.wait(GRACE_S)
+        kill_group(process)
 
 
 def check_gpu(

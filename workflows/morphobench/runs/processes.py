@@ -22,7 +22,7 @@ from morphobench.project.files import write_json
 from morphobench.project.provenance import gpus
 from morphobench.runs.environment import worker_environment
 
-__all__ = ["WorkerExit", "file_lock", "granted_device", "read_job", "run_worker"]
+__all__ = ["WorkerExit", "file_lock", "granted_device", "kill_group", "read_job", "run_worker"]
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5  # adding up the memory of a family of processes takes milliseconds, and workers are timed
@@ -135,16 +135,16 @@ def _watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, me
             task, began = current, time.monotonic()
         limit, phase = (timeout_s, "its time limit") if task else (START_S, "the time limit of starting up")
         if time.monotonic() - began > limit:
-            _kill(process)
+            kill_group(process)
             return "timeout", f"killed after {phase} of {limit:g} s"
         if time.monotonic() - weighed < MEMORY_POLL_S:
             continue
         resident, weighed = _resident_mb(process.pid), time.monotonic()
         if resident > memory_mb:
-            _kill(process)
+            kill_group(process)
             return "out_of_memory", f"killed at {resident:.0f} MiB, above its limit of {memory_mb:g} MiB"
     code = process.returncode
-    _kill(process)
+    kill_group(process)
     if code == -signal.SIGKILL:
         return "out_of_memory", "killed by the system (signal 9), most likely for memory"
     if code < 0:
@@ -152,7 +152,7 @@ def _watch(process: subprocess.Popen[bytes], scratch: Path, timeout_s: float, me
     return "error", f"the worker ended with exit code {code} and left no record"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill the whole process group, whatever the worker has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -22,7 +22,8 @@ def supremum(
 ) -> None:  # fmt: skip
     """Write max(x + bias), or min(x - bias) for channels from `raised` on, and the slot that attains it.
 
-    Edges from `outside` are absent if they are CUT. A window of -inf alone has no slot that attains anything: the number of slots is written.
+    Edges from `outside` are absent if they are CUT. A window of -inf alone has no slot that attains anything: the number of
+    slots is written.
     """
     channel, plane, i, j, exists = tile(samples, channels, height, width, ROWS, COLUMNS)
     image = x + (plane * pixels)[:, None]
